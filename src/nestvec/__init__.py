@@ -1,0 +1,82 @@
+"""nestvec: text embeddings that can be cut to any size, and what every byte of them costs.
+
+The public names are loaded when first used: importing nestvec imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nestvec.data import Benchmark, read_benchmark, read_records, write_benchmark
+    from nestvec.encoders import SentenceTransformerEncoder, load_base, load_model
+    from nestvec.errors import NestvecError
+    from nestvec.evaluation import encode_benchmark, make_cells, measure_run, measure_sizes, search_prefixes
+    from nestvec.jobs.train_and_measure import train_and_measure
+    from nestvec.losses import NestedInfoNCE, nested_info_nce
+    from nestvec.training import Recipe, load_recipe
+    from nestvec.vectors import cosine, normalize, truncate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Benchmark": "nestvec.data",
+    "NestedInfoNCE": "nestvec.losses",
+    "NestvecError": "nestvec.errors",
+    "Recipe": "nestvec.training",
+    "SentenceTransformerEncoder": "nestvec.encoders",
+    "cosine": "nestvec.vectors",
+    "encode_benchmark": "nestvec.evaluation",
+    "load_base": "nestvec.encoders",
+    "load_model": "nestvec.encoders",
+    "load_recipe": "nestvec.training",
+    "make_cells": "nestvec.evaluation",
+    "measure_run": "nestvec.evaluation",
+    "measure_sizes": "nestvec.evaluation",
+    "nested_info_nce": "nestvec.losses",
+    "normalize": "nestvec.vectors",
+    "read_benchmark": "nestvec.data",
+    "read_records": "nestvec.data",
+    "search_prefixes": "nestvec.evaluation",
+    "train_and_measure": "nestvec.jobs.train_and_measure",
+    "truncate": "nestvec.vectors",
+    "write_benchmark": "nestvec.data",
+}
+
+__all__ = [
+    "Benchmark",
+    "NestedInfoNCE",
+    "NestvecError",
+    "Recipe",
+    "SentenceTransformerEncoder",
+    "__version__",
+    "cosine",
+    "encode_benchmark",
+    "load_base",
+    "load_model",
+    "load_recipe",
+    "make_cells",
+    "measure_run",
+    "measure_sizes",
+    "nested_info_nce",
+    "normalize",
+    "read_benchmark",
+    "read_records",
+    "search_prefixes",
+    "train_and_measure",
+    "truncate",
+    "write_benchmark",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nestvec' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,5 @@
+"""`python -m nestvec`."""
+
+from nestvec.cli.main import run
+
+run()

@@ -1,0 +1,48 @@
+"""The command `nestvec`: what is common to every command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from nestvec import __version__
+from nestvec.cli.data import data
+from nestvec.cli.quickstart import quickstart
+from nestvec.cli.train import train
+from nestvec.errors import NestvecError
+
+__all__ = ["cli", "run"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Text embeddings that can be cut to any size, and what every byte of them costs.
+
+    \b
+    Start with:
+      nestvec quickstart                     train and measure on the docs of your own packages
+      nestvec train recipe.toml --out runs/mine
+    """
+
+
+cli.add_command(quickstart)
+cli.add_command(train)
+cli.add_command(data)
+
+
+def run() -> None:
+    """Run the command line: our errors are one line and exit 2, anything else is a bug and keeps its traceback."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:  # Ctrl-C, in click's words
+        click.echo("Interrupted. Nothing was left half written.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except NestvecError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    sys.exit(status if isinstance(status, int) else 0)

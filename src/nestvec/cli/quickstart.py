@@ -1,0 +1,31 @@
+"""`nestvec quickstart`: the main job with a built-in recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nestvec.cli.train import run_job
+
+__all__ = ["quickstart"]
+
+
+@click.command()
+@click.option("--base", default="minilm", show_default=True, help="minilm, static, a model folder, or a hub id.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help="Seed of the whole run.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run from its last checkpoint.")
+@click.option("--overwrite", is_flag=True, help="Replace the results, or the unfinished run, in --out.")
+def quickstart(base: str, out: Path, seed: int, resume: bool, overwrite: bool) -> None:
+    """Train and measure on the API documentation of the packages installed here.
+
+    Takes about five minutes on two cores with the base minilm, and under two with static.
+
+    \b
+    Example:
+      nestvec quickstart --base static --out runs/static
+    """
+    from nestvec.jobs import quickstart_recipe
+
+    run_job(quickstart_recipe(base, seed=seed), out, resume=resume, overwrite=overwrite)

@@ -1,0 +1,24 @@
+"""Text in: records, readers for every common format, benchmarks, and the documentation installed on this machine."""
+
+from nestvec.data.benchmarks import Benchmark, read_benchmark, write_benchmark
+from nestvec.data.installed_docs import ApiDoc, scan_installed_docs, split_by_package, write_installed_docs
+from nestvec.data.readers import read_hub_records, read_records
+from nestvec.data.records import LabeledText, Record, RetrievalRow, ScoredPair
+from nestvec.data.splits import hold_out_queries
+
+__all__ = [
+    "ApiDoc",
+    "Benchmark",
+    "LabeledText",
+    "Record",
+    "RetrievalRow",
+    "ScoredPair",
+    "hold_out_queries",
+    "read_benchmark",
+    "read_hub_records",
+    "read_records",
+    "scan_installed_docs",
+    "split_by_package",
+    "write_benchmark",
+    "write_installed_docs",
+]

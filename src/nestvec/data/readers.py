@@ -1,0 +1,238 @@
+"""Rows out of files, folders and hub data sets, one reader a format."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from nestvec.data.records import Problems, RawRow, Record, parse_records
+from nestvec.errors import DataError, SourceNotFoundError
+from nestvec.extras import require
+from nestvec.progress import Advance, Progress, silent
+
+__all__ = ["read_hub_records", "read_json_lines", "read_records", "read_rows"]
+
+
+def read_records(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> list[Record]:
+    """Read training records from a file.
+
+    Args:
+        path: JSON Lines (`.jsonl`, `.jsonl.gz`), CSV or TSV (also `.gz`) or Parquet.
+        columns: Which column holds which role, where the names are unusual; see `parse_records`.
+        limit: Rows to read at most; None reads all.
+        progress: How to report progress, in rows.
+
+    Returns:
+        One record a row, in file order.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        DataError: The format is unknown, or rows are bad; all of them are named with their places.
+    """
+    problems = Problems(str(path))
+    rows = read_rows(path, problems=problems, limit=limit)
+    with progress(f"reading {Path(path).name}", limit) as advance:
+        return parse_records(_counted(rows, advance), problems=problems, columns=columns)
+
+
+def read_rows(path: str | Path, *, problems: Problems, limit: int | None = None) -> Iterator[RawRow]:
+    """Read the rows of a file as they are, without deciding what they mean.
+
+    Args:
+        path: JSON Lines, CSV, TSV (each also `.gz`) or Parquet.
+        problems: Where rows that cannot be read are noted.
+        limit: Rows to read at most; None reads all.
+
+    Returns:
+        An iterator over the rows that could be read.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        DataError: The format is unknown.
+    """
+    path = Path(path)
+    if not path.is_file():
+        kind = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise SourceNotFoundError(f"{path} {kind}. Give a .jsonl, .csv, .tsv (also .gz) or .parquet file.")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else (suffixes or [""])[-1]
+    reader = _READERS.get(suffix)
+    if reader is None:
+        raise DataError(f"{path} has an unknown format {suffix!r}. Formats are: {', '.join(_READERS)} (text also .gz).")
+    return itertools.islice(reader(path, problems), limit)
+
+
+def read_hub_records(
+    name: str,
+    *,
+    config: str | None = None,
+    split: str = "train",
+    streaming: bool = True,
+    limit: int | None = None,
+    shuffle_buffer: int | None = None,
+    seed: int = 0,
+    columns: Mapping[str, str | Sequence[str]] | None = None,
+    progress: Progress = silent,
+) -> list[Record]:
+    """Read training records from a Hugging Face data set: a hub id, or a local folder of Parquet files.
+
+    Args:
+        name: Hub id such as `sentence-transformers/all-nli`, or a folder that `datasets` can load.
+        config: Configuration of the data set, where it has several.
+        split: Split to read.
+        streaming: Read rows as they arrive, without storing the data set.
+        limit: Rows to read at most; None reads all.
+        shuffle_buffer: Rows to shuffle within while streaming; None keeps the order.
+        seed: Seed of that shuffle.
+        columns: Which column holds which role, where the names are unusual.
+        progress: How to report progress, in rows.
+
+    Returns:
+        One record a row, in the order read.
+
+    Raises:
+        MissingExtraError: `datasets` is not installed.
+        SourceNotFoundError: The data set, configuration or split cannot be had.
+        DataError: Rows are bad; all of them are named.
+    """
+    datasets = require("datasets", extra="train")
+    datasets.disable_progress_bars()
+    is_folder = Path(name).is_dir()
+    try:
+        # A local folder has no configurations: `datasets` would look for a sub-folder of that name.
+        rows = datasets.load_dataset(name, None if is_folder else config, split=split, streaming=streaming)
+    except (OSError, ValueError, RuntimeError) as error:
+        wanted = f"{name}{f' ({config})' if config else ''}, split {split!r}"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SourceNotFoundError(
+            f"Cannot load the data set {wanted}: {reason} Check the name, or give a local folder or file."
+        ) from error
+    if shuffle_buffer is not None:
+        rows = rows.shuffle(seed=seed, buffer_size=shuffle_buffer) if streaming else rows.shuffle(seed=seed)
+    problems = Problems(name)
+    numbered = (RawRow(f"row {number}", values) for number, values in enumerate(rows, start=1))
+    with progress(f"reading {name}", limit) as advance:
+        limited = _counted(itertools.islice(numbered, limit), advance)
+        return parse_records(limited, problems=problems, columns=columns)
+
+
+def read_json_lines(path: Path, problems: Problems) -> Iterator[RawRow]:
+    """Read a JSON Lines file, one object a line; blank lines are passed over.
+
+    Args:
+        path: The file, gzipped if its name ends in `.gz`.
+        problems: Where lines that are no JSON object are noted.
+
+    Yields:
+        One row a line, placed as `line N`.
+    """
+    with _open(path) as lines:
+        for number, line in enumerate(_guarded(lines, path), start=1):
+            place = f"line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if not text.strip():
+                    continue
+                values = json.loads(text)
+            except UnicodeDecodeError as error:
+                problems.add(place, f"not UTF-8 text (byte {error.start + 1})")
+            except json.JSONDecodeError as error:
+                problems.add(place, f"not valid JSON: {error.msg} at column {error.colno}")
+            else:
+                if isinstance(values, dict):
+                    yield RawRow(place, values)
+                else:
+                    problems.add(place, f"a JSON object is needed, this is a {type(values).__name__}")
+
+
+def _read_separated(delimiter: str) -> Callable[[Path, Problems], Iterator[RawRow]]:
+    def read(path: Path, problems: Problems) -> Iterator[RawRow]:
+        with _open(path) as raw:
+            decoded = _decoded_lines(_guarded(raw, path), problems)
+            csv.field_size_limit(sys.maxsize)
+            reader = csv.reader(decoded, delimiter=delimiter, strict=True)
+            header: list[str] | None = None
+            while True:
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    problems.add(f"line {reader.line_num}", f"not valid CSV: {error}")
+                    return  # quoting is broken from here on: later rows would be guesses
+                place = f"line {reader.line_num}"
+                if not cells:
+                    continue
+                if header is None:
+                    header = cells
+                    repeated = {name for name in header if header.count(name) > 1}
+                    if repeated:
+                        problems.add(place, f"the header names {', '.join(sorted(repeated))} twice")
+                        return
+                elif len(cells) != len(header):
+                    problems.add(place, f"{len(cells)} cells where the header has {len(header)}")
+                else:
+                    yield RawRow(place, dict(zip(header, cells, strict=True)))
+
+    return read
+
+
+def _read_parquet(path: Path, problems: Problems) -> Iterator[RawRow]:
+    parquet = require("pyarrow.parquet", extra="train")
+    pyarrow = require("pyarrow", extra="train")
+    try:
+        with parquet.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=4096):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield RawRow(f"row {number}", values)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+
+
+_READERS: dict[str, Callable[[Path, Problems], Iterator[RawRow]]] = {
+    ".jsonl": read_json_lines,
+    ".csv": _read_separated(","),
+    ".tsv": _read_separated("\t"),
+    ".parquet": _read_parquet,
+}
+
+
+def _counted(rows: Iterator[RawRow], advance: Advance) -> Iterator[RawRow]:
+    for row in rows:
+        yield row
+        advance(1)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _guarded(lines: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Lines of a file; one that ends early or is no gzip gives one of our errors."""
+    try:
+        yield from lines
+    except (gzip.BadGzipFile, EOFError, OSError) as error:
+        raise DataError(f"{path} cannot be read to its end: {error}. Copy or download it again.") from error
+
+
+def _decoded_lines(lines: Iterator[bytes], problems: Problems) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            problems.add(f"line {number}", f"not UTF-8 text (byte {error.start + 1})")
+

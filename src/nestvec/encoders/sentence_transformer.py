@@ -1,0 +1,89 @@
+"""A sentence-transformers model as an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nestvec.encoders.protocol import Float32Vectors
+from nestvec.errors import ModelError
+from nestvec.progress import Progress, silent
+from nestvec.vectors import normalize
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["SentenceTransformerEncoder"]
+
+
+class SentenceTransformerEncoder:
+    """Encodes with a sentence-transformers model, using its query and document prompts where it has them."""
+
+    def __init__(self, model: SentenceTransformer, *, batch_size: int = 64) -> None:
+        """Wrap a loaded model.
+
+        Args:
+            model: The model; it is not changed.
+            batch_size: Texts in one forward pass.
+        """
+        self.model = model
+        self.batch_size = batch_size
+
+    @property
+    def full_dim(self) -> int:
+        """Numbers in a vector before any truncation."""
+        return int(self.model.get_embedding_dimension() or 0)
+
+    def encode_queries(self, texts: Sequence[str], *, progress: Progress = silent) -> Float32Vectors:
+        """Encode queries.
+
+        Args:
+            texts: The queries.
+            progress: How to report progress, in texts.
+
+        Returns:
+            Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
+
+        Raises:
+            ModelError: The model gave a vector that is not finite.
+        """
+        return self._encode(texts, self.model.encode_query, "encoding queries", progress)
+
+    def encode_documents(self, texts: Sequence[str], *, progress: Progress = silent) -> Float32Vectors:
+        """Encode documents.
+
+        Args:
+            texts: The documents.
+            progress: How to report progress, in texts.
+
+        Returns:
+            Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
+
+        Raises:
+            ModelError: The model gave a vector that is not finite.
+        """
+        return self._encode(texts, self.model.encode_document, "encoding documents", progress)
+
+    def _encode(
+        self, texts: Sequence[str], encode: Callable[..., Any], description: str, progress: Progress
+    ) -> Float32Vectors:
+        # Texts of one length share a batch, so that little is spent on padding; longest first, so that
+        # a batch too large for memory fails at once.
+        order = sorted(range(len(texts)), key=lambda index: (-len(texts[index]), index))
+        vectors = np.empty((len(texts), self.full_dim), dtype=np.float32)
+        with progress(description, len(texts)) as advance:
+            for start in range(0, len(texts), self.batch_size):
+                batch = order[start : start + self.batch_size]
+                vectors[batch] = encode(
+                    [texts[index] for index in batch], batch_size=self.batch_size, show_progress_bar=False
+                )
+                advance(len(batch))
+        if not np.isfinite(vectors).all():
+            bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+            raise ModelError(
+                f"The model gave numbers that are not finite for {bad} of {len(texts)} texts. "
+                "Its weights are damaged, or training diverged: lower training.learning_rate."
+            )
+        return normalize(vectors)

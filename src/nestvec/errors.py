@@ -1,0 +1,105 @@
+"""Every error nestvec raises on purpose.
+
+Each says what it got, what is allowed and what to do, and also subclasses the builtin it resembles, so that
+`except ValueError` keeps working. The command line prints them as one line and exits 2; anything else is a bug.
+
+    NestvecError
+    |-- DimensionError (ValueError)          a dim outside the vector, repeated or out of order
+    |-- VectorError (ValueError)             an array that holds no usable vectors
+    |-- DataError (ValueError)               bad rows, all of them together, with their places
+    |   `-- BenchmarkError                   queries, corpus and qrels that do not fit together
+    |-- SourceNotFoundError (FileNotFoundError)  a file, folder or data set that is not there
+    |-- RecipeError (ValueError)             an unknown key, a wrong value or a missing one
+    |-- ModelError (ValueError)              a base that is no model, or weights that fail their checksum
+    |-- LossInputError (ValueError)          embeddings or settings a loss cannot be computed from
+    |-- MetricError (ValueError)             a metric name that is not known
+    |-- OutputExistsError (FileExistsError)  results that would be overwritten
+    |-- StorageError (OSError)               a full disk or a folder that cannot be written
+    |-- ResumeError (ValueError)             nothing to resume, or a different run
+    |-- VerificationError (RuntimeError)     a result that failed its own check
+    `-- MissingExtraError (ImportError)      an optional dependency, with the pip command
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BenchmarkError",
+    "DataError",
+    "DimensionError",
+    "LossInputError",
+    "MetricError",
+    "MissingExtraError",
+    "ModelError",
+    "NestvecError",
+    "OutputExistsError",
+    "RecipeError",
+    "ResumeError",
+    "SourceNotFoundError",
+    "StorageError",
+    "VectorError",
+    "VerificationError",
+]
+
+
+class NestvecError(Exception):
+    """The root: catch it to catch everything nestvec raises on purpose."""
+
+
+class DimensionError(NestvecError, ValueError):
+    """A dim is outside 1..full_dim, repeated or out of order."""
+
+
+class VectorError(NestvecError, ValueError):
+    """An array holds no usable vectors: wrong type, wrong shape, or numbers that are not finite."""
+
+
+class DataError(NestvecError, ValueError):
+    """Rows cannot be used; the message lists every bad row of the source with its place."""
+
+
+class BenchmarkError(DataError):
+    """Queries, corpus and qrels do not fit together."""
+
+
+class SourceNotFoundError(NestvecError, FileNotFoundError):
+    """A file, folder, split or hub data set is not there."""
+
+    def __str__(self) -> str:
+        """FileNotFoundError would format (errno, text) pairs; ours is always one sentence."""
+        return str(self.args[0]) if self.args else ""
+
+
+class RecipeError(NestvecError, ValueError):
+    """A recipe has an unknown key, a wrong value, or lacks a value that has no default."""
+
+
+class ModelError(NestvecError, ValueError):
+    """A base is no model that can be loaded, or its weights fail their checksum."""
+
+
+class LossInputError(NestvecError, ValueError):
+    """A loss got embeddings or settings it cannot be computed from."""
+
+
+class MetricError(NestvecError, ValueError):
+    """A metric name is not known."""
+
+
+class OutputExistsError(NestvecError, FileExistsError):
+    """The output folder holds results that would be overwritten."""
+
+
+class StorageError(NestvecError, OSError):
+    """The disk is full, or the output folder cannot be written."""
+
+
+class ResumeError(NestvecError, ValueError):
+    """There is nothing to resume, or what is there belongs to a different run."""
+
+
+class VerificationError(NestvecError, RuntimeError):
+    """A result failed the check that nestvec runs on its own output."""
+
+
+class MissingExtraError(NestvecError, ImportError):
+    """An optional dependency is missing; the message names the pip command."""

@@ -1,0 +1,46 @@
+"""The main job with a built-in recipe, on the documentation of the packages on this machine."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+from nestvec.errors import SourceNotFoundError
+from nestvec.training.recipe import Recipe, load_recipe
+
+__all__ = ["built_in_recipe", "quickstart_recipe"]
+
+
+def built_in_recipe(name: str) -> Path:
+    """Return the file of a recipe that comes with nestvec.
+
+    Args:
+        name: Its name, such as `quickstart-minilm`.
+
+    Returns:
+        Path of the TOML file.
+
+    Raises:
+        SourceNotFoundError: There is no such recipe.
+    """
+    folder = Path(str(importlib.resources.files("nestvec"))) / "recipes"
+    path = folder / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.toml")))
+        raise SourceNotFoundError(f"There is no built-in recipe {name!r}. Built in are: {known}.")
+    return path
+
+
+def quickstart_recipe(base: str, *, seed: int) -> Recipe:
+    """Return the built-in quickstart for a base.
+
+    Args:
+        base: `minilm`, `static`, or any other base, which is trained with the settings for transformers.
+        seed: Seed of the whole run.
+
+    Returns:
+        The recipe.
+    """
+    kind = "static" if base == "static" else "minilm"
+    recipe = load_recipe(built_in_recipe(f"quickstart-{kind}"), [f"seed={seed}"])
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": base})})

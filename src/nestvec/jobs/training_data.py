@@ -1,0 +1,117 @@
+"""What a recipe asks to train on and to measure with, read and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nestvec.data import (
+    Benchmark,
+    Record,
+    RetrievalRow,
+    hold_out_queries,
+    read_benchmark,
+    read_hub_records,
+    read_records,
+    scan_installed_docs,
+    split_by_package,
+)
+from nestvec.errors import DataError
+from nestvec.progress import Progress, silent
+from nestvec.training.recipe import BeirData, HubData, InstalledDocsData, Recipe
+
+__all__ = ["TrainingData", "load_training_data"]
+
+
+class TrainingData(NamedTuple):
+    """Rows to train on and a benchmark that shares no query with them."""
+
+    rows: list[RetrievalRow]
+    benchmark: Benchmark
+    source: str
+    """Where the rows come from, in a few words."""
+
+
+def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> TrainingData:
+    """Read the training rows of a recipe, and its benchmark or one held out of them.
+
+    Args:
+        recipe: What to read.
+        progress: How to report progress.
+
+    Returns:
+        Rows and benchmark.
+
+    Raises:
+        SourceNotFoundError: A file, folder or data set is not there.
+        DataError: Rows cannot be used, or have a shape that is not (query, positive).
+        BenchmarkError: The benchmark is bad, or cannot be held out.
+    """
+    data, benchmark = recipe.data, recipe.benchmark
+    given = read_benchmark(benchmark.path, split=benchmark.split) if benchmark.path else None
+    if isinstance(data, InstalledDocsData):
+        docs = scan_installed_docs(
+            data.site_packages, modules_per_package=data.modules_per_package, seed=recipe.seed, progress=progress
+        )
+        rows, held_out = split_by_package(
+            docs,
+            queries=benchmark.queries,
+            documents=benchmark.documents,
+            seed=recipe.seed,
+            limit=data.limit,
+            progress=progress,
+        )
+        return TrainingData(_unseen(rows, given or held_out), given or held_out, "documentation of installed packages")
+    rows, source = _read_rows(recipe, progress)
+    if given is not None:
+        return TrainingData(_unseen(rows, given), given, source)
+    rows, held_out = hold_out_queries(
+        rows,
+        queries=benchmark.queries,
+        documents=benchmark.documents,
+        seed=recipe.seed,
+        name=f"held-out queries of {source}",
+    )
+    return TrainingData(rows, held_out, source)
+
+
+def _read_rows(recipe: Recipe, progress: Progress) -> tuple[list[RetrievalRow], str]:
+    data = recipe.data
+    assert not isinstance(data, InstalledDocsData)
+    if isinstance(data, BeirData):
+        return read_benchmark(data.path, split=data.split).rows()[: data.limit], data.path
+    if isinstance(data, HubData):
+        records = read_hub_records(
+            data.name,
+            config=data.config,
+            split=data.split,
+            streaming=data.streaming,
+            limit=data.limit,
+            shuffle_buffer=data.shuffle_buffer,
+            seed=recipe.seed,
+            columns=data.columns,
+            progress=progress,
+        )
+        return _retrieval_rows(records, data.name), f"{data.name}{f' ({data.config})' if data.config else ''}"
+    records = read_records(data.path, columns=data.columns, limit=data.limit, progress=progress)
+    return _retrieval_rows(records, data.path), data.path
+
+
+def _retrieval_rows(records: Sequence[Record], source: str) -> list[RetrievalRow]:
+    rows = [record for record in records if isinstance(record, RetrievalRow)]
+    if len(rows) < len(records):
+        shape = ", ".join(records[0]._fields)
+        raise DataError(
+            f"{source} has rows of ({shape}); training needs (query, positive) with or without negatives. "
+            'Map the columns: columns = { query = "...", positive = "..." }.'
+        )
+    return rows
+
+
+def _unseen(rows: Sequence[RetrievalRow], benchmark: Benchmark) -> list[RetrievalRow]:
+    """Rows whose query the benchmark does not ask."""
+    asked = set(benchmark.queries.values())
+    unseen = [row for row in rows if row.query not in asked]
+    if not unseen:
+        raise DataError(f"Every training row asks a query of {benchmark.name}: none is left to train on.")
+    return unseen

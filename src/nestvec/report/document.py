@@ -1,0 +1,106 @@
+"""Everything a report tells, and its JSON form, which other tools rely on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nestvec.evaluation import Cell
+
+__all__ = ["Example", "ExampleAnswer", "Report", "SizeRow", "size_rows"]
+
+
+class ExampleAnswer(NamedTuple):
+    """What one model answered to an example query."""
+
+    model: str
+    """`before` or `after`."""
+    rank: int
+    """Rank of the best relevant document, from 1."""
+    documents: list[str]
+    """Ids of the first documents, best first."""
+
+
+class Example(NamedTuple):
+    """A benchmark query, its right answer, and what each model answered."""
+
+    query: str
+    dim: int
+    relevant: list[str]
+    """Ids of the relevant documents."""
+    answers: list[ExampleAnswer]
+
+
+class SizeRow(NamedTuple):
+    """One size before and after training, as a table shows it."""
+
+    dim: int
+    before: Cell
+    after: Cell
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of the main job.
+
+    Attributes:
+        name: Name of the recipe.
+        base: The base model.
+        headline: Metric that retention and gain are of.
+        confidence: Confidence of every interval.
+        cells: The grid, before and after.
+        benchmark: Name and counts of queries, documents and relevant judgements.
+        training: Rows, steps, dims, losses.
+        examples: A few answered queries.
+        seconds: Wall time of each part.
+        versions: Of Python and the packages that matter.
+        seed: Seed of the run.
+    """
+
+    name: str
+    base: str
+    headline: str
+    confidence: float
+    cells: Sequence[Cell]
+    benchmark: Mapping[str, Any]
+    training: Mapping[str, Any]
+    examples: Sequence[Example]
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+    seed: int
+
+    def to_json(self) -> str:
+        """Return the report as JSON, indented."""
+        document = {
+            "name": self.name,
+            "base": self.base,
+            "headline": self.headline,
+            "confidence": self.confidence,
+            "cells": [cell.as_json() for cell in self.cells],
+            "benchmark": dict(self.benchmark),
+            "training": dict(self.training),
+            "examples": [
+                {**example._asdict(), "answers": [answer._asdict() for answer in example.answers]}
+                for example in self.examples
+            ],
+            "seconds": {part: round(seconds, 2) for part, seconds in self.seconds.items()},
+            "versions": dict(self.versions),
+            "seed": self.seed,
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def size_rows(report: Report) -> list[SizeRow]:
+    """Pair the cells before and after training.
+
+    Args:
+        report: A report whose cells were measured at the same dims before and after.
+
+    Returns:
+        One row a size, largest first.
+    """
+    before = {cell.dim: cell for cell in report.cells if cell.model == "before"}
+    after = {cell.dim: cell for cell in report.cells if cell.model == "after"}
+    return [SizeRow(dim, before[dim], after[dim]) for dim in sorted(after, reverse=True)]

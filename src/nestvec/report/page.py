@@ -1,0 +1,117 @@
+"""The report and the model card as Markdown pages."""
+
+from __future__ import annotations
+
+from nestvec.report.document import Report, size_rows
+from nestvec.report.table import markdown_table
+
+__all__ = ["markdown_report", "model_card"]
+
+
+def markdown_report(report: Report, *, plot: str) -> str:
+    """Write the whole report as Markdown.
+
+    Args:
+        report: What to tell.
+        plot: File name of the picture, beside the page.
+
+    Returns:
+        Markdown.
+    """
+    parts = [
+        f"# {report.name}",
+        "",
+        markdown_table(report),
+        f"![{report.headline} against the numbers kept]({plot})",
+        "",
+        _all_metrics(report),
+        _examples(report),
+        "## Wall time, in seconds",
+        "",
+        *(f"- {part}: {seconds:.1f}" for part, seconds in report.seconds.items()),
+        "",
+        "## Versions",
+        "",
+        *(f"- {package} {version}" for package, version in report.versions.items()),
+        "",
+        f"Seed {report.seed}; benchmark: {report.benchmark['name']}.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def model_card(report: Report, *, recipe: str) -> str:
+    """Write the card of the trained model, `README.md` in its folder.
+
+    Args:
+        report: What was measured; nothing that differs between two equal runs is taken from it.
+        recipe: The recipe as TOML.
+
+    Returns:
+        Markdown with the YAML header that model hubs read.
+    """
+    dims = report.training["dims"]
+    smallest_useful = 64 if 64 in dims else dims[-1]
+    header = [
+        "---",
+        "library_name: sentence-transformers",
+        "pipeline_tag: sentence-similarity",
+        "tags:",
+        *(f"- {tag}" for tag in ("sentence-transformers", "feature-extraction", "matryoshka", "nestvec")),
+        "---",
+    ]
+    training = report.training
+    body = [
+        f"# {report.name}",
+        "",
+        f"Text embeddings of {dims[0]} numbers that can be cut to {', '.join(str(dim) for dim in dims[1:]) or 'no less'}. "
+        f"Fine-tuned from {report.base} on {training['rows']:,} rows ({training['source']}) with nested InfoNCE, "
+        f"{training['steps']:,} steps.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        f'model = SentenceTransformer("path/to/this/folder", truncate_dim={smallest_useful})',
+        'vectors = model.encode(["some text"], normalize_embeddings=True)'
+        f"  # [1, {smallest_useful}], unit length",
+        "```",
+        "",
+        "Keep `normalize_embeddings=True`: a cut vector is no unit vector until its length is restored.",
+        "",
+        "## Measured",
+        "",
+        markdown_table(report),
+        f"Benchmark: {report.benchmark['name']}.",
+        "",
+        "## Recipe",
+        "",
+        "```toml",
+        recipe.strip(),
+        "```",
+    ]
+    return "\n".join([*header, *body]) + "\n"
+
+
+def _all_metrics(report: Report) -> str:
+    rows = size_rows(report)
+    names = list(rows[0].after.metrics)
+    titles = ["dim", *(f"{name} {when}" for name in names for when in ("before", "after"))]
+    lines = ["## Every metric", "", f"| {' | '.join(titles)} |", "|" + "---:|" * len(titles)]
+    for row in rows:
+        values = [cell.metrics[name].value for name in names for cell in (row.before, row.after)]
+        lines.append(f"| {row.dim} | {' | '.join(f'{value:.4f}' for value in values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _examples(report: Report) -> str:
+    if not report.examples:
+        return ""
+    lines = [f"## Example answers at {report.examples[0].dim} numbers", ""]
+    for example in report.examples:
+        lines += [f"**{example.query}**", ""]
+        for answer in example.answers:
+            found = ", ".join(f"`{document}`" for document in answer.documents)
+            lines.append(f"- {answer.model}: right answer at rank {answer.rank}. First: {found}")
+        lines.append("")
+    return "\n".join(lines)

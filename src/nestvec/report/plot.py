@@ -1,0 +1,80 @@
+"""Score against size, before and after, as one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nestvec.extras import require
+from nestvec.files import atomic_path
+from nestvec.report.document import Report, size_rows
+
+__all__ = ["save_plot"]
+
+_BEFORE, _AFTER, _INK, _GRID = "#8a8f98", "#0b6e99", "#22262b", "#e3e5e8"
+
+
+def save_plot(report: Report, path: Path) -> None:
+    """Draw the headline metric against the numbers kept, with intervals.
+
+    Args:
+        report: What to show.
+        path: File to write; the suffix says the format, `.png` or `.svg`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    matplotlib = require("matplotlib", extra="train")
+    figures = require("matplotlib.figure", extra="train")
+    rows = size_rows(report)
+    dims = [row.dim for row in rows]
+    style = {"font.size": 10, "svg.hashsalt": "nestvec", "text.color": _INK, "axes.labelcolor": _INK}
+    with matplotlib.rc_context(style):
+        figure = figures.Figure(figsize=(7.2, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        for label, color, cells in (
+            ("before", _BEFORE, [row.before for row in rows]),
+            ("after", _AFTER, [row.after for row in rows]),
+        ):
+            scores = [cell.metrics[report.headline] for cell in cells]
+            axes.fill_between(dims, [s.low for s in scores], [s.high for s in scores], color=color, alpha=0.15, lw=0)
+            axes.plot(dims, [s.value for s in scores], color=color, marker="o", ms=5, lw=2)
+            axes.annotate(
+                label,
+                (dims[-1], scores[-1].value),
+                xytext=(-8, 0),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                color=color,
+                weight="bold",
+            )
+        _label_axes(axes, report, dims)
+        with atomic_path(path) as partial:
+            file_format = path.suffix.removeprefix(".")
+            # A date would make two equal runs differ.
+            metadata = {"Software": None} if file_format == "png" else {"Date": None}
+            figure.savefig(partial, format=file_format, dpi=150, metadata=metadata)
+
+
+def _label_axes(axes: Any, report: Report, dims: list[int]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(dims, [f"{dim}\n{dim * 4:,} B" for dim in dims])
+    axes.minorticks_off()
+    axes.set_xlim(dims[-1] / 1.45, dims[0] * 1.1)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("numbers kept, and bytes of a float32 vector")
+    axes.set_ylabel(report.headline)
+    axes.grid(axis="y", color=_GRID)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
+    counts = report.benchmark
+    axes.set_title(
+        f"{report.base}, {counts['queries']:,} queries, {counts['documents']:,} documents; "
+        f"bands: {report.confidence:.0%} intervals",
+        loc="left",
+        fontsize=10,
+    )

@@ -1,0 +1,331 @@
+"""A recipe: everything a training run depends on, as TOML that is checked before any work."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nestvec.data.records import COLUMN_ROLES
+from nestvec.errors import NestvecError, RecipeError, SourceNotFoundError
+from nestvec.vectors import check_dims
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "BeirData",
+    "BenchmarkSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "FileData",
+    "HubData",
+    "InstalledDocsData",
+    "ModelSettings",
+    "Recipe",
+    "TrainingSettings",
+    "dump_recipe",
+    "load_recipe",
+    "parse_recipe",
+]
+
+Columns: TypeAlias = dict[str, str | list[str]]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class ModelSettings(_Section):
+    """Which model is trained."""
+
+    base: str
+    """`minilm`, `static`, a local folder, or a hub id."""
+    max_tokens: Count | None = None
+    """Longer texts are cut, in training, measuring and in the saved model; None keeps the base's own limit."""
+    query_prompt: str | None = None
+    """Put before every query; None keeps the base's own."""
+    document_prompt: str | None = None
+    """Put before every document; None keeps the base's own."""
+
+
+class _RowsData(_Section):
+    limit: Count | None = None
+    """Rows to use at most; None uses all."""
+
+
+class _TableData(_RowsData):
+    columns: Columns = {}
+    """Which column holds which role, where the names are unusual."""
+
+    @field_validator("columns")
+    @classmethod
+    def _known_roles(cls, columns: Columns) -> Columns:
+        for role in columns:
+            if role not in COLUMN_ROLES:
+                raise ValueError(f"unknown role {role!r}; roles are {', '.join(COLUMN_ROLES)}")
+        return columns
+
+
+class InstalledDocsData(_RowsData):
+    """The API documentation of the packages installed on this machine."""
+
+    source: Literal["installed-docs"]
+    site_packages: str | None = None
+    """Folder with the packages; None is the one of the running interpreter."""
+    modules_per_package: Count | None = None
+    """Modules to read of each package at most; None reads all."""
+
+
+class FileData(_TableData):
+    """A JSON Lines, CSV, TSV or Parquet file."""
+
+    source: Literal["file"]
+    path: str
+
+
+class HubData(_TableData):
+    """A Hugging Face data set, or a local folder of Parquet files with the same columns."""
+
+    source: Literal["hub"]
+    name: str
+    config: str | None = None
+    split: str = "train"
+    streaming: bool = True
+    shuffle_buffer: Count | None = None
+    """Rows to shuffle within while streaming; None keeps the order."""
+
+
+class BeirData(_RowsData):
+    """A BEIR folder: a row for every relevant judgement of a split."""
+
+    source: Literal["beir"]
+    path: str
+    split: str = "train"
+
+
+DataSettings: TypeAlias = Annotated[
+    InstalledDocsData | FileData | HubData | BeirData,
+    Field(discriminator="source"),
+]
+
+
+class BenchmarkSettings(_Section):
+    """What the model is measured on, before and after."""
+
+    path: str | None = None
+    """BEIR folder; None holds queries out of the training data."""
+    split: str = "test"
+    """Which qrels of that folder."""
+    queries: Count = 500
+    """Queries to hold out."""
+    documents: Count = 2000
+    """Size of the held-out corpus."""
+
+
+class TrainingSettings(_Section):
+    """How the model is trained: InfoNCE with in-batch negatives, nested over the dims."""
+
+    dims: Dims | None = None
+    """Sizes to train, in order; None is the full size and the powers of two below it down to 32."""
+    weights: list[float] | None = None
+    """One weight a dim; None weighs each 1."""
+    temperature: float = Field(default=0.05, gt=0)
+    negatives: int = Field(default=1, ge=0)
+    """Hard negatives a row."""
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: Count | None = None
+    """Stop after this many steps, whatever `epochs` says; None for no limit."""
+    batch_size: Count = 64
+    gradient_accumulation: Count = 1
+    """Batches before a step; each is its own set of in-batch negatives."""
+    learning_rate: float = Field(default=2e-5, gt=0)
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the forward pass; weights stay float32."""
+    freeze_token_embeddings: bool = False
+    """Leave the table of token embeddings as it is: faster, and it protects rare words."""
+    checkpoints: Count = 10
+    """Checkpoints over the whole run, at even distances; the last two are kept until the end."""
+
+    @field_validator("dims")
+    @classmethod
+    def _in_order(cls, dims: list[int] | None) -> list[int] | None:
+        return None if dims is None else list(check_dims(dims))
+
+
+class EvaluationSettings(_Section):
+    """How the model is measured."""
+
+    dims: Dims | None = None
+    """Sizes to measure besides the full one; None measures the trained ones."""
+    metrics: list[str] = Field(default=["MRR@10", "Recall@10", "nDCG@10"], min_length=1)
+    """The first is the headline, which retention refers to."""
+    batch_size: Count = 64
+    bootstrap_samples: int = Field(default=2000, ge=100)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    examples: int = Field(default=3, ge=0)
+    """Benchmark queries to answer at the end, before and after."""
+
+    @field_validator("dims")
+    @classmethod
+    def _in_order(cls, dims: list[int] | None) -> list[int] | None:
+        return None if dims is None else list(check_dims(dims))
+
+
+class Recipe(_Section):
+    """A whole run.
+
+    A saved recipe also has a table `provenance` (versions, git commit), which is read and changes nothing.
+    """
+
+    name: str = "nestvec"
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    model: ModelSettings
+    data: DataSettings
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    provenance: dict[str, Any] | None = None
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: TOML file.
+        overrides: `section.key=value` each, the value in TOML; a bare word counts as text.
+
+    Returns:
+        The recipe with every default filled in.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        RecipeError: It is no TOML, or keys or values are wrong; all of them are named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SourceNotFoundError(f"There is no recipe {path}. Give a TOML file.")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    for override in overrides:
+        _override(document, override)
+    return parse_recipe(document, source=str(path))
+
+
+def parse_recipe(document: Mapping[str, Any], *, source: str = "recipe") -> Recipe:
+    """Check a recipe that is already parsed.
+
+    Args:
+        document: Tables and values, as TOML gives them.
+        source: What to call it in an error.
+
+    Returns:
+        The recipe with every default filled in.
+
+    Raises:
+        RecipeError: Keys or values are wrong; all of them are named.
+
+    Example:
+        >>> recipe = parse_recipe({"model": {"base": "minilm"}, "data": {"source": "file", "path": "rows.jsonl"}})
+        >>> recipe.training.temperature
+        0.05
+    """
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        lines = "".join(f"\n  {_explain(details)}" for details in error.errors())
+        raise RecipeError(f"{source} cannot be used:{lines}") from None
+    except NestvecError as error:
+        raise RecipeError(f"{source} cannot be used: {error}") from error
+
+
+def dump_recipe(recipe: Recipe, provenance: Mapping[str, Any] | None = None) -> str:
+    """Write a recipe as TOML, every value spelled out; reading it gives the same recipe.
+
+    Args:
+        recipe: What to write.
+        provenance: Versions and commit, for the table `provenance`.
+
+    Returns:
+        TOML.
+    """
+    document = recipe.model_dump(exclude_none=True, exclude={"provenance"})
+    if provenance:
+        document["provenance"] = dict(provenance)
+    return tomli_w.dumps(document)
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    keys = [part.strip() for part in key.split(".")]
+    if not equals or not all(keys):
+        raise RecipeError(f"Cannot read --set {override!r}. Write section.key=value, such as training.epochs=2.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word or path: quotes are lost in the shell
+    table = document
+    for part in keys[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"Cannot read --set {override!r}: {part} is a value, not a section.")
+    table[keys[-1]] = value
+
+
+def _explain(details: Any) -> str:
+    """One pydantic problem in our words: where, what, and what to write."""
+    location = [str(part) for part in details["loc"]]
+    sources = {"installed-docs", "file", "hub", "beir"}
+    if location[:1] == ["data"] and len(location) > 1 and location[1] in sources:
+        del location[1]  # the tag of the union is no key of the file
+        section: Any = next(
+            kind
+            for kind in (InstalledDocsData, FileData, HubData, BeirData)
+            if kind.model_fields["source"].annotation == Literal[details["loc"][1]]
+        )
+    else:
+        section = _SECTIONS.get(location[0], Recipe) if len(location) > 1 else Recipe
+    where = ".".join(location)
+    kind, value = details["type"], details.get("input")
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(location[-1], section.model_fields, n=1)
+        allowed = f"Did you mean {close[0]}?" if close else f"Keys there are: {', '.join(section.model_fields)}."
+        return f"{where}: unknown key. {allowed}"
+    if kind == "missing":
+        return f"{where} is missing. {_HINTS.get(where, 'Write a value for it.')}"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{where}.source is missing or unknown. {_HINTS['data.source']}"
+    message = details["msg"].removeprefix("Value error, ")
+    return f"{where} is {value!r}: {message[:1].lower()}{message[1:]}"
+
+
+_SECTIONS: dict[str, Any] = {
+    "model": ModelSettings,
+    "benchmark": BenchmarkSettings,
+    "training": TrainingSettings,
+    "evaluation": EvaluationSettings,
+}
+
+_HINTS = {
+    "model": 'Write a section [model] with base = "minilm".',
+    "model.base": 'Write base = "minilm", "static", a folder or a hub id.',
+    "data": 'Write a section [data] with source = "installed-docs".',
+    "data.source": 'Write source = "installed-docs", "file", "hub" or "beir".',
+    "data.path": 'Write path = "rows.jsonl", or a BEIR folder where source = "beir".',
+    "data.name": 'Write name = "owner/data-set", or a local folder of Parquet files.',
+}

@@ -1,0 +1,234 @@
+"""Records and a loss to a model: one training run, with checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from sentence_transformers.base.sampler import BatchSamplers
+from transformers import PrinterCallback, TrainerCallback
+
+from nestvec.data.records import RetrievalRow
+from nestvec.errors import ModelError, RecipeError, ResumeError, VerificationError
+from nestvec.files import require_free_space, storage_errors, write_text
+from nestvec.losses import NestedInfoNCE
+from nestvec.progress import Advance, Progress, silent
+from nestvec.training.columns import fingerprint, to_columns
+from nestvec.training.recipe import TrainingSettings
+
+__all__ = ["TrainingOutcome", "default_dims", "train"]
+
+_COMPLETE = "complete"  # written into a checkpoint after everything else in it
+_RUN_FILE = "run.json"
+_CHECKPOINTS_KEPT = 2
+_SMALLEST_DEFAULT_DIM = 32
+
+
+class TrainingOutcome(NamedTuple):
+    """What a run did."""
+
+    steps: int
+    seconds: float
+    """Of this process; a resumed run counts from where it resumed."""
+    resumed_at_step: int
+    loss: list[tuple[int, float]]
+    """Step and mean loss since the step before, in nats."""
+
+
+def default_dims(full_dim: int) -> tuple[int, ...]:
+    """Return the full size and the powers of two below it, down to 32.
+
+    Args:
+        full_dim: Numbers in a full vector.
+
+    Returns:
+        Sizes, largest first.
+
+    Example:
+        >>> default_dims(384)
+        (384, 256, 128, 64, 32)
+    """
+    powers = [2**exponent for exponent in range(full_dim.bit_length(), 0, -1)]
+    return (full_dim, *(power for power in powers if _SMALLEST_DEFAULT_DIM <= power < full_dim))
+
+
+def train(
+    model: SentenceTransformer,
+    rows: Sequence[RetrievalRow],
+    settings: TrainingSettings,
+    *,
+    dims: Sequence[int],
+    seed: int,
+    work: Path,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> TrainingOutcome:
+    """Fine-tune a model in place with nested InfoNCE.
+
+    Call it inside `deterministic(seed)`: then the same rows, settings and seed give the same weights, also when a
+    run was killed and resumed.
+
+    Args:
+        model: The model to change.
+        rows: Queries with their positive and negatives.
+        settings: The recipe's section `training`.
+        dims: Sizes to train.
+        seed: Seed of data order, dropout and drawn negatives.
+        work: Folder for checkpoints; the caller removes it when the result is safe.
+        resume: Continue from the last complete checkpoint in `work`, or start if there is none yet.
+        progress: How to report progress, in steps.
+
+    Returns:
+        Steps, seconds and losses.
+
+    Raises:
+        DataError: Rows do not suffice.
+        RecipeError: float16 without a GPU.
+        ResumeError: The checkpoints in `work` belong to another run.
+        StorageError: Checkpoints do not fit on the disk.
+        VerificationError: Training diverged.
+    """
+    if settings.precision == "float16" and not torch.cuda.is_available():
+        raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
+    columns = to_columns(rows, negatives=settings.negatives, seed=seed)
+    loss = NestedInfoNCE(model, dims=dims, weights=settings.weights, temperature=settings.temperature)
+    if settings.freeze_token_embeddings:
+        _freeze_token_embeddings(model)
+    identity = {"data": fingerprint(columns), "training": settings.model_dump(mode="json"), "seed": seed, "dims": list(dims)}
+    checkpoint = _prepare(work, identity, resume)
+    _require_space_for_checkpoints(model, work)
+
+    n_batches = math.ceil(len(rows) / settings.batch_size)
+    steps_per_epoch = math.ceil(n_batches / settings.gradient_accumulation)
+    total_steps = max(1, math.ceil(steps_per_epoch * settings.epochs))
+    if settings.max_steps is not None:
+        total_steps = min(total_steps, settings.max_steps)
+    prompts = _column_prompts(model, list(columns))
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(work),
+        max_steps=total_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        warmup_steps=math.ceil(settings.warmup_ratio * total_steps),
+        lr_scheduler_type="linear",
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        batch_sampler=BatchSamplers.NO_DUPLICATES,  # a second copy of a positive would count as a negative
+        prompts=prompts or None,
+        save_strategy="steps",
+        save_steps=max(1, total_steps // settings.checkpoints),
+        save_total_limit=_CHECKPOINTS_KEPT,
+        logging_strategy="steps",
+        logging_steps=max(1, total_steps // 20),
+        disable_tqdm=True,
+        report_to="none",
+        seed=seed,
+        data_seed=seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    resumed_at = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    started = time.perf_counter()
+    with progress("training", total_steps) as advance, storage_errors(work):
+        trainer = _Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_dict(columns),
+            loss=loss,
+            callbacks=[_Report(advance, resumed_at), _MarkComplete()],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise VerificationError(f"Training diverged: {name} is not finite. Lower training.learning_rate.")
+        parameter.requires_grad_(True)
+    model.eval()
+    history = [(entry["step"], float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
+    return TrainingOutcome(trainer.state.global_step, seconds, resumed_at, history)
+
+
+class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # untyped base class
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Leave it out: the model card is ours, and this one would ask the hub about the base."""
+
+
+class _Report(TrainerCallback):  # type: ignore[misc]  # untyped base class
+    def __init__(self, advance: Advance, resumed_at: int) -> None:
+        self._advance, self._resumed_at = advance, resumed_at
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._advance(self._resumed_at)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._advance(1)
+
+
+class _MarkComplete(TrainerCallback):  # type: ignore[misc]  # untyped base class
+    """Marks a checkpoint once all its files are written: a kill in the middle leaves one without the mark."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE, "")
+
+
+def _prepare(work: Path, identity: dict[str, Any], resume: bool) -> Path | None:
+    """Make the folder fit for this run, and return the checkpoint to continue from."""
+    described = json.dumps(identity, sort_keys=True)
+    run_file = work / _RUN_FILE
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    elif run_file.is_file() and run_file.read_text(encoding="utf-8") != described:
+        earlier = json.loads(run_file.read_text(encoding="utf-8"))
+        changed = [key for key in identity if earlier.get(key) != identity[key]]
+        raise ResumeError(
+            f"The run in {work} had another {' and another '.join(changed)}. Resume with the same recipe and data, "
+            "or start anew with --overwrite."
+        )
+    checkpoints = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    complete = [path for path in checkpoints if (path / _COMPLETE).is_file()]
+    for path in set(checkpoints) - set(complete):
+        shutil.rmtree(path)
+    write_text(run_file, described)
+    return complete[-1] if complete else None
+
+
+def _require_space_for_checkpoints(model: SentenceTransformer, work: Path) -> None:
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
+    # A checkpoint holds the weights and two moments of Adam; one more is written before the oldest goes.
+    require_free_space(work, (_CHECKPOINTS_KEPT + 1) * (weights + 2 * trained) + weights)
+
+
+def _freeze_token_embeddings(model: SentenceTransformer) -> None:
+    transformer = getattr(model[0], "auto_model", None)
+    if transformer is None:
+        raise ModelError(
+            "training.freeze_token_embeddings is on, but the base is no transformer: a static table would have "
+            "nothing left to train. Set it to false."
+        )
+    for parameter in transformer.get_input_embeddings().parameters():
+        parameter.requires_grad_(False)
+
+
+def _column_prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:
+    prompts = {}
+    for column in columns:
+        prompt = model.prompts.get("query" if column == "query" else "document")
+        if prompt:
+            prompts[column] = prompt
+    return prompts

@@ -1,0 +1,154 @@
+"""What a vector is cut and compared with: numpy and torch alike, torch never imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from nestvec.errors import DimensionError, VectorError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    Vectors = TypeVar("Vectors", NDArray[np.floating[Any]], torch.Tensor)
+else:
+    Vectors = TypeVar("Vectors")
+
+__all__ = ["check_dims", "cosine", "normalize", "truncate"]
+
+
+def truncate(vectors: Vectors, dim: int) -> Vectors:
+    """Keep the first `dim` numbers of each vector and restore unit length.
+
+    Without the second step cosine and dot product disagree on the result.
+
+    Args:
+        vectors: [..., full_dim], floating point. Need not be unit length.
+        dim: Numbers to keep, 1 <= dim <= full_dim.
+
+    Returns:
+        [..., dim], same type and dtype. A zero prefix stays zero.
+
+    Raises:
+        DimensionError: `dim` is outside 1..full_dim.
+        VectorError: `vectors` is not a floating-point array or tensor.
+
+    Source:
+        Kusupati et al. 2022, arXiv:2205.13147.
+
+    Example:
+        >>> truncate(np.array([[3.0, 4.0, 12.0]]), dim=2)
+        array([[0.6, 0.8]])
+    """
+    _require_floating(vectors)
+    full_dim = vectors.shape[-1]
+    if not 1 <= dim <= full_dim:
+        raise DimensionError(
+            f"Cannot keep {dim} numbers of vectors that have {full_dim}. Choose a dim from 1 to {full_dim}."
+        )
+    return normalize(vectors[..., :dim])
+
+
+def normalize(vectors: Vectors) -> Vectors:
+    """Scale each vector to unit length.
+
+    Args:
+        vectors: [..., dim], floating point.
+
+    Returns:
+        [..., dim], same type and dtype. A zero vector stays zero.
+
+    Raises:
+        VectorError: `vectors` is not a floating-point array or tensor.
+
+    Example:
+        >>> normalize(np.array([[0.0, 2.0], [0.0, 0.0]]))
+        array([[0., 1.],
+               [0., 0.]])
+    """
+    _require_floating(vectors)
+    if isinstance(vectors, np.ndarray):
+        # Squares are summed in float64: a tiny float32 vector would otherwise underflow to length zero.
+        squares = np.einsum("...i,...i->...", vectors, vectors, dtype=np.float64)[..., None]  # [..., 1]
+        lengths = np.sqrt(squares)
+        return (vectors / np.where(lengths == 0.0, 1.0, lengths)).astype(vectors.dtype)
+    norms = vectors.norm(dim=-1, keepdim=True)  # [..., 1]
+    return vectors / norms.masked_fill(norms == 0, 1.0)
+
+
+def cosine(queries: Vectors, documents: Vectors) -> Vectors:
+    """Cosine similarity of every query with every document.
+
+    Args:
+        queries: [n_queries, dim], floating point.
+        documents: [n_documents, dim], same type and dtype.
+
+    Returns:
+        [n_queries, n_documents], from -1 to 1; 0 where either vector is zero.
+
+    Raises:
+        DimensionError: The two have vectors of different sizes.
+        VectorError: Either is not a floating-point array or tensor.
+
+    Example:
+        >>> cosine(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 5.0]]))
+        array([[1., 0.]])
+    """
+    _require_floating(queries)
+    _require_floating(documents)
+    if queries.shape[-1] != documents.shape[-1]:
+        raise DimensionError(
+            f"Queries have {queries.shape[-1]} numbers and documents {documents.shape[-1]}. "
+            "Truncate both to the same dim."
+        )
+    return normalize(queries) @ normalize(documents).T
+
+
+def check_dims(dims: Sequence[int], full_dim: int | None = None) -> tuple[int, ...]:
+    """Check a list of nested sizes.
+
+    Args:
+        dims: Sizes in strictly rising or strictly falling order, each at least 1.
+        full_dim: Size of the full vector; None where it is not known yet.
+
+    Returns:
+        The same sizes, in the same order, as a tuple of ints.
+
+    Raises:
+        DimensionError: No dims, one that is not a whole number or outside 1..full_dim, a repeated one, or
+            dims out of order.
+
+    Example:
+        >>> check_dims([384, 64], full_dim=384)
+        (384, 64)
+    """
+    checked = tuple(dims)
+    if not checked:
+        raise DimensionError("No dims given. Give at least one, such as 64.")
+    for dim in checked:
+        if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 1:
+            raise DimensionError(f"A dim is {dim!r}. Dims are whole numbers from 1.")
+        if full_dim is not None and dim > full_dim:
+            raise DimensionError(f"Dim {dim} is larger than the vectors, which have {full_dim}. Leave it out.")
+    if len(set(checked)) < len(checked):
+        raise DimensionError(f"Dims {list(checked)} name a size twice. Name each size once.")
+    if list(checked) not in (sorted(checked), sorted(checked, reverse=True)):
+        in_order = sorted(checked, reverse=True)
+        raise DimensionError(f"Dims {list(checked)} are out of order. Write them as {in_order}.")
+    return tuple(int(dim) for dim in checked)
+
+
+def _require_floating(vectors: Any) -> None:
+    is_floating = (
+        np.issubdtype(vectors.dtype, np.floating)
+        if isinstance(vectors, np.ndarray)
+        else hasattr(vectors, "is_floating_point") and vectors.is_floating_point()
+    )
+    if not is_floating:
+        kind = getattr(vectors, "dtype", type(vectors).__name__)
+        raise VectorError(f"Vectors are {kind}. Give a floating-point numpy array or torch tensor.")
+    if vectors.ndim == 0:
+        raise VectorError("Vectors have no dimension: got a single number. Give an array of shape [..., dim].")
