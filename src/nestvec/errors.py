@@ -15,7 +15,7 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
     |-- MetricError (ValueError)             a metric name that is not known
     |-- OutputExistsError (FileExistsError)  results that would be overwritten
     |-- StorageError (OSError)               a full disk or a folder that cannot be written
-    |-- ResumeError (ValueError)             nothing to resume, or a different run
+    |-- ResumeError (ValueError)             a finished run, or a different one
     |-- VerificationError (RuntimeError)     a result that failed its own check
     `-- MissingExtraError (ImportError)      an optional dependency, with the pip command
 """
@@ -94,7 +94,7 @@ class StorageError(NestvecError, OSError):
 
 
 class ResumeError(NestvecError, ValueError):
-    """There is nothing to resume, or what is there belongs to a different run."""
+    """The run is already finished, or what is there belongs to a different run."""
 
 
 class VerificationError(NestvecError, RuntimeError):

@@ -22,6 +22,7 @@ _STORAGE_ERRNOS = {
     errno.EACCES: "The folder cannot be written",
     errno.EPERM: "The folder cannot be written",
     errno.ENOTDIR: "A file stands where a folder is needed",
+    errno.EEXIST: "A file stands where a folder is needed",
     errno.EIO: "The disk reported an input/output error",
 }
 # safetensors and torch.save report a failed write as an error of their own, with the cause only in its text.
@@ -72,7 +73,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield partial
             _sync(partial)
-            os.replace(partial, path)
+            partial.replace(path)
             _sync(path.parent)
         finally:
             partial.unlink(missing_ok=True)
@@ -103,8 +104,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for file in sorted(partial.rglob("*")):
                 _sync(file)
             if path.exists():
-                os.replace(path, replaced)
-            os.replace(partial, path)
+                path.replace(replaced)
+            partial.replace(path)
             _sync(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

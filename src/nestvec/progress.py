@@ -21,7 +21,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def silent(description: str, total: int | None) -> Iterator[Advance]:
+def silent(description: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG001  # the protocol names them
     """Report nothing: what every function uses unless its caller passes something else.
 
     Args:

@@ -75,7 +75,7 @@ def normalize(vectors: Vectors) -> Vectors:
         squares = np.einsum("...i,...i->...", vectors, vectors, dtype=np.float64)[..., None]  # [..., 1]
         lengths = np.sqrt(squares)
         return (vectors / np.where(lengths == 0.0, 1.0, lengths)).astype(vectors.dtype)
-    norms = vectors.norm(dim=-1, keepdim=True)  # [..., 1]
+    norms: torch.Tensor = vectors.norm(dim=-1, keepdim=True)  # [..., 1]
     return vectors / norms.masked_fill(norms == 0, 1.0)
 
 
@@ -104,7 +104,8 @@ def cosine(queries: Vectors, documents: Vectors) -> Vectors:
             f"Queries have {queries.shape[-1]} numbers and documents {documents.shape[-1]}. "
             "Truncate both to the same dim."
         )
-    return normalize(queries) @ normalize(documents).T
+    similarities: Vectors = normalize(queries) @ normalize(documents).T
+    return similarities
 
 
 def check_dims(dims: Sequence[int], full_dim: int | None = None) -> tuple[int, ...]:

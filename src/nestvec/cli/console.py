@@ -10,7 +10,15 @@ import warnings
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from nestvec.progress import Advance
 
@@ -57,7 +65,8 @@ def draw_progress(description: str, total: int | None) -> Iterator[Advance]:
 def quiet_libraries() -> None:
     """Keep the warnings and bars of the libraries below from tearing up ours; their errors still show."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
-    for library in ("transformers", "sentence_transformers", "datasets", "huggingface_hub", "torch"):
+    for library in ("matplotlib", "transformers", "sentence_transformers", "datasets", "huggingface_hub", "torch"):
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -19,7 +19,9 @@ def data() -> None:
 
 @data.command("installed-docs")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--site-packages", type=click.Path(path_type=Path), help="Folder with the packages; default: this Python's.")
+@click.option(
+    "--site-packages", type=click.Path(path_type=Path), help="Folder with the packages; default: this Python's."
+)
 @click.option("--modules-per-package", type=click.IntRange(min=1), help="Modules to read of each; default: all.")
 @click.option("--queries", type=click.IntRange(min=1), default=500, show_default=True, help="Benchmark queries.")
 @click.option("--documents", type=click.IntRange(min=1), default=2000, show_default=True, help="Benchmark documents.")
@@ -56,5 +58,6 @@ def installed_docs(
     packages = len({doc.package for doc in docs})
     console().print(
         f"Written to {out}: {len(docs):,} documented objects of {packages} packages; {len(rows):,} training rows; "
-        f"benchmark of {counts['queries']:,} queries and {counts['documents']:,} documents"
+        f"benchmark of {counts['queries']:,} queries and {counts['documents']:,} documents",
+        soft_wrap=True,
     )

@@ -15,7 +15,7 @@ __all__ = ["quickstart"]
 @click.option("--base", default="minilm", show_default=True, help="minilm, static, a model folder, or a hub id.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help="Seed of the whole run.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted run from its last checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run, or start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace the results, or the unfinished run, in --out.")
 def quickstart(base: str, out: Path, seed: int, resume: bool, overwrite: bool) -> None:
     """Train and measure on the API documentation of the packages installed here.

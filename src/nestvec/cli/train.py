@@ -20,7 +20,7 @@ __all__ = ["run_job", "train"]
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for model, report and benchmark.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value: training.epochs=2.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted run from its last checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run, or start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace the results, or the unfinished run, in --out.")
 def train(recipe: Path, out: Path, overrides: Sequence[str], resume: bool, overwrite: bool) -> None:
     """Measure a base model at every size, train it nested, and measure it again.
@@ -64,6 +64,6 @@ def run_job(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> None
     if report.examples:
         screen.print()
         screen.print(terminal_examples(report.examples))
-    screen.print(f"Written to {out}: model/, benchmark/, report.json, report.md, plot.png, recipe.toml")
+    screen.print(f"Written to {out}: model/, benchmark/, report.json, report.md, plot.png, recipe.toml", soft_wrap=True)
     parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in report.seconds.items())
-    screen.print(f"Wall time: {parts}", style="dim")
+    screen.print(f"Wall time: {parts}", style="dim", soft_wrap=True)

@@ -68,7 +68,7 @@ class Benchmark:
 
     def rows(self) -> list[RetrievalRow]:
         """Return one training row for every relevant judgement; judged but not relevant documents are negatives."""
-        rows = []
+        rows: list[RetrievalRow] = []
         for query, grades in self.qrels.items():
             negatives = tuple(self.corpus[document] for document, grade in grades.items() if grade <= 0)
             rows.extend(
@@ -103,7 +103,8 @@ def read_benchmark(folder: str | Path, *, split: str = "test") -> Benchmark:
     corpus = _read_texts(_find(folder, "corpus.jsonl"))
     queries = _read_texts(_find(folder, "queries.jsonl"))
     qrels = _read_qrels(_find(folder, f"qrels/{split}.tsv"))
-    judged = {query: text for query, text in queries.items() if query in qrels}
+    # Where no query is judged, all are kept: the error then names the unknown ids in the qrels.
+    judged = {query: text for query, text in queries.items() if query in qrels} or queries
     name = folder.resolve().name
     return Benchmark(judged, corpus, qrels, name=folder.resolve().parent.name if name == "benchmark" else name)
 

@@ -142,10 +142,14 @@ def split_by_package(
     training_docs = [doc for doc in docs if doc.package not in held_out]
     unseen = _without_near_duplicates([*tested, *training_docs], progress)[len(tested) :]
     tested_summaries = {_plain(doc.summary) for doc in tested}
-    chosen = _first_of_each_summary(doc for doc in _take_in_turn(unseen, generator) if _plain(doc.summary) not in tested_summaries)
+    chosen = _first_of_each_summary(
+        doc for doc in _take_in_turn(unseen, generator) if _plain(doc.summary) not in tested_summaries
+    )
     rows = [_row(doc, siblings) for doc, siblings in _with_siblings(chosen[:limit], unseen)]
     if not rows:
-        raise BenchmarkError("No documented package is left to train on. Install more packages or lower benchmark.documents.")
+        raise BenchmarkError(
+            "No documented package is left to train on. Install more packages or lower benchmark.documents."
+        )
     return rows, _benchmark(tested, queries, generator)
 
 
@@ -164,7 +168,14 @@ def write_installed_docs(
         StorageError: The disk is full, or the folder cannot be written.
     """
     with atomic_folder(Path(folder)) as partial:
-        entries = ({"_id": doc.identifier(), "text": doc.full_text(), "metadata": {"package": doc.package, "module": doc.module}} for doc in docs)
+        entries = (
+            {
+                "_id": doc.identifier(),
+                "text": doc.full_text(),
+                "metadata": {"package": doc.package, "module": doc.module},
+            }
+            for doc in docs
+        )
         _write_json_lines(partial / "docs.jsonl", entries)
         _write_json_lines(partial / "train.jsonl", (row._asdict() for row in rows))
         write_benchmark(benchmark, partial / "benchmark")
@@ -175,7 +186,11 @@ def _packages(root: Path) -> Iterator[tuple[str, list[Path]]]:
         if entry.name.startswith(".") or entry.name.endswith((".dist-info", ".egg-info", ".data")):
             continue
         if entry.is_dir() and entry.name not in _SKIPPED_FOLDERS:
-            files = [file for file in sorted(entry.rglob("*.py")) if _SKIPPED_FOLDERS.isdisjoint(file.relative_to(root).parts[:-1])]
+            files = [
+                file
+                for file in sorted(entry.rglob("*.py"))
+                if _SKIPPED_FOLDERS.isdisjoint(file.relative_to(root).parts[:-1])
+            ]
             if files:
                 yield entry.name, files
         elif entry.suffix == ".py" and not entry.name.startswith("_"):
@@ -228,15 +243,11 @@ def _split_docstring(docstring: str) -> tuple[str, str]:
 
 
 def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    function = node
     if isinstance(node, ast.ClassDef):
         constructors = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
-        if not constructors:
-            return ""
-        function = constructors[0]
-    assert not isinstance(function, ast.ClassDef)
-    returns = f" -> {ast.unparse(function.returns)}" if function.returns and function is node else ""
-    return f"({ast.unparse(function.args)}){returns}"[:_LONGEST_SIGNATURE]
+        return _signature(constructors[0]) if constructors else ""
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
+    return f"({ast.unparse(node.args)}){returns}"[:_LONGEST_SIGNATURE]
 
 
 def _choose_held_out(docs: Sequence[ApiDoc], documents: int, generator: random.Random) -> set[str]:

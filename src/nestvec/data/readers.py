@@ -189,7 +189,7 @@ def _read_separated(delimiter: str) -> Callable[[Path, Problems], Iterator[RawRo
     return read
 
 
-def _read_parquet(path: Path, problems: Problems) -> Iterator[RawRow]:
+def _read_parquet(path: Path, _problems: Problems) -> Iterator[RawRow]:
     parquet = require("pyarrow.parquet", extra="train")
     pyarrow = require("pyarrow", extra="train")
     try:
@@ -235,4 +235,3 @@ def _decoded_lines(lines: Iterator[bytes], problems: Problems) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             problems.add(f"line {number}", f"not UTF-8 text (byte {error.start + 1})")
-

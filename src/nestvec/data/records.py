@@ -237,14 +237,11 @@ def _negatives(row: RawRow, mapping: Mapping[str, list[str]], problems: Problems
 def _score(row: RawRow, column: str, problems: Problems) -> float:
     value = row.values.get(column)
     try:
-        if value is None or isinstance(value, bool):
-            raise ValueError
-        score = float(value)
-        if not math.isfinite(score):
-            raise ValueError
+        score = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # TypeError is caught
     except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
         problems.add(row.place, f"{column} is {_shorten(value)}, not a finite number")
-        return 0.0
     return score
 
 

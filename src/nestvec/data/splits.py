@@ -65,5 +65,7 @@ def hold_out_queries(
     relevant = {row.positive for row in tested}
     training = [row for row in rest if row.positive not in relevant and relevant.isdisjoint(row.negatives)]
     if not training:
-        raise BenchmarkError("Every row shares a document with the benchmark: none is left to train on. Read more rows.")
+        raise BenchmarkError(
+            "Every row shares a document with the benchmark: none is left to train on. Read more rows."
+        )
     return training, benchmark

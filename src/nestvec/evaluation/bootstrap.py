@@ -62,9 +62,9 @@ def interval(value: float, resampled: Floats, *, confidence: float = 0.95) -> In
         The value with its bounds.
 
     Example:
-        >>> interval(0.5, np.linspace(0.0, 1.0, 101), confidence=0.9)
-        Interval(value=0.5, low=0.05, high=0.95)
+        >>> interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), confidence=0.5)
+        Interval(value=0.5, low=0.25, high=0.75)
     """
     tail = (1.0 - confidence) / 2
     low, high = np.quantile(resampled, [tail, 1.0 - tail])
-    return Interval(float(value), round(float(low), 12), round(float(high), 12))
+    return Interval(float(value), float(low), float(high))

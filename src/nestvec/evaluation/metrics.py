@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +80,8 @@ def score_queries(metric: Metric, judged: Judged) -> Floats:
     Returns:
         One value from 0 to 1 a query, [n_queries].
     """
-    grades = judged.grades[:, : metric.cutoff]
-    return _MEASURES[metric.name](grades, judged.ideal[:, : metric.cutoff], judged.relevant)
+    cut = Judged(judged.grades[:, : metric.cutoff], judged.ideal[:, : metric.cutoff], judged.relevant)
+    return _MEASURES[metric.name](cut)
 
 
 def measure_run(
@@ -114,9 +114,7 @@ def measure_run(
         scored = [(np.float32(score), document) for document, score in run.get(query, {}).items()]
         rankings[query] = [document for _, document in sorted(scored, reverse=True)[:depth]]
     judged = judge(qrels, rankings, depth)
-    return {
-        str(metric): dict(zip(qrels, score_queries(metric, judged).tolist(), strict=True)) for metric in parsed
-    }
+    return {str(metric): dict(zip(qrels, score_queries(metric, judged).tolist(), strict=True)) for metric in parsed}
 
 
 def judge(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Sequence[str]], depth: int) -> Judged:
@@ -141,28 +139,29 @@ def judge(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Sequenc
     return Judged(grades, ideal, relevant)
 
 
-def _mean_reciprocal_rank(grades: Floats, ideal: Floats, relevant: Floats) -> Floats:
+def _mean_reciprocal_rank(judged: Judged) -> Floats:
     """1 / rank of the first relevant document (Voorhees 1999)."""
-    ranks = np.arange(1, grades.shape[1] + 1)
-    return ((grades > 0) / ranks).max(axis=1, initial=0.0)
+    ranks = np.arange(1, judged.grades.shape[1] + 1)
+    best: Floats = ((judged.grades > 0) / ranks).max(axis=1, initial=0.0)
+    return best
 
 
-def _recall(grades: Floats, ideal: Floats, relevant: Floats) -> Floats:
+def _recall(judged: Judged) -> Floats:
     """Relevant documents found / relevant documents."""
-    return _ratio((grades > 0).sum(axis=1).astype(np.float64), relevant)
+    return _ratio((judged.grades > 0).sum(axis=1).astype(np.float64), judged.relevant)
 
 
-def _normalized_discounted_cumulative_gain(grades: Floats, ideal: Floats, relevant: Floats) -> Floats:
+def _normalized_discounted_cumulative_gain(judged: Judged) -> Floats:
     """Gain grade, discount log2(rank + 1), over the best possible (Jarvelin and Kekalainen 2002)."""
-    discounts = 1.0 / np.log2(np.arange(2, grades.shape[1] + 2))
-    return _ratio(grades @ discounts, ideal @ discounts)
+    discounts = 1.0 / np.log2(np.arange(2, judged.grades.shape[1] + 2))
+    return _ratio(judged.grades @ discounts, judged.ideal @ discounts)
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-_MEASURES: dict[str, Callable[[Any, Any, Any], Floats]] = {
+_MEASURES: dict[str, Callable[[Judged], Floats]] = {
     "MRR": _mean_reciprocal_rank,
     "Recall": _recall,
     "nDCG": _normalized_discounted_cumulative_gain,

@@ -59,9 +59,7 @@ def search_prefixes(
     checked = check_dims(dims, queries.shape[1])
     n_queries, n_documents = len(queries), len(documents)
     k = min(k, n_documents)
-    found = {
-        dim: TopK(np.empty((n_queries, k), np.int64), np.empty((n_queries, k), np.float32)) for dim in checked
-    }
+    found = {dim: TopK(np.empty((n_queries, k), np.int64), np.empty((n_queries, k), np.float32)) for dim in checked}
     document_scales = {dim: _inverse_lengths(documents[:, :dim]) for dim in checked}  # [n_documents]
     query_scales = {dim: _inverse_lengths(queries[:, :dim]) for dim in checked}  # [n_queries]
     block = max(1, _SCORES_IN_MEMORY // n_documents)
@@ -84,7 +82,8 @@ def search_prefixes(
 
 def _inverse_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    return np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0).astype(np.float32)
+    inverse: NDArray[np.float64] = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return inverse.astype(np.float32)
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

@@ -52,7 +52,7 @@ def train_and_measure(
     Args:
         recipe: What to do.
         out: Folder for the results.
-        resume: Continue a run that was interrupted, from its last checkpoint.
+        resume: Continue a run that was interrupted from its last checkpoint, or start where there is none yet.
         overwrite: Replace the results, or the unfinished run, that `out` holds.
         progress: How to report progress.
 
@@ -61,7 +61,7 @@ def train_and_measure(
 
     Raises:
         OutputExistsError: `out` holds results or an unfinished run, and neither flag was given.
-        ResumeError: There is nothing to resume, or the recipe or data changed since.
+        ResumeError: The run is already finished, or its recipe or data changed since.
         DimensionError: A dim is larger than the model.
         RecipeError: A value does not fit the base.
         ModelError: The base cannot be loaded.
@@ -116,7 +116,11 @@ def train_and_measure(
             benchmark={"name": data.benchmark.name, **data.benchmark.counts()},
             training=_describe_training(data, outcome, dims),
             examples=answer_examples(
-                data.benchmark, {"before": vectors_before, "after": vectors_after}, example_dim, settings.examples, recipe.seed
+                data.benchmark,
+                {"before": vectors_before, "after": vectors_after},
+                example_dim,
+                settings.examples,
+                recipe.seed,
             ),
             seconds=seconds,
             versions=package_versions(),
@@ -190,20 +194,18 @@ def answer_examples(
 def _prepare_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
     """Decide what to do with what is there; returns the folder for unfinished work."""
     work = out / "work"
-    finished = (out / "report.json").exists()
-    if resume and not work.is_dir():
-        why = "its run is already finished" if finished else "no run was started there"
-        raise ResumeError(f"There is nothing to resume in {out}: {why}.")
-    if not resume and not overwrite:
-        if finished or (out / "model").exists():
-            raise OutputExistsError(f"{out} already holds a model. Choose another --out, or pass --overwrite.")
-        if work.is_dir():
-            raise OutputExistsError(f"{out} holds an unfinished run. Pass --resume to continue it, or --overwrite.")
+    unfinished = work.is_dir()
+    finished = not unfinished and ((out / "report.json").exists() or (out / "model").exists())
+    if finished and resume:
+        raise ResumeError(f"There is nothing to resume in {out}: its run is already finished.")
+    if finished and not overwrite:
+        raise OutputExistsError(f"{out} already holds a model. Choose another --out, or pass --overwrite.")
+    if unfinished and not (resume or overwrite):
+        raise OutputExistsError(f"{out} holds an unfinished run. Pass --resume to continue it, or --overwrite.")
     if overwrite and not resume:
         shutil.rmtree(work, ignore_errors=True)
     require_free_space(out, 0)
-    with storage_errors(work):
-        work.mkdir(parents=True, exist_ok=True)
+    with storage_errors(out):
         for leftover in out.glob(".*.partial-*"):  # of a process that was killed while it wrote
             shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
     return work
@@ -214,7 +216,9 @@ def _apply_model_settings(model: SentenceTransformer, recipe: Recipe) -> None:
     if settings.max_tokens is not None:
         transformer = getattr(model[0], "auto_model", None)
         if transformer is None:
-            raise RecipeError(f"model.max_tokens is {settings.max_tokens}, but {settings.base} has no limit to set. Leave it out.")
+            raise RecipeError(
+                f"model.max_tokens is {settings.max_tokens}, but {settings.base} has no limit to set. Leave it out."
+            )
         limit = getattr(transformer.config, "max_position_embeddings", None)
         if limit is not None and settings.max_tokens > limit:
             raise RecipeError(f"model.max_tokens is {settings.max_tokens}, but {settings.base} reads {limit} at most.")

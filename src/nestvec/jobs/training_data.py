@@ -18,7 +18,7 @@ from nestvec.data import (
 )
 from nestvec.errors import DataError
 from nestvec.progress import Progress, silent
-from nestvec.training.recipe import BeirData, HubData, InstalledDocsData, Recipe
+from nestvec.training.recipe import BeirData, FileData, HubData, InstalledDocsData, Recipe
 
 __all__ = ["TrainingData", "load_training_data"]
 
@@ -62,7 +62,7 @@ def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> Traini
             progress=progress,
         )
         return TrainingData(_unseen(rows, given or held_out), given or held_out, "documentation of installed packages")
-    rows, source = _read_rows(recipe, progress)
+    rows, source = _read_rows(data, recipe.seed, progress)
     if given is not None:
         return TrainingData(_unseen(rows, given), given, source)
     rows, held_out = hold_out_queries(
@@ -75,9 +75,7 @@ def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> Traini
     return TrainingData(rows, held_out, source)
 
 
-def _read_rows(recipe: Recipe, progress: Progress) -> tuple[list[RetrievalRow], str]:
-    data = recipe.data
-    assert not isinstance(data, InstalledDocsData)
+def _read_rows(data: FileData | HubData | BeirData, seed: int, progress: Progress) -> tuple[list[RetrievalRow], str]:
     if isinstance(data, BeirData):
         return read_benchmark(data.path, split=data.split).rows()[: data.limit], data.path
     if isinstance(data, HubData):
@@ -88,7 +86,7 @@ def _read_rows(recipe: Recipe, progress: Progress) -> tuple[list[RetrievalRow], 
             streaming=data.streaming,
             limit=data.limit,
             shuffle_buffer=data.shuffle_buffer,
-            seed=recipe.seed,
+            seed=seed,
             columns=data.columns,
             progress=progress,
         )

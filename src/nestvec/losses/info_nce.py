@@ -62,9 +62,10 @@ def nested_info_nce(
 
     with torch.autocast(device_type=queries.device.type, enabled=False):
         queries, documents = queries.to(working), documents.to(working)
-        products: Tensor | float = 0.0  # un-normalised similarities of the prefix so far, [batch, n_documents]
-        query_squares: Tensor | float = 0.0  # squared lengths of the prefix so far, [batch, 1]
-        document_squares: Tensor | float = 0.0  # [1, n_documents]
+        # Un-normalised similarities and squared lengths of the prefix so far.
+        products = queries.new_zeros(batch, documents.shape[0])
+        query_squares = queries.new_zeros(batch, 1)
+        document_squares = queries.new_zeros(1, documents.shape[0])
         start = 0
         for dim, weight in sorted(zip(dims, weights, strict=True)):
             query_block, document_block = queries[:, start:dim], documents[:, start:dim]
@@ -74,7 +75,9 @@ def nested_info_nce(
             start = dim
             if weight == 0.0:
                 continue
-            logits = products * (_inverse_lengths(query_squares) * (1.0 / temperature)) * _inverse_lengths(document_squares)
+            logits = (
+                products * (_inverse_lengths(query_squares) * (1.0 / temperature)) * _inverse_lengths(document_squares)
+            )
             value = torch.nn.functional.cross_entropy(logits, targets)
             if symmetric:
                 value = (value + torch.nn.functional.cross_entropy(logits[:, :batch].T, targets)) / 2
@@ -130,8 +133,7 @@ def _check_inputs(queries: Tensor, documents: Tensor, temperature: float) -> int
     return int(queries.shape[1])
 
 
-def _inverse_lengths(squares: Tensor | float) -> Tensor:
+def _inverse_lengths(squares: Tensor) -> Tensor:
     """1 / length, and 0 for a zero prefix, which then is similar to nothing."""
-    assert isinstance(squares, Tensor)
     is_zero = squares == 0
     return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, squares).rsqrt())

@@ -61,7 +61,7 @@ class NestedInfoNCE(nn.Module):
 
         Args:
             sentence_features: Tokenised columns: queries, positives, negatives.
-            labels: Not used; the trainer passes it.
+            labels: Not used.
 
         Returns:
             Scalar loss, in nats.

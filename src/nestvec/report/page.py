@@ -60,11 +60,12 @@ def model_card(report: Report, *, recipe: str) -> str:
         "---",
     ]
     training = report.training
+    sizes = ", ".join(str(dim) for dim in dims[1:]) or "no less"
     body = [
         f"# {report.name}",
         "",
-        f"Text embeddings of {dims[0]} numbers that can be cut to {', '.join(str(dim) for dim in dims[1:]) or 'no less'}. "
-        f"Fine-tuned from {report.base} on {training['rows']:,} rows ({training['source']}) with nested InfoNCE, "
+        f"Text embeddings of {dims[0]} numbers that can be cut to {sizes}.",
+        f"Fine-tuned from {report.base} on {training['rows']:,} rows ({training['source']}) with nested InfoNCE,",
         f"{training['steps']:,} steps.",
         "",
         "## Use",
@@ -73,8 +74,7 @@ def model_card(report: Report, *, recipe: str) -> str:
         "from sentence_transformers import SentenceTransformer",
         "",
         f'model = SentenceTransformer("path/to/this/folder", truncate_dim={smallest_useful})',
-        'vectors = model.encode(["some text"], normalize_embeddings=True)'
-        f"  # [1, {smallest_useful}], unit length",
+        f'vectors = model.encode(["some text"], normalize_embeddings=True)  # [1, {smallest_useful}], unit length',
         "```",
         "",
         "Keep `normalize_embeddings=True`: a cut vector is no unit vector until its length is restored.",

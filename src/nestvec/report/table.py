@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -29,19 +28,18 @@ def table_cells(report: Report, *, intervals: bool = True) -> tuple[list[str], l
     """
     metric = report.headline
     titles = ["dim", "bytes", f"{metric} before", f"{metric} after", "gain", "kept before", "kept after"]
-    rows = []
-    for row in size_rows(report):
-        rows.append(
-            [
-                str(row.dim),
-                f"{row.after.bytes_per_vector:,}",
-                _number(row.before.metrics[metric], intervals),
-                _number(row.after.metrics[metric], intervals),
-                _gain(row.after.gain, intervals),
-                _share(row.before.retention, intervals),
-                _share(row.after.retention, intervals),
-            ]
-        )
+    rows = [
+        [
+            str(row.dim),
+            f"{row.after.bytes_per_vector:,}",
+            _number(row.before.metrics[metric], intervals),
+            _number(row.after.metrics[metric], intervals),
+            _gain(row.after.gain, intervals),
+            _share(row.before.retention, intervals),
+            _share(row.after.retention, intervals),
+        ]
+        for row in size_rows(report)
+    ]
     return titles, rows
 
 
@@ -62,7 +60,13 @@ def terminal_table(report: Report, *, width: int) -> RenderableType:
         table.add_column(title.replace(" ", "\n", 1) if width < _WIDTH_FOR_INTERVALS else title, justify="right")
     for row in rows:
         table.add_row(*row)
-    return Group(Text(_title(report), style="bold"), Text(), table, Text(), Text(_legend(report), style="dim"))
+    return Group(
+        Text(_title(report), style="bold"),
+        Text(),
+        table,
+        Text(),
+        Text(_legend(report, intervals=intervals), style="dim"),
+    )
 
 
 def terminal_examples(examples: Sequence[Example]) -> RenderableType:
@@ -78,11 +82,11 @@ def terminal_examples(examples: Sequence[Example]) -> RenderableType:
     for example in examples:
         blocks.append(Text.assemble((f'"{example.query}"', "bold"), (f"  at {example.dim} numbers", "dim")))
         for answer in example.answers:
-            blocks.append(Padding(Text(f"{answer.model}: right answer at rank {answer.rank}", style="cyan"), (0, 0, 0, 2)))
+            blocks.append(Text(f"  {answer.model}: right answer at rank {answer.rank}", style="cyan"))
             for rank, document in enumerate(answer.documents, start=1):
                 right = document in example.relevant
-                line = Text(f"{rank}. {document}", style="green" if right else "", no_wrap=True, overflow="ellipsis")
-                blocks.append(Padding(Text.assemble("* " if right else "  ", line), (0, 0, 0, 4)))
+                line = f"    {'*' if right else ' '} {rank}. {document}"
+                blocks.append(Text(line, style="green" if right else "", no_wrap=True, overflow="ellipsis"))
         blocks.append(Text())
     return Group(*blocks)
 
@@ -104,7 +108,7 @@ def markdown_table(report: Report) -> str:
         "|" + "---:|" * len(titles),
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        _legend(report),
+        _legend(report, intervals=True),
     ]
     return "\n".join(lines) + "\n"
 
@@ -117,13 +121,15 @@ def _title(report: Report) -> str:
     )
 
 
-def _legend(report: Report) -> str:
-    share = f"{report.confidence:.0%}"
-    return (
+def _legend(report: Report, *, intervals: bool) -> str:
+    legend = (
         f"Vectors are cut to dim float32 numbers and re-normalised; bytes are per vector. Kept: {report.headline} "
-        f"relative to the full size of the same model. Brackets: {share} bootstrap intervals over the queries; "
-        "those of the gain are paired."
+        "relative to the full size of the same model."
     )
+    if intervals:
+        share = f"{report.confidence:.0%}"
+        legend += f" Brackets: {share} bootstrap intervals over the queries; those of the gain are paired."
+    return legend
 
 
 def _number(value: Interval, intervals: bool) -> str:

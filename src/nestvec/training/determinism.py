@@ -32,7 +32,7 @@ def deterministic(seed: int) -> Iterator[None]:
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmarked = torch.backends.cudnn.benchmark
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # libraries below still draw from the global generator
     torch.manual_seed(seed)  # every device
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False

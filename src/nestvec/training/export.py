@@ -31,3 +31,6 @@ def save_model(model: SentenceTransformer, folder: Path, *, dims: Sequence[int])
     config["is_matryoshka"] = True
     config["matryoshka_dimensions"] = sorted(dims, reverse=True)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for file in folder.rglob("*"):  # safetensors makes files that only their owner can read
+        if file.is_file():
+            file.chmod(path.stat().st_mode)

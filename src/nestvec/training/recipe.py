@@ -290,14 +290,8 @@ def _override(document: dict[str, Any], override: str) -> None:
 def _explain(details: Any) -> str:
     """One pydantic problem in our words: where, what, and what to write."""
     location = [str(part) for part in details["loc"]]
-    sources = {"installed-docs", "file", "hub", "beir"}
-    if location[:1] == ["data"] and len(location) > 1 and location[1] in sources:
-        del location[1]  # the tag of the union is no key of the file
-        section: Any = next(
-            kind
-            for kind in (InstalledDocsData, FileData, HubData, BeirData)
-            if kind.model_fields["source"].annotation == Literal[details["loc"][1]]
-        )
+    if location[:1] == ["data"] and len(location) > 1 and location[1] in _SOURCES:
+        section: Any = _SOURCES[location.pop(1)]  # the tag of the union is no key of the file
     else:
         section = _SECTIONS.get(location[0], Recipe) if len(location) > 1 else Recipe
     where = ".".join(location)
@@ -313,6 +307,13 @@ def _explain(details: Any) -> str:
     message = details["msg"].removeprefix("Value error, ")
     return f"{where} is {value!r}: {message[:1].lower()}{message[1:]}"
 
+
+_SOURCES: dict[str, Any] = {
+    "installed-docs": InstalledDocsData,
+    "file": FileData,
+    "hub": HubData,
+    "beir": BeirData,
+}
 
 _SECTIONS: dict[str, Any] = {
     "model": ModelSettings,

@@ -106,7 +106,12 @@ def train(
     loss = NestedInfoNCE(model, dims=dims, weights=settings.weights, temperature=settings.temperature)
     if settings.freeze_token_embeddings:
         _freeze_token_embeddings(model)
-    identity = {"data": fingerprint(columns), "training": settings.model_dump(mode="json"), "seed": seed, "dims": list(dims)}
+    identity = {
+        "data": fingerprint(columns),
+        "training": settings.model_dump(mode="json"),
+        "seed": seed,
+        "dims": list(dims),
+    }
     checkpoint = _prepare(work, identity, resume)
     _require_space_for_checkpoints(model, work)
 
@@ -135,6 +140,7 @@ def train(
         save_total_limit=_CHECKPOINTS_KEPT,
         logging_strategy="steps",
         logging_steps=max(1, total_steps // 20),
+        use_cpu=model.device.type == "cpu",
         disable_tqdm=True,
         report_to="none",
         seed=seed,
@@ -149,37 +155,38 @@ def train(
             args=arguments,
             train_dataset=Dataset.from_dict(columns),
             loss=loss,
-            callbacks=[_Report(advance, resumed_at), _MarkComplete()],
+            callbacks=[_Report(advance), _MarkComplete()],
         )
+        advance(resumed_at)
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # accelerate leaves its mixed-precision wrapper on model.forward: without this, what is measured next would
+    # not be the model that is saved.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     seconds = time.perf_counter() - started
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise VerificationError(f"Training diverged: {name} is not finite. Lower training.learning_rate.")
         parameter.requires_grad_(True)
     model.eval()
-    history = [(entry["step"], float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
+    history = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
     return TrainingOutcome(trainer.state.global_step, seconds, resumed_at, history)
 
 
-class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]  # untyped base class
+class _Trainer(SentenceTransformerTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Leave it out: the model card is ours, and this one would ask the hub about the base."""
 
 
-class _Report(TrainerCallback):  # type: ignore[misc]  # untyped base class
-    def __init__(self, advance: Advance, resumed_at: int) -> None:
-        self._advance, self._resumed_at = advance, resumed_at
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._advance(self._resumed_at)
+class _Report(TrainerCallback):
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._advance(1)
 
 
-class _MarkComplete(TrainerCallback):  # type: ignore[misc]  # untyped base class
+class _MarkComplete(TrainerCallback):
     """Marks a checkpoint once all its files are written: a kill in the middle leaves one without the mark."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -1,0 +1,30 @@
+# Everything a contributor runs. CI runs `make check` and `make test`, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: quickstart test check format clean
+
+quickstart: $(INSTALLED)  ## Set up, then train and measure on the docs of the installed packages.
+	$(BIN)/nestvec quickstart --overwrite
+
+test: $(INSTALLED)  ## The whole test suite.
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Format, lint, types, docs.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+format: $(INSTALLED)  ## Put files in the house's format.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove what is made here, but not results in runs/.
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,73 @@
+"""Shared by every test: no network, and tiny models and data built here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builders import build_tiny_model, synthetic_rows, write_json_lines
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_json_lines(tmp_path_factory.mktemp("rows") / "rows.jsonl", synthetic_rows(200))
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, tiny_model: Path, rows_file: Path) -> Path:
+    """A whole recipe that trains in seconds."""
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f"""
+name = "tiny"
+seed = 7
+[model]
+base = "{tiny_model}"
+[data]
+source = "file"
+path = "{rows_file}"
+[benchmark]
+queries = 30
+documents = 80
+[training]
+dims = [128, 64, 16]
+batch_size = 16
+learning_rate = 1e-3
+epochs = 2.0
+checkpoints = 5
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+RunNestvec = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def nestvec() -> RunNestvec:
+    """Run the command line in a process of its own."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "nestvec", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "COLUMNS": "120"},
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run

@@ -1,0 +1,158 @@
+"""Benchmarks in the BEIR layout, and held-out ones. Run: pytest tests/test_data_benchmarks.py (a second)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from nestvec.data import Benchmark, RetrievalRow, hold_out_queries, read_benchmark, write_benchmark
+from nestvec.errors import BenchmarkError, SourceNotFoundError, StorageError
+
+
+def small() -> Benchmark:
+    return Benchmark(
+        queries={"q1": "one?", "q2": "zwei?"},
+        corpus={"a": "eins", "b": "zwei\nlines", "c": "drei"},
+        qrels={"q1": {"a": 1, "c": 0}, "q2": {"b": 2}},
+        name="small",
+    )
+
+
+def write_beir(folder: Path, qrels: str, corpus: str | None = None) -> Path:
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "queries.jsonl").write_text('{"_id": "q1", "text": "one?"}\n{"_id": "q2", "text": "two?"}\n')
+    (folder / "corpus.jsonl").write_text(
+        corpus or '{"_id": "a", "title": "T", "text": "eins"}\n{"_id": "b", "text": "zwei"}\n'
+    )
+    (folder / "qrels" / "test.tsv").write_text(qrels)
+    return folder
+
+
+def test_a_written_benchmark_reads_back_the_same(tmp_path: Path) -> None:
+    write_benchmark(small(), tmp_path / "small")
+    assert read_benchmark(tmp_path / "small") == small()
+
+
+def test_a_written_benchmark_is_what_beir_reads(tmp_path: Path) -> None:
+    write_benchmark(small(), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "corpus.jsonl").read_text().splitlines()[0]) == {
+        "_id": "a",
+        "title": "",
+        "text": "eins",
+    }
+    assert (tmp_path / "out" / "qrels" / "test.tsv").read_text().splitlines()[:2] == [
+        "query-id\tcorpus-id\tscore",
+        "q1\ta\t1",
+    ]
+
+
+def test_compressed_files_and_titles_are_read(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "b", "query-id\tcorpus-id\tscore\nq1\ta\t1\n")
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+        (folder / name).unlink()
+    benchmark = read_benchmark(folder)
+    assert benchmark.corpus["a"] == "T eins"
+    assert list(benchmark.queries) == ["q1"]  # q2 has no qrels in this split
+
+
+@pytest.mark.parametrize(
+    "qrels", ["q1\ta\t1\n", "q1 0 a 1\n", "query-id\tcorpus-id\tscore\r\nq1\ta\t1\r\n", "\nq1\ta\t1.0\n"]
+)
+def test_qrels_are_read_with_and_without_header_and_as_trec_writes_them(tmp_path: Path, qrels: str) -> None:
+    assert read_benchmark(write_beir(tmp_path / "b", qrels)).qrels == {"q1": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("qrels", "message"),
+    [
+        ("q1\tzzz\t1\n", "no such document 'zzz'"),
+        ("q9\ta\t1\n", "no such query"),
+        ("q1\ta\t0\n", "no relevant document for any query"),
+        ("", "it has no qrels"),
+        ("q1\ta\t1\nq1\tb\tgood\nq2 b\n", "2 problems.*\n.*line 2.*\n.*line 3"),
+    ],
+)
+def test_qrels_that_do_not_fit_are_refused(tmp_path: Path, qrels: str, message: str) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        read_benchmark(write_beir(tmp_path / "b", qrels))
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n', "line 2: _id 'a' stands twice"),
+        ('{"text": "x"}\n', "line 1: _id is missing"),
+        ('{"_id": "a", "text": " "}\n', "line 1: text is missing, empty"),
+        ('{"_id": "a", "text": 3}\n', "line 1: text is missing"),
+    ],
+)
+def test_a_bad_corpus_says_where(tmp_path: Path, corpus: str, message: str) -> None:
+    with pytest.raises(BenchmarkError, match=message):
+        read_benchmark(write_beir(tmp_path / "b", "q1\ta\t1\n", corpus))
+
+
+def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="is not a folder"):
+        read_benchmark(tmp_path / "nowhere")
+    with pytest.raises(SourceNotFoundError, match=r"has no corpus.jsonl"):
+        read_benchmark(tmp_path)
+    with pytest.raises(SourceNotFoundError, match=r"qrels/dev.tsv"):
+        read_benchmark(write_beir(tmp_path / "b", "q1\ta\t1\n"), split="dev")
+
+
+def test_an_empty_text_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match="query 'q': the text is empty"):
+        Benchmark({"q": " "}, {"d": "x"}, {"q": {"d": 1}})
+
+
+def test_writing_into_a_file_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        write_benchmark(small(), tmp_path / "file" / "benchmark")
+
+
+def test_rows_of_a_benchmark_have_judged_documents_as_negatives() -> None:
+    assert small().rows() == [RetrievalRow("one?", "eins", ("drei",)), RetrievalRow("zwei?", "zwei\nlines", ())]
+
+
+def make_rows(n: int) -> list[RetrievalRow]:
+    return [RetrievalRow(f"q{i // 2}", f"p{i}", (f"n{i}", f"p{(i + 2) % n}")) for i in range(n)]
+
+
+def test_nothing_of_a_held_out_benchmark_is_left_in_training() -> None:
+    rows = make_rows(100)
+    training, benchmark = hold_out_queries(rows, queries=10, documents=60, seed=3)
+    assert benchmark.counts() == {"queries": 10, "documents": 60, "relevant": 20}
+    asked = set(benchmark.queries.values())
+    relevant = {benchmark.corpus[document] for grades in benchmark.qrels.values() for document in grades}
+    assert training
+    for row in training:
+        assert row.query not in asked
+        assert row.positive not in relevant
+        assert relevant.isdisjoint(row.negatives)
+
+
+def test_the_negatives_of_held_out_rows_are_in_the_corpus() -> None:
+    _, benchmark = hold_out_queries(make_rows(100), queries=10, documents=30, seed=3)
+    texts = set(benchmark.corpus.values())
+    for row in make_rows(100):
+        if row.query in benchmark.queries.values():
+            assert {row.positive, *row.negatives} <= texts
+
+
+def test_the_seed_decides_what_is_held_out() -> None:
+    one, same, other = (hold_out_queries(make_rows(60), queries=5, documents=20, seed=seed)[1] for seed in (1, 1, 2))
+    assert one == same
+    assert one.queries != other.queries
+
+
+def test_holding_out_everything_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match="none would be left to train on"):
+        hold_out_queries(make_rows(20), queries=10, documents=20, seed=0)
+    same = [RetrievalRow(f"q{i}", "the same answer") for i in range(5)]
+    with pytest.raises(BenchmarkError, match="none is left to train on"):
+        hold_out_queries(same, queries=1, documents=5, seed=0)

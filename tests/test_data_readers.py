@@ -1,0 +1,144 @@
+"""Every format gives the same records; broken files say where. Run: pytest tests/test_data_readers.py (seconds)."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from nestvec.data import RetrievalRow, read_hub_records, read_records
+from nestvec.errors import DataError, MissingExtraError, SourceNotFoundError
+
+ROWS = [
+    {
+        "query": "what is a monad",
+        "positive": "a monoid in the category of endofunctors",
+        "negative": "a kind of burrito",
+    },
+    {"query": 'quotes " and, commas', "positive": "two\nlines", "negative": "ümlaut 💡"},
+    {"query": "third", "positive": "three", "negative": "four"},
+]
+EXPECTED = [RetrievalRow(row["query"], row["positive"], (row["negative"],)) for row in ROWS]
+
+
+def write(path: Path) -> Path:
+    text_suffix = path.suffixes[-2] if path.suffix == ".gz" else path.suffix
+    if text_suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+        return path
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "wt", encoding="utf-8", newline="") as file:
+        if text_suffix == ".jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in ROWS)
+        else:
+            writer = csv.DictWriter(file, ROWS[0], delimiter="," if text_suffix == ".csv" else "\t")
+            writer.writeheader()
+            writer.writerows(ROWS)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.csv.gz", "a.tsv", "a.TSV", "a.parquet"])
+def test_every_format_gives_the_same_records(tmp_path: Path, name: str) -> None:
+    assert read_records(write(tmp_path / name)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_a_limit_reads_only_the_first_rows(tmp_path: Path, name: str) -> None:
+    assert read_records(write(tmp_path / name), limit=2) == EXPECTED[:2]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_local_folder_of_parquet_files_reads_like_a_hub_data_set(tmp_path: Path, streaming: bool) -> None:
+    write(tmp_path / "train-00000-of-00001.parquet")
+    assert read_hub_records(str(tmp_path), config="triplet-hard", streaming=streaming, limit=2) == EXPECTED[:2]
+
+
+def test_a_shuffled_stream_depends_on_the_seed_only(tmp_path: Path) -> None:
+    rows = [{"query": f"q{i}", "positive": f"p{i}"} for i in range(50)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
+    one, same, other = (read_hub_records(str(tmp_path), shuffle_buffer=20, seed=seed) for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+    assert sorted(one) == sorted(other)
+
+
+def test_a_data_set_that_cannot_be_had_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="Cannot load the data set nobody/nothing, split 'train'"):
+        read_hub_records("nobody/nothing")
+    write(tmp_path / "train.parquet")
+    with pytest.raises(SourceNotFoundError, match="split 'validation'"):
+        read_hub_records(str(tmp_path), split="validation")
+
+
+def test_a_missing_extra_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    with pytest.raises(MissingExtraError, match=r"nestvec\[train\]"):
+        read_hub_records("nobody/nothing")
+
+
+def test_all_invalid_lines_are_reported_together(tmp_path: Path) -> None:
+    good = json.dumps(ROWS[0]).encode()
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([good, b"{oops", b"[1]", b"\xff\xfe", b"", good, b'{"query": "x"}']))
+    with pytest.raises(DataError) as caught:
+        read_records(tmp_path / "a.jsonl")
+    message = str(caught.value)
+    for expected in (
+        "4 problems",
+        "line 2: not valid JSON",
+        "line 3: a JSON object is needed, this is a list",
+        "line 4: not UTF-8",
+        "line 7: positive is missing",
+    ):
+        assert expected in message
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfquery,positive\na,b\n")
+    assert read_records(tmp_path / "a.csv") == [RetrievalRow("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query,positive\na,b\na\na,b,c\n", "line 3: 1 cells where the header has 2"),
+        ("query,query\na,b\n", "the header names query twice"),
+        ('query,positive\na,"b\n', "not valid CSV"),
+        ("query,positive\n", "has no rows"),
+        ("", "has no rows"),
+    ],
+)
+def test_a_broken_table_says_where(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_records(tmp_path / "a.csv")
+
+
+def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path: Path) -> None:
+    for name in ("a.jsonl.gz", "a.parquet"):
+        (tmp_path / name).write_bytes(b"neither")
+        with pytest.raises(DataError, match=r"cannot be read|not a readable"):
+            read_records(tmp_path / name)
+
+
+def test_a_truncated_download_is_refused(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.jsonl.gz").read_bytes()
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) - 20])
+    with pytest.raises(DataError, match="Copy or download it again"):
+        read_records(tmp_path / "a.jsonl.gz")
+
+
+@pytest.mark.parametrize(("name", "message"), [("missing.jsonl", "does not exist"), (".", "is a folder")])
+def test_a_missing_file_is_named(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(SourceNotFoundError, match=message):
+        read_records(tmp_path / name)
+
+
+def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_text("")
+    with pytest.raises(DataError, match=r"'.xlsx'. Formats are: .jsonl, .csv, .tsv, .parquet"):
+        read_records(tmp_path / "a.xlsx")

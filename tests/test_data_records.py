@@ -1,0 +1,112 @@
+"""Rows become records, and every bad row is reported with its place. Run: pytest tests/test_data_records.py (a second)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nestvec.data.records import LabeledText, Problems, RawRow, RetrievalRow, ScoredPair, parse_records
+from nestvec.errors import DataError
+
+
+def parse(*values: dict, columns=None) -> list:
+    rows = [RawRow(f"line {number}", one) for number, one in enumerate(values, start=1)]
+    return parse_records(rows, problems=Problems("rows.jsonl"), columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("values", "record"),
+    [
+        ({"query": "q", "positive": "p"}, RetrievalRow("q", "p")),
+        ({"anchor": "q", "positive": "p", "negative": "n"}, RetrievalRow("q", "p", ("n",))),
+        ({"question": "q", "answer": "p", "negative_1": "n", "negative_2": "m"}, RetrievalRow("q", "p", ("n", "m"))),
+        ({"query": "q", "positive": "p", "negatives": ["n", "m"]}, RetrievalRow("q", "p", ("n", "m"))),
+        ({"query": "q", "positive": "p", "negatives": []}, RetrievalRow("q", "p")),
+        ({"sentence1": "a", "sentence2": "b", "score": "0.5"}, ScoredPair("a", "b", 0.5)),
+        ({"text1": "a", "text2": "b", "score": 1}, ScoredPair("a", "b", 1.0)),
+        ({"text": "a", "label": 3}, LabeledText("a", 3)),
+        ({"text": "a", "label": "card"}, LabeledText("a", "card")),
+    ],
+)
+def test_the_shape_follows_from_the_columns(values: dict, record: object) -> None:
+    assert parse(values) == [record]
+
+
+def test_columns_can_be_mapped() -> None:
+    row = {"q": "query", "good": "positive", "bad1": "one", "bad2": "two", "text": "not used"}
+    assert parse(row, columns={"query": "q", "positive": "good", "negatives": ["bad1", "bad2"]}) == [
+        RetrievalRow("query", "positive", ("one", "two"))
+    ]
+
+
+def test_rows_may_have_fewer_negatives_than_others() -> None:
+    assert [
+        row.negatives
+        for row in parse(
+            {"query": "q", "positive": "p", "negative_1": "n", "negative_2": None},
+            {"query": "q", "positive": "p", "negative_1": "", "negative_2": "m"},
+        )
+    ] == [("n",), ("m",)]
+
+
+def test_every_bad_row_is_reported_at_once_with_its_place() -> None:
+    with pytest.raises(DataError) as caught:
+        parse(
+            {"query": "q", "positive": "p"},
+            {"query": "", "positive": "p"},
+            {"query": "q"},
+            {"query": 7, "positive": ["p"]},
+            {"query": "q", "positive": "p"},
+        )
+    message = str(caught.value)
+    assert "rows.jsonl has 4 problems" in message
+    for expected in (
+        "line 2: query is empty",
+        "line 3: positive is missing",
+        "line 4: query is 7, not a text",
+        "line 4: positive is ['p'], not a text",
+    ):
+        assert expected in message
+
+
+def test_a_long_list_of_problems_is_cut_and_counted() -> None:
+    with pytest.raises(DataError, match="and 30 more"):
+        parse(*[{"query": " ", "positive": "p"}] * 50)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, None, "high", True])
+def test_a_score_that_is_no_finite_number_is_refused(score: object) -> None:
+    with pytest.raises(DataError, match="line 1: score is .*, not a finite number"):
+        parse({"text1": "a", "text2": "b", "score": score})
+
+
+@pytest.mark.parametrize("label", [None, 1.5, "", True])
+def test_a_label_is_a_whole_number_or_a_text(label: object) -> None:
+    with pytest.raises(DataError, match="not a label"):
+        parse({"text": "a", "label": label})
+
+
+def test_a_negative_that_is_no_text_is_refused() -> None:
+    with pytest.raises(DataError, match="line 1: negatives is 3, not a text"):
+        parse({"query": "q", "positive": "p", "negatives": ["n", 3]})
+
+
+def test_columns_that_fit_no_shape_say_how_to_map_them() -> None:
+    with pytest.raises(DataError, match=r"columns a, b, which fit none .* columns = \{ query"):
+        parse({"a": "x", "b": "y"})
+
+
+def test_a_mapped_column_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(DataError, match="no column 'q'.*columns are: query, positive"):
+        parse({"query": "q", "positive": "p"}, columns={"query": "q"})
+
+
+def test_an_unknown_role_lists_the_roles() -> None:
+    with pytest.raises(DataError, match="Unknown column role 'qury'.*query, positive, negatives"):
+        parse({"query": "q", "positive": "p"}, columns={"qury": "query"})
+
+
+def test_no_rows_is_an_error() -> None:
+    with pytest.raises(DataError, match="has no rows"):
+        parse()

@@ -1,0 +1,63 @@
+"""Search at every prefix against sorting float64 similarities. Run: pytest tests/test_evaluation_search.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nestvec.errors import DimensionError
+from nestvec.evaluation import search, search_prefixes
+
+
+def whole_numbers(seed: int, n: int, dim: int) -> np.ndarray:
+    """Vectors with only a few different numbers: many similarities tie exactly."""
+    return np.random.default_rng(seed).integers(-1, 2, size=(n, dim)).astype(np.float32)
+
+
+def brute_force(queries: np.ndarray, documents: np.ndarray, dim: int) -> np.ndarray:
+    q, d = queries[:, :dim].astype(np.float64), documents[:, :dim].astype(np.float64)
+    lengths = np.linalg.norm(d, axis=1)
+    scale = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    q_lengths = np.linalg.norm(q, axis=1, keepdims=True)
+    return np.divide(q, q_lengths, out=np.zeros_like(q), where=q_lengths > 0) @ d.T * scale
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 60), k=st.integers(1, 12), ties=st.booleans())
+@settings(deadline=None, max_examples=80)
+def test_every_dim_finds_what_sorting_finds(seed: int, n: int, k: int, ties: bool) -> None:
+    generator = np.random.default_rng(seed)
+    documents = whole_numbers(seed, n, 8) if ties else generator.normal(size=(n, 8)).astype(np.float32)
+    queries = whole_numbers(seed + 1, 5, 8) if ties else generator.normal(size=(5, 8)).astype(np.float32)
+    for dim, found in search_prefixes(queries, documents, dims=[8, 5, 2], k=k).items():
+        exact = brute_force(queries, documents, dim)
+        order = np.lexsort((np.broadcast_to(np.arange(n), exact.shape), -exact.round(6)), axis=1)[:, :k]
+        if ties:  # float32 may round equal cosines apart: ranks are compared by their values
+            np.testing.assert_allclose(
+                np.take_along_axis(exact, found.indices, 1), np.take_along_axis(exact, order, 1), atol=1e-6
+            )
+        else:
+            np.testing.assert_array_equal(found.indices, order)
+        np.testing.assert_allclose(found.scores, np.take_along_axis(exact, found.indices, 1), atol=1e-6)
+        assert all(len(set(row)) == len(row) for row in found.indices.tolist())
+
+
+def test_equal_scores_are_ordered_by_row() -> None:
+    documents = np.tile(np.eye(4, dtype=np.float32), (5, 1))  # every document five times
+    found = search_prefixes(np.eye(4, dtype=np.float32), documents, dims=[4], k=3)[4]
+    np.testing.assert_array_equal(found.indices, [[i, i + 4, i + 8] for i in range(4)])
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    queries, documents = (generator.normal(size=(n, 16)).astype(np.float32) for n in (23, 50))
+    whole = search_prefixes(queries, documents, dims=[16, 4], k=5)
+    monkeypatch.setattr(search, "_SCORES_IN_MEMORY", 200)
+    for dim, found in search_prefixes(queries, documents, dims=[16, 4], k=5).items():
+        np.testing.assert_array_equal(found.indices, whole[dim].indices)
+
+
+def test_dims_outside_the_vectors_are_refused() -> None:
+    with pytest.raises(DimensionError):
+        search_prefixes(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32), dims=[5], k=1)

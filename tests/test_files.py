@@ -1,0 +1,131 @@
+"""Outputs appear whole or not at all, also on a full disk and after a kill. Run: pytest tests/test_files.py (seconds)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from nestvec.errors import StorageError
+from nestvec.files import atomic_folder, atomic_path, require_free_space, storage_errors, write_text
+
+
+def test_a_file_replaces_an_older_one(tmp_path: Path) -> None:
+    write_text(tmp_path / "deep" / "a.txt", "one")
+    write_text(tmp_path / "deep" / "a.txt", "two")
+    assert (tmp_path / "deep" / "a.txt").read_text() == "two"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.txt"]
+
+
+def test_a_failure_leaves_the_older_file_and_no_trace(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "one")
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a.txt").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_replaces_an_older_one_as_a_whole(tmp_path: Path) -> None:
+    for names in (["a", "b"], ["c"]):
+        with atomic_folder(tmp_path / "out") as partial:
+            for name in names:
+                (partial / name).write_text(name)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failure_leaves_the_older_folder(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("one")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "out" / "a").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    code = f"""
+        import os, signal, pathlib
+        from nestvec.files import atomic_folder
+        with atomic_folder(pathlib.Path({str(tmp_path / "out")!r})) as partial:
+            (partial / "weights").write_bytes(b"x" * 1000)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+
+
+def run_with_small_files(code: str) -> str:
+    """Run code in a process that cannot write a file over 100 kB: the kernel refuses the write, as on a full disk."""
+    script = (
+        "import resource, signal, pathlib\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+    ) + textwrap.dedent(code)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_refused_write_is_one_clear_error_and_leaves_the_older_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "one")
+    printed = run_with_small_files(f"""
+        from nestvec.errors import StorageError
+        from nestvec.files import write_text
+        try:
+            write_text(pathlib.Path({str(tmp_path / "a.txt")!r}), "x" * 1_000_000)
+        except StorageError as error:
+            print(error)
+    """)
+    assert "Nothing was left under that name" in printed
+    assert (tmp_path / "a.txt").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_weights_that_do_not_fit_are_the_same_error(tmp_path: Path) -> None:
+    printed = run_with_small_files(f"""
+        import numpy, safetensors.numpy
+        from nestvec.errors import StorageError
+        from nestvec.files import atomic_folder
+        try:
+            with atomic_folder(pathlib.Path({str(tmp_path / "out")!r})) as partial:
+                safetensors.numpy.save_file({{"w": numpy.zeros(100_000)}}, partial / "w.safetensors")
+        except StorageError as error:
+            print(error)
+    """)
+    assert "while writing" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_a_folder_is_needed_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="A file stands where a folder is needed"):
+        write_text(tmp_path / "file" / "a.txt", "one")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_a_storage_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_text(tmp_path / "a.txt", "one")
+
+
+def test_too_little_free_space_is_known_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="MB free and this run needs about"):
+        require_free_space(tmp_path, 10**18)
+    require_free_space(tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), storage_errors(tmp_path):
+        (tmp_path / "missing").read_text()
+    with pytest.raises(KeyError), storage_errors(tmp_path):
+        raise KeyError("k")

@@ -1,0 +1,390 @@
+"""The main job on tiny models, from end to end. Run: pytest tests/test_jobs_train_and_measure.py (about two minutes)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from builders import build_tiny_model, synthetic_rows, write_json_lines
+from nestvec.data import Benchmark, read_benchmark, write_benchmark
+from nestvec.encoders import load_model
+from nestvec.errors import (
+    BenchmarkError,
+    DataError,
+    DimensionError,
+    LossInputError,
+    MetricError,
+    ModelError,
+    NestvecError,
+    OutputExistsError,
+    RecipeError,
+    ResumeError,
+    SourceNotFoundError,
+    StorageError,
+    VectorError,
+    VerificationError,
+)
+from nestvec.jobs import built_in_recipe
+from nestvec.jobs.train_and_measure import train_and_measure, verify_truncation
+from nestvec.training import load_recipe
+from nestvec.vectors import truncate
+
+RESULTS = {"model", "benchmark", "recipe.toml", "plot.png", "report.md", "report.json"}
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def scores(out: Path) -> list[object]:
+    return json.loads((out / "report.json").read_text())["cells"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, rows_file: Path) -> Path:
+    """One finished run, to look at from several sides."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    train_and_measure(load_tiny(tiny_model, rows_file), out)
+    return out
+
+
+def load_tiny(model: Path, rows: Path, *overrides: str):
+    recipe = {
+        "model": f'{{base = "{model}"}}',
+        "data": f'{{source = "file", path = "{rows}"}}',
+        "benchmark": "{queries = 30, documents = 80}",
+        "training": "{dims = [128, 64, 16], batch_size = 16, learning_rate = 1e-3, epochs = 2.0, checkpoints = 5}",
+    }
+    path = model.parent / "recipe.toml"
+    path.write_text("".join(f"{key} = {value}\n" for key, value in recipe.items()))
+    return load_recipe(path, overrides)
+
+
+def test_every_result_is_written_and_the_work_folder_is_gone(finished: Path) -> None:
+    assert {path.name for path in finished.iterdir()} == RESULTS
+
+
+def test_the_report_has_the_promised_shape(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    assert [(cell["model"], cell["dim"], cell["bytes_per_vector"]) for cell in report["cells"]] == [
+        (model, dim, dim * 4) for model in ("before", "after") for dim in (128, 64, 16)
+    ]
+    for cell in report["cells"]:
+        assert set(cell["metrics"]) == {"MRR@10", "Recall@10", "nDCG@10"}
+        for metric in cell["metrics"].values():
+            assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
+    assert report["benchmark"]["queries"] == 30
+    assert {"encode", "train", "total"} <= set(report["seconds"])
+    assert {"python", "torch", "sentence-transformers", "nestvec"} <= set(report["versions"])
+
+
+def test_training_lifts_the_short_sizes(finished: Path) -> None:
+    """Words in common find every answer at the full size already, so that only short sizes can gain."""
+    after = [cell for cell in scores(finished) if cell["model"] == "after" and cell["dim"] < 128]
+    assert all(cell["gain"]["low"] > 0 for cell in after)
+
+
+def test_the_reported_scores_are_those_of_the_saved_model_on_the_saved_benchmark(finished: Path) -> None:
+    """Nothing of nestvec is used here but the files it wrote: plain sentence-transformers, then ranks by hand."""
+    from sentence_transformers import SentenceTransformer
+
+    benchmark = read_benchmark(finished / "benchmark")
+    for dim in (128, 64, 16):
+        model = SentenceTransformer(str(finished / "model"), truncate_dim=dim, device="cpu")
+        documents = model.encode_document(list(benchmark.corpus.values()), normalize_embeddings=True)
+        ids = list(benchmark.corpus)
+        reciprocal_ranks = []
+        for query, grades in benchmark.qrels.items():
+            similarity = documents @ model.encode_query(benchmark.queries[query], normalize_embeddings=True)
+            rank = next(i for i, row in enumerate(np.argsort(-similarity), 1) if grades.get(ids[row], 0) > 0)
+            reciprocal_ranks.append(1 / rank if rank <= 10 else 0.0)
+        cell = next(cell for cell in scores(finished) if (cell["model"], cell["dim"]) == ("after", dim))
+        assert cell["metrics"]["MRR@10"]["value"] == pytest.approx(np.mean(reciprocal_ranks), abs=1e-6)
+
+
+def test_the_saved_model_is_a_normal_one_and_says_that_it_is_nested(finished: Path) -> None:
+    from transformers import AutoModel
+
+    config = json.loads((finished / "model" / "config.json").read_text())
+    assert config["is_matryoshka"] is True
+    assert config["matryoshka_dimensions"] == [128, 64, 16]
+    assert AutoModel.from_pretrained(finished / "model").config.matryoshka_dimensions == [128, 64, 16]
+    full, cut = (load_model(str(finished / "model"), truncate_dim=dim) for dim in (None, 64))
+    texts = ["the river crosses the stone", "what does the engine do"]
+    np.testing.assert_allclose(
+        cut.encode(texts, normalize_embeddings=True), truncate(full.encode(texts), 64), atol=1e-6
+    )
+
+
+def test_the_saved_recipe_runs_again_and_says_where_it_came_from(finished: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(finished / "recipe.toml")
+    assert "torch" in recipe.provenance["versions"]
+    train_and_measure(recipe, tmp_path / "again")
+    assert hashes(tmp_path / "again" / "model") == hashes(finished / "model")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bits(nestvec, tiny_recipe: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        done = nestvec("train", tiny_recipe, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert hashes(tmp_path / "one" / "model") == hashes(tmp_path / "two" / "model")
+    assert scores(tmp_path / "one") == scores(tmp_path / "two")
+    assert hashes(tmp_path / "one" / "benchmark") == hashes(tmp_path / "two" / "benchmark")
+    other = nestvec("train", tiny_recipe, "--out", tmp_path / "other", "--set", "seed=8")
+    assert other.returncode == 0
+    assert hashes(tmp_path / "other" / "model") != hashes(tmp_path / "one" / "model")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at_checkpoint", [1, 3])
+def test_a_killed_run_resumes_to_the_same_weights(
+    nestvec, tiny_recipe: Path, tmp_path: Path, kill_at_checkpoint: int
+) -> None:
+    assert nestvec("train", tiny_recipe, "--out", tmp_path / "whole").returncode == 0
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "nestvec", "train", str(tiny_recipe), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seen: set[Path] = set()
+    while process.poll() is None and len(seen) < kill_at_checkpoint:
+        seen |= set(out.glob("work/checkpoints/checkpoint-*/complete"))
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not any((out / name).exists() for name in RESULTS)
+
+    refused = nestvec("train", tiny_recipe, "--out", out)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    # As a kill in the middle of a checkpoint leaves it: the newest, without its mark.
+    (out / "work" / "checkpoints" / "checkpoint-9999").mkdir()
+    resumed = nestvec("train", tiny_recipe, "--out", out, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((out / "report.json").read_text())["training"]["resumed_at_step"] > 0
+    assert hashes(out / "model") == hashes(tmp_path / "whole" / "model")
+    assert scores(out) == scores(tmp_path / "whole")
+
+
+def test_a_run_killed_before_its_first_checkpoint_can_be_resumed(tiny_recipe: Path, tmp_path: Path) -> None:
+    report = train_and_measure(load_recipe(tiny_recipe), tmp_path / "out", resume=True)
+    assert report.training["resumed_at_step"] == 0
+
+
+def test_resuming_another_run_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_recipe, ["training.epochs=0.1"])
+    (tmp_path / "out" / "work" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "out" / "work" / "checkpoints" / "run.json").write_text(json.dumps({"seed": 7, "training": {}}))
+    with pytest.raises(ResumeError, match="another data and another training and another dims"):
+        train_and_measure(recipe, tmp_path / "out", resume=True)
+    assert (tmp_path / "out" / "work" / "checkpoints" / "run.json").exists()
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny_recipe, ["training.max_steps=1"])
+    train_and_measure(recipe, tmp_path)
+    before = hashes(tmp_path)
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        train_and_measure(recipe, tmp_path)
+    with pytest.raises(ResumeError, match="already finished"):
+        train_and_measure(recipe, tmp_path, resume=True)
+    assert hashes(tmp_path) == before
+    train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=2"]), tmp_path, overwrite=True)
+    assert hashes(tmp_path / "model") != before
+    assert {path.name for path in tmp_path.iterdir()} - {"recipe.toml"} == RESULTS - {"recipe.toml"}
+
+
+def test_the_recipe_of_the_literature_runs_on_a_streamed_local_copy(nestvec, tmp_path: Path) -> None:
+    base = build_tiny_model(tmp_path / "bge", dim=768)
+    rows = [
+        {"query": row["query"], "positive": row["positive"], "negative": row["negatives"][0]}
+        for row in synthetic_rows(300, seed=3)
+    ]
+    (tmp_path / "msmarco").mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "msmarco" / "train-00000.parquet")
+    overrides = {
+        "model.base": base,
+        "data.name": tmp_path / "msmarco",
+        "data.limit": 250,
+        "benchmark.queries": 20,
+        "benchmark.documents": 60,
+        "training.max_steps": 3,
+    }
+    done = nestvec(
+        "train",
+        "msmarco-bge",
+        "--out",
+        tmp_path / "out",
+        *[part for key, value in overrides.items() for part in ("--set", f"{key}={value}")],
+    )
+    assert done.returncode == 0, done.stderr
+    assert [cell["dim"] for cell in scores(tmp_path / "out")] == [768, 512, 256, 128, 64] * 2
+    saved = load_recipe(tmp_path / "out" / "recipe.toml")
+    assert saved.training == load_recipe(built_in_recipe("msmarco-bge"), ["training.max_steps=3"]).training
+    model = load_model(str(tmp_path / "out" / "model"), truncate_dim=64)
+    assert model.encode_query(["x"]).shape == (1, 64)
+    assert model.prompts["query"].startswith("Represent this sentence")
+
+
+def test_a_beir_folder_trains_and_measures(tiny_recipe: Path, tmp_path: Path) -> None:
+    rows = synthetic_rows(80, seed=4)
+    corpus = {f"d{i}": row["positive"] for i, row in enumerate(rows)}
+    for split, numbers in (("train", range(50)), ("test", range(45, 80))):
+        queries = {f"q{i}": rows[i]["query"] for i in numbers}
+        write_benchmark(
+            Benchmark(queries, corpus, {f"q{i}": {f"d{i}": 1} for i in numbers}), tmp_path / split, split=split
+        )
+    text = tiny_recipe.read_text().split("[data]")[0] + (
+        f'[data]\nsource = "beir"\npath = "{tmp_path / "train"}"\n[benchmark]\npath = "{tmp_path / "test"}"\n'
+        "[training]\nnegatives = 0\nbatch_size = 16\n"
+    )
+    tiny_recipe.write_text(text)
+    report = train_and_measure(load_recipe(tiny_recipe), tmp_path / "out")
+    assert report.benchmark["queries"] == 35
+    assert report.training["rows"] == 45  # five of the fifty are asked in the benchmark
+    assert report.training["dims"] == [128, 64, 32]  # by default
+
+
+def test_weights_and_freezing_change_what_is_trained(tiny_recipe: Path, tmp_path: Path) -> None:
+    table = "0.model.embeddings.word_embeddings.weight"
+    base = load_model(load_recipe(tiny_recipe).model.base).state_dict()
+    trained = {}
+    for name, override in {
+        "plain": "training.max_steps=4",
+        "weighted": "training.weights=[1.0, 0.0, 0.0]",
+        "frozen": "training.freeze_token_embeddings=true",
+    }.items():
+        train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=4", override]), tmp_path / name)
+        trained[name] = load_model(str(tmp_path / name / "model")).state_dict()
+    assert not (trained["plain"][table] == base[table]).all()
+    assert (trained["frozen"][table] == base[table]).all()
+    assert not (trained["weighted"][table] == trained["plain"][table]).all()
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ("training.dims=[256, 64]", DimensionError, "Dim 256 is larger than the vectors, which have 128"),
+        ("evaluation.dims=[256]", DimensionError, "larger than the vectors"),
+        ("training.weights=[1.0]", LossInputError, "1 weights for 3 dims"),
+        ("evaluation.metrics=['accuracy']", MetricError, "Unknown metric"),
+        ("model.base=/no/such/folder", SourceNotFoundError, "no model folder"),
+        ("model.base=minlm", SourceNotFoundError, "There is no base 'minlm'.*minilm, static"),
+        ("model.max_tokens=4096", RecipeError, "reads 512 at most"),
+        ("data.path=/no/such.jsonl", SourceNotFoundError, "does not exist"),
+        ("data.columns.query=q", DataError, "no column 'q'"),
+        ("benchmark.path=/no/such", SourceNotFoundError, "is not a folder"),
+        ("benchmark.queries=5000", BenchmarkError, "none would be left"),
+        ("training.precision=float16", RecipeError, "needs a GPU"),
+        ("training.learning_rate=1e30", NestvecError, "finite|diverged"),
+    ],
+)
+def test_what_cannot_work_is_one_clear_error_and_leaves_no_result(
+    tiny_recipe: Path, tmp_path: Path, override: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train_and_measure(load_recipe(tiny_recipe, [override]), tmp_path / "out")
+    assert not any((tmp_path / "out" / name).exists() for name in RESULTS)
+
+
+def test_scored_pairs_cannot_train_a_ranking(tiny_recipe: Path, tmp_path: Path) -> None:
+    rows = write_json_lines(tmp_path / "pairs.jsonl", [{"text1": "a", "text2": "b", "score": 0.5}] * 3)
+    with pytest.raises(DataError, match=r"rows of \(text1, text2, score\); training needs \(query, positive\)"):
+        train_and_measure(load_recipe(tiny_recipe, [f"data.path={rows}"]), tmp_path / "out")
+
+
+def test_a_folder_that_is_no_model_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text("{}")
+    for name, message in (("empty", "no model folder"), ("half", "Cannot load a model"), ("recipe.toml", "is a file")):
+        with pytest.raises(ModelError, match=message):
+            train_and_measure(load_recipe(tiny_recipe, [f"model.base={tmp_path / name}"]), tmp_path / "out")
+
+
+def test_a_base_whose_weights_are_damaged_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    import safetensors.torch
+
+    damaged = build_tiny_model(tmp_path / "damaged")
+    weights = safetensors.torch.load_file(damaged / "model.safetensors")
+    for name, value in (("nan", float("nan")), ("zero", 0.0)):
+        safetensors.torch.save_file(
+            {key: tensor.fill_(value) for key, tensor in weights.items()},
+            damaged / "model.safetensors",
+            {"format": "pt"},
+        )
+        with pytest.raises((ModelError, VectorError), match=r"not finite|same vector"):
+            train_and_measure(load_recipe(tiny_recipe, [f"model.base={damaged}"]), tmp_path / name)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_no_model(tiny_recipe: Path, tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys\n"
+        "from nestvec.cli.main import run\n"
+        "import nestvec.jobs.train_and_measure\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        f"sys.argv[1:] = ['train', {str(tiny_recipe)!r}, '--out', {str(tmp_path / 'out')!r}]\n"
+        "run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "while writing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "model").exists()
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_too_little_space_is_known_before_training(tiny_recipe: Path, tmp_path: Path, monkeypatch) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    with pytest.raises(StorageError, match="this run needs about"):
+        train_and_measure(load_recipe(tiny_recipe), tmp_path / "out")
+
+
+def test_a_model_that_would_reload_differently_is_not_saved(tiny_model: Path, tmp_path: Path) -> None:
+    model = load_model(str(tiny_model))
+    other = build_tiny_model(tmp_path / "other", seed=1)
+    verify_truncation(model, tiny_model, ["the river"], 64)
+    with pytest.raises(VerificationError, match="reloaded at 64 numbers, differs"):
+        verify_truncation(model, other, ["the river"], 64)
+
+
+def test_interrupting_says_how_to_continue(tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "nestvec",
+        "train",
+        str(tiny_recipe),
+        "--out",
+        str(out),
+        "--set",
+        "training.epochs=200",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    while process.poll() is None and not list(out.glob("work/checkpoints/run.json")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors
