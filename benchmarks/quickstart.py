@@ -42,7 +42,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = [measure(base, arguments.seed, Path(folder) / base) for base in arguments.bases]
     for run in runs:
-        print(f"\n{run['base']}: {run['process_seconds']:.0f} s in all, {run['seconds']['train']:.0f} s of them training")
+        print(
+            f"\n{run['base']}: {run['process_seconds']:.0f} s in all, {run['seconds']['train']:.0f} s of them training"
+        )
         before = {cell["dim"]: cell for cell in run["cells"] if cell["model"] == "before"}
         for cell in (cell for cell in run["cells"] if cell["model"] == "after"):
             earlier, later = (one["metrics"]["MRR@10"]["value"] for one in (before[cell["dim"]], cell))

@@ -28,7 +28,6 @@ def test_help_shows_the_commands_and_an_example(nestvec) -> None:
     ("arguments", "message"),
     [
         (["train"], "Missing argument 'RECIPE'"),
-        (["train", "recipe.toml"], "Missing option '--out'"),
         (["train", "nowhere.toml", "--out", "x"], "There is no recipe nowhere.toml"),
         (["train", "nothing", "--out", "x"], "There is no built-in recipe 'nothing'. Built in are: msmarco-bge"),
         (["quickstart", "--base", "minlm"], "There is no base 'minlm'"),

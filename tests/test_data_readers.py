@@ -75,6 +75,13 @@ def test_a_data_set_that_cannot_be_had_says_so(tmp_path: Path) -> None:
         read_hub_records(str(tmp_path), split="validation")
 
 
+def test_a_damaged_shard_says_after_which_row(tmp_path: Path) -> None:
+    write(tmp_path / "train-0.parquet")
+    (tmp_path / "train-1.parquet").write_bytes((tmp_path / "train-0.parquet").read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"broke off after row 3|Cannot load"):
+        read_hub_records(str(tmp_path))
+
+
 def test_a_missing_extra_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"nestvec\[train\]"):

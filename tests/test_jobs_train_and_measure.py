@@ -190,7 +190,7 @@ def test_resuming_another_run_is_refused(tiny_recipe: Path, tmp_path: Path) -> N
     recipe = load_recipe(tiny_recipe, ["training.epochs=0.1"])
     (tmp_path / "out" / "work" / "checkpoints").mkdir(parents=True)
     (tmp_path / "out" / "work" / "checkpoints" / "run.json").write_text(json.dumps({"seed": 7, "training": {}}))
-    with pytest.raises(ResumeError, match="another data and another training and another dims"):
+    with pytest.raises(ResumeError, match="another base and another data and another training and another dims"):
         train_and_measure(recipe, tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "work" / "checkpoints" / "run.json").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -22,12 +23,18 @@ from rich.progress import (
 
 from nestvec.progress import Advance
 
+_WIDTH_OF_FILES = 140
+
 __all__ = ["console", "draw_progress", "quiet_libraries"]
 
 
 def console() -> Console:
-    """Return a console for results, on standard output; its width follows the terminal, or COLUMNS."""
-    return Console(highlight=False)
+    """Return a console for results, on standard output.
+
+    Its width follows the terminal, or COLUMNS; a file or pipe gets lines of 140.
+    """
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_FILES
+    return Console(highlight=False, width=wide)
 
 
 @contextlib.contextmanager
@@ -66,7 +73,8 @@ def quiet_libraries() -> None:
     """Keep the warnings and bars of the libraries below from tearing up ours; their errors still show."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(variable, "1")
     warnings.filterwarnings("ignore")
     for library in ("matplotlib", "transformers", "sentence_transformers", "datasets", "huggingface_hub", "torch"):
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -13,6 +13,7 @@ from nestvec.data.readers import read_json_lines
 from nestvec.data.records import Problems, RetrievalRow
 from nestvec.errors import BenchmarkError, SourceNotFoundError
 from nestvec.files import atomic_folder
+from nestvec.progress import Advance, Progress, silent
 
 __all__ = ["Benchmark", "read_benchmark", "write_benchmark"]
 
@@ -79,7 +80,7 @@ class Benchmark:
         return rows
 
 
-def read_benchmark(folder: str | Path, *, split: str = "test") -> Benchmark:
+def read_benchmark(folder: str | Path, *, split: str = "test", progress: Progress = silent) -> Benchmark:
     """Read a BEIR folder: `corpus.jsonl`, `queries.jsonl` (each also .gz) and `qrels/<split>.tsv`.
 
     A document's title, where it has one, is put before its text, as BEIR does. Queries without qrels in this
@@ -89,6 +90,7 @@ def read_benchmark(folder: str | Path, *, split: str = "test") -> Benchmark:
     Args:
         folder: The folder.
         split: Which qrels file.
+        progress: How to report progress, in texts.
 
     Returns:
         The benchmark, named after the folder.
@@ -100,8 +102,9 @@ def read_benchmark(folder: str | Path, *, split: str = "test") -> Benchmark:
     folder = Path(folder)
     if not folder.is_dir():
         raise SourceNotFoundError(f"{folder} is not a folder. Give a BEIR folder with corpus, queries and qrels.")
-    corpus = _read_texts(_find(folder, "corpus.jsonl"))
-    queries = _read_texts(_find(folder, "queries.jsonl"))
+    with progress(f"reading {folder.name}", None) as advance:
+        corpus = _read_texts(_find(folder, "corpus.jsonl"), advance)
+        queries = _read_texts(_find(folder, "queries.jsonl"), advance)
     qrels = _read_qrels(_find(folder, f"qrels/{split}.tsv"))
     # Where no query is judged, all are kept: the error then names the unknown ids in the qrels.
     judged = {query: text for query, text in queries.items() if query in qrels} or queries
@@ -140,10 +143,11 @@ def _find(folder: Path, name: str) -> Path:
     raise SourceNotFoundError(f"{folder} has no {name} (or {name}.gz). A BEIR folder needs it.")
 
 
-def _read_texts(path: Path) -> dict[str, str]:
+def _read_texts(path: Path, advance: Advance) -> dict[str, str]:
     problems = Problems(str(path))
     texts: dict[str, str] = {}
     for row in read_json_lines(path, problems):
+        advance(1)
         key, text, title = row.values.get("_id"), row.values.get("text"), row.values.get("title") or ""
         if not isinstance(key, (str, int)) or isinstance(key, bool):
             problems.add(row.place, "_id is missing or no text")

@@ -7,9 +7,9 @@ import gzip
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from nestvec.data.records import Problems, RawRow, Record, parse_records
 from nestvec.errors import DataError, SourceNotFoundError
@@ -107,25 +107,13 @@ def read_hub_records(
         SourceNotFoundError: The data set, configuration or split cannot be had.
         DataError: Rows are bad; all of them are named.
     """
-    datasets = require("datasets", extra="train")
-    datasets.disable_progress_bars()
-    is_folder = Path(name).is_dir()
-    try:
-        # A local folder has no configurations: `datasets` would look for a sub-folder of that name.
-        rows = datasets.load_dataset(name, None if is_folder else config, split=split, streaming=streaming)
-    except (OSError, ValueError, RuntimeError) as error:
-        wanted = f"{name}{f' ({config})' if config else ''}, split {split!r}"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SourceNotFoundError(
-            f"Cannot load the data set {wanted}: {reason} Check the name, or give a local folder or file."
-        ) from error
-    if shuffle_buffer is not None:
-        rows = rows.shuffle(seed=seed, buffer_size=shuffle_buffer) if streaming else rows.shuffle(seed=seed)
     problems = Problems(name)
-    numbered = (RawRow(f"row {number}", values) for number, values in enumerate(rows, start=1))
     with progress(f"reading {name}", limit) as advance:
-        limited = _counted(itertools.islice(numbered, limit), advance)
-        return parse_records(limited, problems=problems, columns=columns)
+        rows = _load_hub_rows(name, config=config, split=split, streaming=streaming)
+        if shuffle_buffer is not None:
+            rows = rows.shuffle(seed=seed, buffer_size=shuffle_buffer) if streaming else rows.shuffle(seed=seed)
+        limited = itertools.islice(_numbered(rows, name), limit)
+        return parse_records(_counted(limited, advance), problems=problems, columns=columns)
 
 
 def read_json_lines(path: Path, problems: Problems) -> Iterator[RawRow]:
@@ -155,6 +143,32 @@ def read_json_lines(path: Path, problems: Problems) -> Iterator[RawRow]:
                     yield RawRow(place, values)
                 else:
                     problems.add(place, f"a JSON object is needed, this is a {type(values).__name__}")
+
+
+def _load_hub_rows(name: str, *, config: str | None, split: str, streaming: bool) -> Any:
+    datasets = require("datasets", extra="train")
+    try:
+        # A local folder has no configurations: `datasets` would look for a sub-folder of that name.
+        config = None if Path(name).is_dir() else config
+        return datasets.load_dataset(name, config, split=split, streaming=streaming)
+    except (OSError, ValueError, RuntimeError) as error:
+        wanted = f"{name}{f' ({config})' if config else ''}, split {split!r}"
+        raise SourceNotFoundError(
+            f"Cannot load the data set {wanted}: {_first_line(error)} Check the name, or give a local folder or file."
+        ) from error
+
+
+def _numbered(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[RawRow]:
+    number = 0
+    try:
+        for number, values in enumerate(rows, start=1):
+            yield RawRow(f"row {number}", values)
+    except (OSError, ValueError, RuntimeError) as error:  # a lost connection, a damaged shard
+        raise DataError(f"{name} broke off after row {number}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _read_separated(delimiter: str) -> Callable[[Path, Problems], Iterator[RawRow]]:
@@ -200,7 +214,7 @@ def _read_parquet(path: Path, _problems: Problems) -> Iterator[RawRow]:
                     number += 1
                     yield RawRow(f"row {number}", values)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} is not a readable Parquet file: {_first_line(error)}") from error
 
 
 _READERS: dict[str, Callable[[Path, Problems], Iterator[RawRow]]] = {

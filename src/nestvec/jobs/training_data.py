@@ -48,7 +48,7 @@ def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> Traini
         BenchmarkError: The benchmark is bad, or cannot be held out.
     """
     data, benchmark = recipe.data, recipe.benchmark
-    given = read_benchmark(benchmark.path, split=benchmark.split) if benchmark.path else None
+    given = read_benchmark(benchmark.path, split=benchmark.split, progress=progress) if benchmark.path else None
     if isinstance(data, InstalledDocsData):
         docs = scan_installed_docs(
             data.site_packages, modules_per_package=data.modules_per_package, seed=recipe.seed, progress=progress
@@ -77,7 +77,7 @@ def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> Traini
 
 def _read_rows(data: FileData | HubData | BeirData, seed: int, progress: Progress) -> tuple[list[RetrievalRow], str]:
     if isinstance(data, BeirData):
-        return read_benchmark(data.path, split=data.split).rows()[: data.limit], data.path
+        return read_benchmark(data.path, split=data.split, progress=progress).rows()[: data.limit], data.path
     if isinstance(data, HubData):
         records = read_hub_records(
             data.name,

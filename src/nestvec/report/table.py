@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,30 +13,29 @@ from nestvec.report.document import Example, Report, size_rows
 
 __all__ = ["markdown_table", "table_cells", "terminal_examples", "terminal_table"]
 
-_WIDTH_FOR_INTERVALS = 100
+_WIDTH_FOR_ONE_LINE = 130
 
 
-def table_cells(report: Report, *, intervals: bool = True) -> tuple[list[str], list[list[str]]]:
+def table_cells(report: Report) -> tuple[list[str], list[list[tuple[str, str]]]]:
     """Lay the headline metric out as a table.
 
     Args:
         report: What to show.
-        intervals: Spell the bounds out beside every value.
 
     Returns:
-        The column titles, and one row of texts a size.
+        The column titles, and one row a size: for each column the value and its bounds, which may be empty.
     """
     metric = report.headline
     titles = ["dim", "bytes", f"{metric} before", f"{metric} after", "gain", "kept before", "kept after"]
     rows = [
         [
-            str(row.dim),
-            f"{row.after.bytes_per_vector:,}",
-            _number(row.before.metrics[metric], intervals),
-            _number(row.after.metrics[metric], intervals),
-            _gain(row.after.gain, intervals),
-            _share(row.before.retention, intervals),
-            _share(row.after.retention, intervals),
+            (str(row.dim), ""),
+            (f"{row.after.bytes_per_vector:,}", ""),
+            _spell(row.before.metrics[metric], _short),
+            _spell(row.after.metrics[metric], _short),
+            _spell(row.after.gain, _signed),
+            _spell(row.before.retention, _share),
+            _spell(row.after.retention, _share),
         ]
         for row in size_rows(report)
     ]
@@ -48,25 +47,20 @@ def terminal_table(report: Report, *, width: int) -> RenderableType:
 
     Args:
         report: What to show.
-        width: Columns of the terminal; the bounds are left out of a narrow one.
+        width: Columns of the terminal; in a narrow one the bounds go below their value.
 
     Returns:
         Something rich can print.
     """
-    intervals = width >= _WIDTH_FOR_INTERVALS
-    titles, rows = table_cells(report, intervals=intervals)
+    one_line = width >= _WIDTH_FOR_ONE_LINE
+    titles, rows = table_cells(report)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for title in titles:
-        table.add_column(title.replace(" ", "\n", 1) if width < _WIDTH_FOR_INTERVALS else title, justify="right")
+        table.add_column(title if one_line else title.replace(" ", "\n", 1), justify="right")
     for row in rows:
-        table.add_row(*row)
-    return Group(
-        Text(_title(report), style="bold"),
-        Text(),
-        table,
-        Text(),
-        Text(_legend(report, intervals=intervals), style="dim"),
-    )
+        gap = " " if one_line else "\n"
+        table.add_row(*(Text.assemble(value, (gap + bounds if bounds else "", "dim")) for value, bounds in row))
+    return Group(Text(_title(report), style="bold"), Text(), table, Text(), Text(_legend(report), style="dim"))
 
 
 def terminal_examples(examples: Sequence[Example]) -> RenderableType:
@@ -106,9 +100,9 @@ def markdown_table(report: Report) -> str:
         "",
         f"| {' | '.join(titles)} |",
         "|" + "---:|" * len(titles),
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *(f"| {' | '.join(f'{value} {bounds}'.strip() for value, bounds in row)} |" for row in rows),
         "",
-        _legend(report, intervals=True),
+        _legend(report),
     ]
     return "\n".join(lines) + "\n"
 
@@ -121,39 +115,25 @@ def _title(report: Report) -> str:
     )
 
 
-def _legend(report: Report, *, intervals: bool) -> str:
-    legend = (
+def _legend(report: Report) -> str:
+    return (
         f"Vectors are cut to dim float32 numbers and re-normalised; bytes are per vector. Kept: {report.headline} "
-        "relative to the full size of the same model."
+        f"relative to the full size of the same model. Ranges: {report.confidence:.0%} bootstrap intervals over the "
+        "queries; those of the gain are paired."
     )
-    if intervals:
-        share = f"{report.confidence:.0%}"
-        legend += f" Brackets: {share} bootstrap intervals over the queries; those of the gain are paired."
-    return legend
 
 
-def _number(value: Interval, intervals: bool) -> str:
-    bounds = f" [{_short(value.low)}, {_short(value.high)}]" if intervals else ""
-    return f"{_short(value.value)}{bounds}"
-
-
-def _gain(value: Interval | None, intervals: bool) -> str:
-    if value is None:
-        return "-"
-    bounds = f" [{_signed(value.low)}, {_signed(value.high)}]" if intervals else ""
-    return f"{_signed(value.value)}{bounds}"
-
-
-def _share(value: Interval | None, intervals: bool) -> str:
-    if value is None:
-        return "-"
-    bounds = f" [{value.low:.0%}, {value.high:.0%}]" if intervals else ""
-    return f"{value.value:.1%}{bounds}"
+def _spell(value: Interval | None, write: Callable[[float], str]) -> tuple[str, str]:
+    return ("-", "") if value is None else (write(value.value), f"{write(value.low)}..{write(value.high)}")
 
 
 def _short(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0") if 0 <= value < 1 else f"{value:.3f}"
+    return f"{value:.3f}".removeprefix("0")
 
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("0.", ".", 1)
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}%"

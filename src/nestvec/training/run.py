@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -33,6 +34,7 @@ __all__ = ["TrainingOutcome", "default_dims", "train"]
 _COMPLETE = "complete"  # written into a checkpoint after everything else in it
 _RUN_FILE = "run.json"
 _CHECKPOINTS_KEPT = 2
+_LOSSES_LOGGED = 20
 _SMALLEST_DEFAULT_DIM = 32
 
 
@@ -107,6 +109,7 @@ def train(
     if settings.freeze_token_embeddings:
         _freeze_token_embeddings(model)
     identity = {
+        "base": _describe_base(model),
         "data": fingerprint(columns),
         "training": settings.model_dump(mode="json"),
         "seed": seed,
@@ -115,44 +118,13 @@ def train(
     checkpoint = _prepare(work, identity, resume)
     _require_space_for_checkpoints(model, work)
 
-    n_batches = math.ceil(len(rows) / settings.batch_size)
-    steps_per_epoch = math.ceil(n_batches / settings.gradient_accumulation)
-    total_steps = max(1, math.ceil(steps_per_epoch * settings.epochs))
-    if settings.max_steps is not None:
-        total_steps = min(total_steps, settings.max_steps)
-    prompts = _column_prompts(model, list(columns))
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(work),
-        max_steps=total_steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        warmup_steps=math.ceil(settings.warmup_ratio * total_steps),
-        lr_scheduler_type="linear",
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bfloat16",
-        fp16=settings.precision == "float16",
-        batch_sampler=BatchSamplers.NO_DUPLICATES,  # a second copy of a positive would count as a negative
-        prompts=prompts or None,
-        save_strategy="steps",
-        save_steps=max(1, total_steps // settings.checkpoints),
-        save_total_limit=_CHECKPOINTS_KEPT,
-        logging_strategy="steps",
-        logging_steps=max(1, total_steps // 20),
-        use_cpu=model.device.type == "cpu",
-        disable_tqdm=True,
-        report_to="none",
-        seed=seed,
-        data_seed=seed,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
+    total_steps = _total_steps(len(rows), settings)
     resumed_at = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     started = time.perf_counter()
     with progress("training", total_steps) as advance, storage_errors(work):
         trainer = _Trainer(
             model=model,
-            args=arguments,
+            args=_arguments(model, columns, settings, total_steps=total_steps, seed=seed, work=work),
             train_dataset=Dataset.from_dict(columns),
             loss=loss,
             callbacks=[_Report(advance), _MarkComplete()],
@@ -171,6 +143,49 @@ def train(
     model.eval()
     history = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
     return TrainingOutcome(trainer.state.global_step, seconds, resumed_at, history)
+
+
+def _total_steps(n_rows: int, settings: TrainingSettings) -> int:
+    batches_per_epoch = math.ceil(n_rows / settings.batch_size)
+    steps = math.ceil(math.ceil(batches_per_epoch / settings.gradient_accumulation) * settings.epochs)
+    return min(steps, settings.max_steps or steps)
+
+
+def _arguments(
+    model: SentenceTransformer,
+    columns: dict[str, list[str]],
+    settings: TrainingSettings,
+    *,
+    total_steps: int,
+    seed: int,
+    work: Path,
+) -> SentenceTransformerTrainingArguments:
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(work),
+        max_steps=total_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        warmup_steps=math.ceil(settings.warmup_ratio * total_steps),
+        lr_scheduler_type="linear",
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        batch_sampler=BatchSamplers.NO_DUPLICATES,  # a second copy of a positive would count as a negative
+        prompts=_column_prompts(model, list(columns)) or None,
+        save_strategy="steps",
+        save_steps=max(1, total_steps // settings.checkpoints),
+        save_total_limit=_CHECKPOINTS_KEPT,
+        logging_strategy="steps",
+        logging_steps=max(1, total_steps // _LOSSES_LOGGED),
+        use_cpu=model.device.type == "cpu",
+        disable_tqdm=True,
+        report_to="none",
+        seed=seed,
+        data_seed=seed,
+        dataloader_pin_memory=model.device.type == "cuda",
+    )
 
 
 class _Trainer(SentenceTransformerTrainer):
@@ -212,6 +227,15 @@ def _prepare(work: Path, identity: dict[str, Any], resume: bool) -> Path | None:
         shutil.rmtree(path)
     write_text(run_file, described)
     return complete[-1] if complete else None
+
+
+def _describe_base(model: SentenceTransformer) -> str:
+    """Tell one starting point from another: names, shapes and the first numbers of every tensor, and how it reads."""
+    digest = hashlib.sha256(repr((model.max_seq_length, sorted(model.prompts.items()))).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().flatten()[:4096].double().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _require_space_for_checkpoints(model: SentenceTransformer, work: Path) -> None:

@@ -1,0 +1,184 @@
+"""The documentation is true: links, commands, keys, code and tables. Run: pytest tests/test_docs.py (half a minute)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import pytest
+from pydantic_core import PydanticUndefined
+
+from nestvec.cli.main import cli
+from nestvec.training import load_recipe
+from nestvec.training.recipe import BeirData, FileData, HubData, InstalledDocsData, Recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def code_blocks(language: str) -> list[tuple[str, str]]:
+    blocks = []
+    for page in PAGES:
+        found = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        blocks += [(f"{page.name} {number}", block) for number, block in enumerate(found, start=1)]
+    return blocks
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+
+    def walk(path: str, command: click.Command) -> None:
+        if isinstance(command, click.Group):
+            for name, inner in command.commands.items():
+                walk(f"{path} {name}", inner)
+        else:
+            found.append((path, command))
+
+    walk("nestvec", cli)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(("path", "command"), commands(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_and_option_is_documented(path: str, command: click.Command) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert f"## {path}\n" in text
+    section = text.split(f"## {path}\n")[1].split("\n## ")[0]
+    documented = set(re.findall(r"^\| `(--[a-z-]+)` \|", section, re.MULTILINE))
+    options = {option for one in command.params if isinstance(one, click.Option) for option in one.opts}
+    assert documented == options
+    assert command.help, path
+    assert "Example:" in command.help, path
+
+
+def test_every_command_in_the_documentation_can_be_given() -> None:
+    lines = [line for _, block in code_blocks("bash") for line in block.splitlines() if line.startswith("nestvec ")]
+    assert len(lines) >= 5
+    for line in lines:
+        command: click.Command = cli
+        words = shlex.split(line)[1:]
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        context = command.make_context(line, words)
+        if "overrides" in context.params and not str(context.params["recipe"]).endswith(".toml"):
+            load_recipe(ROOT / "recipes" / f"{context.params['recipe']}.toml", context.params["overrides"])
+
+
+def test_every_make_target_in_the_documentation_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = [line for _, block in code_blocks("bash") for line in block.splitlines() if line.startswith("make ")]
+    assert {line.split()[1] for line in lines} == {"quickstart", "test", "check"}
+    for line in lines:
+        assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE)
+
+
+def recipe_keys() -> dict[str, Any]:
+    """Every key with its default; the same key of several data sources has the same default."""
+    keys: dict[str, Any] = {}
+    sections = {name: field for name, field in Recipe.model_fields.items() if name not in ("data", "provenance")}
+    for name, field in sections.items():
+        inner = field.annotation
+        if hasattr(inner, "model_fields"):
+            for key, one in inner.model_fields.items():
+                keys[f"{name}.{key}"] = one.default
+        else:
+            keys[name] = field.default
+    for source in (InstalledDocsData, FileData, HubData, BeirData):
+        for key, one in source.model_fields.items():
+            keys.setdefault(f"data.{key}", one.default)
+            assert keys[f"data.{key}"] == one.default
+    return keys
+
+
+def test_every_key_of_a_recipe_is_documented_with_its_default() -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `([a-z_.]+)` \| ([^|]+) \|", text, re.MULTILINE))
+    keys = recipe_keys()
+    assert documented.keys() == keys.keys()
+    for key, default in keys.items():
+        shown = "-" if default is PydanticUndefined else "none" if default is None else f"`{json.dumps(default)}`"
+        assert documented[key].strip() == shown, key
+
+
+def test_every_data_source_is_documented() -> None:
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    for source in (InstalledDocsData, FileData, HubData, BeirData):
+        assert f'source = "{get_args(source.model_fields["source"].annotation)[0]}"' in text
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, rows_file: Path) -> Path:
+    """A folder in which the quickstart has run, with a small model."""
+    from nestvec.jobs.train_and_measure import train_and_measure
+    from nestvec.training import parse_recipe
+
+    folder = tmp_path_factory.mktemp("workplace")
+    recipe = parse_recipe(
+        {
+            "model": {"base": str(tiny_model)},
+            "data": {"source": "file", "path": str(rows_file)},
+            "benchmark": {"queries": 20, "documents": 50},
+            "training": {"max_steps": 2},
+        }
+    )
+    train_and_measure(recipe, folder / "runs" / "quickstart")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "code"), code_blocks("python"), ids=lambda value: value if " " in value[:20] else "")
+def test_every_python_block_runs(name: str, code: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    exec(compile(code, name, "exec"), {})
+
+
+def test_the_recipe_in_the_readme_is_valid(tmp_path: Path) -> None:
+    blocks = code_blocks("toml")
+    assert blocks
+    for name, block in blocks:
+        (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
+        assert load_recipe(tmp_path / "recipe.toml").training.dims, name
+
+
+def test_the_readme_lists_every_file_with_a_comment() -> None:
+    tree = README.split("```\nsrc/nestvec/\n")[1].split("```")[0]
+    listed: set[str] = set()
+    folder = ""
+    for line in tree.splitlines():
+        if line.startswith("    "):
+            name, comment = line.split(maxsplit=1)
+            listed.add(folder + name)
+            assert comment
+        elif line.startswith("  "):
+            name = line.split()[0]
+            folder = name if name.endswith("/") else ""
+            if not folder:
+                listed.add(name)
+    source = ROOT / "src" / "nestvec"
+    files = {str(file.relative_to(source)) for file in source.rglob("*.py")}
+    assert listed == {file for file in files if "/" not in file or not file.endswith("__init__.py")}
+
+
+def test_the_table_of_the_readme_is_that_of_the_newest_results() -> None:
+    newest = max((ROOT / "benchmarks" / "results").glob("*-quickstart.json"))
+    run = next(run for run in json.loads(newest.read_text())["runs"] if run["base"] == "minilm")
+    cells = {(cell["model"], cell["dim"]): cell for cell in run["cells"]}
+    expected = []
+    for dim in (384, 256, 128, 64, 32):
+        before, after = cells["before", dim], cells["after", dim]
+        scores = [f"{cell['metrics']['MRR@10']['value']:.3f}".lstrip("0") for cell in (before, after)]
+        kept = [f"{cell['retention']:.1%}" for cell in (before, after)]
+        expected.append(" | ".join([f"| {dim}", f"{after['bytes_per_vector']:,}", *scores, *kept]) + " |")
+    table = README.split("<!-- table: quickstart minilm -->")[1].split("<!-- end -->")[0]
+    assert table.strip().splitlines()[2:] == expected
+    assert (run["benchmark"]["queries"], run["benchmark"]["documents"]) == (500, 2000)
+    assert run["process_seconds"] < 360
