@@ -105,7 +105,7 @@ def test_a_terminal_gets_bars_and_a_table_of_its_width(tiny_recipe: Path, tmp_pa
     assert process.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert re.search(r"training .*[━╸╺─-]+ +\d+/22", text)
-    final = text[text.rindex("MRR@10 of") :].replace("\r", "")
+    final = text[text.rindex("MRR@10 of") : text.rindex("Written to")].replace("\r", "")
     assert max(len(line) for line in final.splitlines()) <= 72
 
 

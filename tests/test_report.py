@@ -17,6 +17,7 @@ from nestvec.evaluation.grid import QueryScores
 from nestvec.report import (
     Example,
     ExampleAnswer,
+    FoundDocument,
     Report,
     markdown_report,
     model_card,
@@ -60,7 +61,10 @@ def make_report() -> Report:
                 "a query",
                 64,
                 ["right"],
-                [ExampleAnswer("before", 7, ["x" * 300]), ExampleAnswer("after", 1, ["right"])],
+                [
+                    ExampleAnswer("before", 7, [FoundDocument("wrong", "x" * 300)]),
+                    ExampleAnswer("after", 1, [FoundDocument("right", "right(a)\nis right")]),
+                ],
             )
         ],
         seconds={"encode": 1.0, "train": 2.0},
@@ -85,17 +89,22 @@ def test_the_terminal_table_shows_every_size_with_the_numbers_of_the_cells() -> 
     assert "95% bootstrap intervals" in text
 
 
-@pytest.mark.parametrize("width", [60, 80, 99])
+@pytest.mark.parametrize("width", [72, 80, 114])
 def test_a_narrow_terminal_gets_a_table_that_fits(width: int) -> None:
     text = printed(terminal_table(make_report(), width=width), width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     rows = [line.split() for line in text.splitlines() if line.strip().startswith(("384 ", "64 ", "32 "))]
     assert [len(row) for row in rows] == [7, 7, 7]
+    assert "…" not in text
+    for cell in make_report().cells:
+        value = cell.metrics["MRR@10"]
+        assert f"{value.low:.3f}-{value.high:.3f}".replace("0.", ".") in text
 
 
 def test_examples_mark_the_right_answer_and_cut_long_ids() -> None:
     text = printed(terminal_examples(make_report().examples), 80)
-    assert "* 1. right" in text
+    assert "* 1. right(a) is right" in text
+    assert "  1. wrong: xxx" in text
     assert "before: right answer at rank 7" in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
 

@@ -86,20 +86,24 @@ def scan_installed_docs(
     Raises:
         SourceNotFoundError: The folder is not there or holds no Python package.
     """
-    root = Path(site_packages) if site_packages is not None else Path(sysconfig.get_paths()["purelib"])
-    if not root.is_dir():
-        raise SourceNotFoundError(f"{root} is not a folder. Give a site-packages folder with installed packages.")
-    modules: list[tuple[str, Path]] = []
-    for package, files in _packages(root):
-        if modules_per_package is not None and len(files) > modules_per_package:
-            files = sorted(random.Random(f"{seed}/{package}").sample(files, modules_per_package))
-        modules.extend((package, file) for file in files)
+    if site_packages is not None:
+        roots = [Path(site_packages)]
+    else:  # some systems keep packages with compiled parts in a folder of their own
+        roots = sorted({Path(sysconfig.get_paths()[kind]).resolve() for kind in ("purelib", "platlib")})
+    modules: list[tuple[str, str, Path]] = []
+    for root in roots:
+        if not root.is_dir():
+            raise SourceNotFoundError(f"{root} is not a folder. Give a site-packages folder with installed packages.")
+        for package, files in _packages(root):
+            if modules_per_package is not None and len(files) > modules_per_package:
+                files = sorted(random.Random(f"{seed}/{package}").sample(files, modules_per_package))
+            modules.extend((package, _module_name(root, file), file) for file in files)
     if not modules:
-        raise SourceNotFoundError(f"{root} holds no Python package. Give a site-packages folder.")
+        raise SourceNotFoundError(f"{roots[0]} holds no Python package. Give a site-packages folder.")
     docs: list[ApiDoc] = []
     with progress("reading installed documentation", len(modules)) as advance:
-        for package, file in modules:
-            docs.extend(_read_module(package, _module_name(root, file), file))
+        for package, module, file in modules:
+            docs.extend(_read_module(package, module, file))
             advance(1)
     return docs
 

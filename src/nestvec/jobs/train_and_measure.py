@@ -21,7 +21,7 @@ from nestvec.jobs.provenance import git_commit, package_versions
 from nestvec.jobs.training_data import TrainingData, load_training_data
 from nestvec.losses.info_nce import resolve_weights
 from nestvec.progress import Progress, silent
-from nestvec.report import Example, ExampleAnswer, Report, markdown_report, model_card, save_plot
+from nestvec.report import Example, ExampleAnswer, FoundDocument, Report, markdown_report, model_card, save_plot
 from nestvec.training.determinism import deterministic
 from nestvec.training.export import save_model
 from nestvec.training.recipe import Recipe, dump_recipe
@@ -32,6 +32,7 @@ __all__ = ["train_and_measure", "verify_truncation"]
 
 _EXAMPLE_DIM = 64
 _EXAMPLE_DEPTH = 3
+_EXAMPLE_TEXT = 200  # characters of a document
 _VERIFIED_TEXTS = 64
 _VERIFIED_TOLERANCE = 1e-5
 
@@ -179,7 +180,8 @@ def answer_examples(
         for query, found in zip(drawn, chosen.search([dim], len(own.document_ids))[dim].indices, strict=True):
             ranking = [own.document_ids[row] for row in found]
             rank = next(i for i, document in enumerate(ranking, 1) if benchmark.qrels[query].get(document, 0) > 0)
-            answers[query].append(ExampleAnswer(name, rank, ranking[:_EXAMPLE_DEPTH]))
+            shown = [FoundDocument(key, benchmark.corpus[key][:_EXAMPLE_TEXT]) for key in ranking[:_EXAMPLE_DEPTH]]
+            answers[query].append(ExampleAnswer(name, rank, shown))
     return [
         Example(
             query=benchmark.queries[query],

@@ -1,6 +1,6 @@
 """A grid to a page: terminal table, Markdown, JSON and plot."""
 
-from nestvec.report.document import Example, ExampleAnswer, Report
+from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report
 from nestvec.report.page import markdown_report, model_card
 from nestvec.report.plot import save_plot
 from nestvec.report.table import markdown_table, terminal_examples, terminal_table
@@ -8,6 +8,7 @@ from nestvec.report.table import markdown_table, terminal_examples, terminal_tab
 __all__ = [
     "Example",
     "ExampleAnswer",
+    "FoundDocument",
     "Report",
     "markdown_report",
     "markdown_table",

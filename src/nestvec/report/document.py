@@ -9,7 +9,19 @@ from typing import Any, NamedTuple
 
 from nestvec.evaluation import Cell
 
-__all__ = ["Example", "ExampleAnswer", "Report", "SizeRow", "size_rows"]
+__all__ = ["Example", "ExampleAnswer", "FoundDocument", "Report", "SizeRow", "size_rows"]
+
+
+class FoundDocument(NamedTuple):
+    """A document that was found, by its id and the beginning of its text."""
+
+    id: str
+    text: str
+
+    def line(self) -> str:
+        """Return both on one line; the id alone is not repeated where the text begins with it."""
+        text = " ".join(self.text.split())
+        return text if text.startswith(self.id) else f"{self.id}: {text}"
 
 
 class ExampleAnswer(NamedTuple):
@@ -19,8 +31,8 @@ class ExampleAnswer(NamedTuple):
     """`before` or `after`."""
     rank: int
     """Rank of the best relevant document, from 1."""
-    documents: list[str]
-    """Ids of the first documents, best first."""
+    documents: list[FoundDocument]
+    """The first documents, best first."""
 
 
 class Example(NamedTuple):
@@ -82,7 +94,7 @@ class Report:
             "benchmark": dict(self.benchmark),
             "training": dict(self.training),
             "examples": [
-                {**example._asdict(), "answers": [answer._asdict() for answer in example.answers]}
+                {**example._asdict(), "answers": [_answer_as_json(answer) for answer in example.answers]}
                 for example in self.examples
             ],
             "seconds": {part: round(seconds, 2) for part, seconds in self.seconds.items()},
@@ -90,6 +102,10 @@ class Report:
             "seed": self.seed,
         }
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _answer_as_json(answer: ExampleAnswer) -> dict[str, Any]:
+    return {**answer._asdict(), "documents": [document._asdict() for document in answer.documents]}
 
 
 def size_rows(report: Report) -> list[SizeRow]:

@@ -111,7 +111,7 @@ def _examples(report: Report) -> str:
     for example in report.examples:
         lines += [f"**{example.query}**", ""]
         for answer in example.answers:
-            found = ", ".join(f"`{document}`" for document in answer.documents)
+            found = ", ".join(f"`{document.id}`" for document in answer.documents)
             lines.append(f"- {answer.model}: right answer at rank {answer.rank}. First: {found}")
         lines.append("")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,31 +12,31 @@ from rich.text import Text
 from nestvec.evaluation import Interval
 from nestvec.report.document import Example, Report, size_rows
 
-__all__ = ["markdown_table", "table_cells", "terminal_examples", "terminal_table"]
+__all__ = ["markdown_table", "terminal_examples", "terminal_table"]
 
-_WIDTH_FOR_ONE_LINE = 130
+_WIDTH_FOR_ONE_LINE = 115
 
 
-def table_cells(report: Report) -> tuple[list[str], list[list[tuple[str, str]]]]:
-    """Lay the headline metric out as a table.
+class _Cell(NamedTuple):
+    """One cell of the table, as texts."""
 
-    Args:
-        report: What to show.
+    value: str
+    bounds: tuple[str, str] | None
 
-    Returns:
-        The column titles, and one row a size: for each column the value and its bounds, which may be empty.
-    """
+
+def _table_cells(report: Report) -> tuple[list[str], list[list[_Cell]]]:
+    """Lay the headline metric out: the column titles, and one row a size."""
     metric = report.headline
     titles = ["dim", "bytes", f"{metric} before", f"{metric} after", "gain", "kept before", "kept after"]
     rows = [
         [
-            (str(row.dim), ""),
-            (f"{row.after.bytes_per_vector:,}", ""),
-            _spell(row.before.metrics[metric], _short),
-            _spell(row.after.metrics[metric], _short),
-            _spell(row.after.gain, _signed),
-            _spell(row.before.retention, _share),
-            _spell(row.after.retention, _share),
+            _Cell(str(row.dim), None),
+            _Cell(f"{row.after.bytes_per_vector:,}", None),
+            _spell(row.before.metrics[metric], _short, _short),
+            _spell(row.after.metrics[metric], _short, _short),
+            _spell(row.after.gain, _signed, _signed),
+            _spell(row.before.retention, "{:.1%}".format, "{:.0%}".format),
+            _spell(row.after.retention, "{:.1%}".format, "{:.0%}".format),
         ]
         for row in size_rows(report)
     ]
@@ -53,13 +54,12 @@ def terminal_table(report: Report, *, width: int) -> RenderableType:
         Something rich can print.
     """
     one_line = width >= _WIDTH_FOR_ONE_LINE
-    titles, rows = table_cells(report)
+    titles, rows = _table_cells(report)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for title in titles:
         table.add_column(title if one_line else title.replace(" ", "\n", 1), justify="right")
     for row in rows:
-        gap = " " if one_line else "\n"
-        table.add_row(*(Text.assemble(value, (gap + bounds if bounds else "", "dim")) for value, bounds in row))
+        table.add_row(*(_terminal_cell(cell, one_line=one_line) for cell in row))
     return Group(Text(_title(report), style="bold"), Text(), table, Text(), Text(_legend(report), style="dim"))
 
 
@@ -78,8 +78,8 @@ def terminal_examples(examples: Sequence[Example]) -> RenderableType:
         for answer in example.answers:
             blocks.append(Text(f"  {answer.model}: right answer at rank {answer.rank}", style="cyan"))
             for rank, document in enumerate(answer.documents, start=1):
-                right = document in example.relevant
-                line = f"    {'*' if right else ' '} {rank}. {document}"
+                right = document.id in example.relevant
+                line = f"    {'*' if right else ' '} {rank}. {document.line()}"
                 blocks.append(Text(line, style="green" if right else "", no_wrap=True, overflow="ellipsis"))
         blocks.append(Text())
     return Group(*blocks)
@@ -94,13 +94,13 @@ def markdown_table(report: Report) -> str:
     Returns:
         Markdown, ending in a newline.
     """
-    titles, rows = table_cells(report)
+    titles, rows = _table_cells(report)
     lines = [
         f"{_title(report)}:",
         "",
         f"| {' | '.join(titles)} |",
         "|" + "---:|" * len(titles),
-        *(f"| {' | '.join(f'{value} {bounds}'.strip() for value, bounds in row)} |" for row in rows),
+        *(f"| {' | '.join(f'{cell.value} {_bounds(cell, compact=False)}'.strip() for cell in row)} |" for row in rows),
         "",
         _legend(report),
     ]
@@ -123,8 +123,24 @@ def _legend(report: Report) -> str:
     )
 
 
-def _spell(value: Interval | None, write: Callable[[float], str]) -> tuple[str, str]:
-    return ("-", "") if value is None else (write(value.value), f"{write(value.low)}..{write(value.high)}")
+def _terminal_cell(cell: _Cell, *, one_line: bool) -> Text:
+    bounds = _bounds(cell, compact=not one_line)
+    return Text.assemble(cell.value, (f"{' ' if one_line else chr(10)}{bounds}" if bounds else "", "dim"))
+
+
+def _bounds(cell: _Cell, *, compact: bool) -> str:
+    """Both bounds as texts; nothing where the value is exact, such as the retention of the full size."""
+    if cell.bounds is None:
+        return ""
+    low, high = cell.bounds
+    return f"{low}{',' if low[0] in '+-' else '-'}{high}" if compact else f"({low}, {high})"
+
+
+def _spell(value: Interval | None, write: Callable[[float], str], write_bound: Callable[[float], str]) -> _Cell:
+    if value is None:
+        return _Cell("-", None)
+    exact = value.low == value.value == value.high
+    return _Cell(write(value.value), None if exact else (write_bound(value.low), write_bound(value.high)))
 
 
 def _short(value: float) -> str:
@@ -133,7 +149,3 @@ def _short(value: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("0.", ".", 1)
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f}%"
