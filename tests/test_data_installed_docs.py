@@ -119,17 +119,25 @@ def test_negatives_are_siblings_in_the_same_module(site_packages: Path) -> None:
 
 
 def test_a_copy_of_a_held_out_text_leaves_training(site_packages: Path) -> None:
-    docs = scan_installed_docs(site_packages)
-    _, benchmark = split_by_package(docs, queries=10, documents=40, seed=0)
-    held_out = {document.split(".")[0] for document in benchmark.corpus}
-    copied = [doc for doc in docs if doc.package in held_out]
-    vendoring = next(doc.package for doc in docs if doc.package not in held_out)
-    copies = [doc._replace(package=vendoring, module=f"{vendoring}.copied_{doc.package}") for doc in copied]
-    rows, again = split_by_package([*docs, *copies], queries=10, documents=40, seed=0)
-    tested = {document.split(".")[0] for document in again.corpus}
-    copied_from_tested = {doc.summary for doc in copied if doc.package in tested and doc.identifier() in again.corpus}
-    assert copied_from_tested
-    assert copied_from_tested.isdisjoint(row.query for row in rows)
+    """Also where the copy has another summary: it is the documents that must not leak."""
+    docs = [
+        doc._replace(rest=" ".join(f"{doc.package}{doc.module[-1]}{doc.name}word{number}" for number in range(100)))
+        for doc in scan_installed_docs(site_packages)
+    ]
+    packages = sorted({doc.package for doc in docs})
+    copies = [
+        doc._replace(
+            package=other, module=f"{other}.copy_of_{doc.package}", summary=f"Another {number} summary {other}."
+        )
+        for number, doc in enumerate(docs)
+        for other in packages
+        if other != doc.package and docs.index(doc) % 3 == 0
+    ]
+    rows, benchmark = split_by_package([*docs, *copies], queries=10, documents=60, seed=0)
+    tested = {text.split("\n")[1].split()[0] for text in benchmark.corpus.values()}
+    trained = {text.split("\n")[1].split()[0] for row in rows for text in (row.positive, *row.negatives)}
+    assert trained
+    assert tested.isdisjoint(trained)
 
 
 def test_a_summary_that_stands_for_several_documents_is_no_query(site_packages: Path) -> None:
