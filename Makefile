@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 .PHONY: quickstart test check format clean
 
 quickstart: $(INSTALLED)  ## Set up, then train and measure on the docs of the installed packages.
-	$(BIN)/nestvec quickstart --overwrite
+	$(BIN)/nestvec quickstart $(if $(wildcard runs/quickstart/work),--resume,--overwrite)
 
 test: $(INSTALLED)  ## The whole test suite.
 	$(BIN)/python -m pytest
@@ -26,5 +26,5 @@ clean:  ## Remove what is made here, but not results in runs/.
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --editable '.[dev]'
 	touch $@

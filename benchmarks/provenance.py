@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nestvec.jobs.provenance import git_commit, package_versions
 
 
@@ -22,10 +24,11 @@ def describe_run() -> dict[str, Any]:
         ),
         platform.processor(),
     )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "command": shlex.join(["python", *sys.argv]),
         "commit": git_commit(Path(__file__).parent),
-        "hardware": {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory_gib, 1), "gpu": None},
+        "hardware": {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory_gib, 1), "gpu": gpu},
         "versions": package_versions(),
     }

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nestvec.data import Benchmark, RetrievalRow, hold_out_queries, read_benchmark, write_benchmark
-from nestvec.errors import BenchmarkError, SourceNotFoundError, StorageError
+from nestvec.data import Benchmark, RetrievalRow, hold_out_queries, read_benchmark, without_leaks, write_benchmark
+from nestvec.errors import BenchmarkError, DataError, SourceNotFoundError, StorageError
 
 
 def small() -> Benchmark:
@@ -60,7 +60,8 @@ def test_compressed_files_and_titles_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "qrels", ["q1\ta\t1\n", "q1 0 a 1\n", "query-id\tcorpus-id\tscore\r\nq1\ta\t1\r\n", "\nq1\ta\t1.0\n"]
+    "qrels",
+    ["q1\ta\t1\n", "q1 0 a 1\n", "query-id\tcorpus-id\tscore\r\nq1\ta\t1\r\n", "\nq1\ta\t1.0\n", "\ufeffq1\ta\t1\n"],
 )
 def test_qrels_are_read_with_and_without_header_and_as_trec_writes_them(tmp_path: Path, qrels: str) -> None:
     assert read_benchmark(write_beir(tmp_path / "b", qrels)).qrels == {"q1": {"a": 1}}
@@ -73,6 +74,8 @@ def test_qrels_are_read_with_and_without_header_and_as_trec_writes_them(tmp_path
         ("q9\ta\t1\n", "no such query"),
         ("q1\ta\t0\n", "no relevant document for any query"),
         ("", "it has no qrels"),
+        ("q1\ta\thigh\nq1\tb\t1\n", "line 1: needs a query id"),
+        ("q1\ta\t1\nq1\ta\t2\n", "line 2: 'a' has another grade for 'q1' already"),
         ("q1\ta\t1\nq1\tb\tgood\nq2 b\n", "2 problems.*\n.*line 2.*\n.*line 3"),
     ],
 )
@@ -93,6 +96,30 @@ def test_qrels_that_do_not_fit_are_refused(tmp_path: Path, qrels: str, message: 
 def test_a_bad_corpus_says_where(tmp_path: Path, corpus: str, message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
         read_benchmark(write_beir(tmp_path / "b", "q1\ta\t1\n", corpus))
+
+
+def test_ids_with_quotes_survive_and_ids_with_tabs_are_refused(tmp_path: Path) -> None:
+    odd = Benchmark({'q"1': "x"}, {'d"1': "y", "d 2": "z"}, {'q"1': {'d"1': 1, "d 2": 2}}, name="odd")
+    write_benchmark(odd, tmp_path / "odd")
+    assert read_benchmark(tmp_path / "odd") == odd
+    with pytest.raises(BenchmarkError, match="the id holds a tab"):
+        Benchmark({"q": "x"}, {"d\t1": "y"}, {"q": {"d\t1": 1}})
+
+
+def test_qrels_that_are_cut_off_are_refused(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "b", "q1\ta\t1\n")
+    whole = gzip.compress((folder / "qrels" / "test.tsv").read_bytes())
+    (folder / "qrels" / "test.tsv").unlink()
+    (folder / "qrels" / "test.tsv.gz").write_bytes(whole[:-6])
+    with pytest.raises(DataError, match="Copy or download it again"):
+        read_benchmark(folder)
+
+
+def test_a_benchmark_can_be_written_into_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_benchmark(small(), ".")
+    assert read_benchmark(tmp_path / "here").queries == small().queries
 
 
 def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
@@ -148,6 +175,17 @@ def test_the_seed_decides_what_is_held_out() -> None:
     one, same, other = (hold_out_queries(make_rows(60), queries=5, documents=20, seed=seed)[1] for seed in (1, 1, 2))
     assert one == same
     assert one.queries != other.queries
+
+
+def test_rows_that_nearly_repeat_a_benchmark_are_dropped() -> None:
+    benchmark = Benchmark({"q": "What is a monad?"}, {"d": "a monoid in the category of endofunctors"}, {"q": {"d": 1}})
+    rows = [
+        RetrievalRow("what is a monad", "something else entirely"),
+        RetrievalRow("another question", "A monoid, in the category of endofunctors!"),
+        RetrievalRow("a third question", "fine", ("a monoid in the category of endofunctors",)),
+        RetrievalRow("what is a functor", "a map between categories"),
+    ]
+    assert without_leaks(rows, benchmark) == rows[3:]
 
 
 def test_holding_out_everything_is_refused() -> None:

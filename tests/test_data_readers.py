@@ -20,7 +20,7 @@ ROWS = [
         "positive": "a monoid in the category of endofunctors",
         "negative": "a kind of burrito",
     },
-    {"query": 'quotes " and, commas', "positive": "two\nlines", "negative": "ümlaut 💡"},
+    {"query": '"quotes" and, commas', "positive": '"two words', "negative": "ümlaut 💡"},
     {"query": "third", "positive": "three", "negative": "four"},
 ]
 EXPECTED = [RetrievalRow(row["query"], row["positive"], (row["negative"],)) for row in ROWS]
@@ -35,10 +35,12 @@ def write(path: Path) -> Path:
     with opener(path, "wt", encoding="utf-8", newline="") as file:
         if text_suffix == ".jsonl":
             file.writelines(json.dumps(row) + "\n" for row in ROWS)
-        else:
-            writer = csv.DictWriter(file, ROWS[0], delimiter="," if text_suffix == ".csv" else "\t")
+        elif text_suffix == ".csv":
+            writer = csv.DictWriter(file, ROWS[0])
             writer.writeheader()
             writer.writerows(ROWS)
+        else:  # TSV has no quoting
+            file.writelines("\t".join(row) + "\n" for row in [ROWS[0].keys(), *(row.values() for row in ROWS)])
     return path
 
 
@@ -102,6 +104,25 @@ def test_all_invalid_lines_are_reported_together(tmp_path: Path) -> None:
         "line 7: positive is missing",
     ):
         assert expected in message
+
+
+def test_json_that_python_cannot_hold_is_a_problem_of_its_line(tmp_path: Path) -> None:
+    lines = ['{"query": ' + "9" * 5000 + "}", "[" * 100_000, '{"query": "\\ud800", "positive": "x"}', "{}"]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read_records(tmp_path / "a.jsonl", columns={"query": "query", "positive": "positive"})
+    for expected in (
+        "line 1: not usable JSON",
+        "line 2: not usable JSON",
+        "line 3: query holds half a surrogate",
+        "line 4: query is missing",
+    ):
+        assert expected in str(caught.value)
+
+
+def test_a_csv_cell_may_hold_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('query,positive\na,"two\nlines"\n', encoding="utf-8")
+    assert read_records(tmp_path / "a.csv") == [RetrievalRow("a", "two\nlines")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:

@@ -50,6 +50,22 @@ def test_rows_may_have_fewer_negatives_than_others() -> None:
     ] == [("n",), ("m",)]
 
 
+def test_negatives_that_only_later_rows_have_are_read() -> None:
+    rows = [{"query": "q", "positive": "p"}] * 3 + [{"query": "q", "positive": "p", "negative_1": "n"}]
+    assert [row.negatives for row in parse(*rows)] == [(), (), (), ("n",)]
+
+
+def test_a_first_row_without_a_positive_is_one_bad_row() -> None:
+    with pytest.raises(DataError, match="1 problem:\n  line 1: positive is missing"):
+        parse({"query": "q"}, {"query": "q", "positive": "p"})
+
+
+@pytest.mark.parametrize("columns", [{"query": []}, {"query": ["a", "b"]}])
+def test_a_role_other_than_negatives_is_one_column(columns: dict) -> None:
+    with pytest.raises(DataError, match="Map it to one column"):
+        parse({"a": "x", "b": "y", "positive": "p"}, columns=columns)
+
+
 def test_every_bad_row_is_reported_at_once_with_its_place() -> None:
     with pytest.raises(DataError) as caught:
         parse(
@@ -75,7 +91,7 @@ def test_a_long_list_of_problems_is_cut_and_counted() -> None:
         parse(*[{"query": " ", "positive": "p"}] * 50)
 
 
-@pytest.mark.parametrize("score", [math.nan, math.inf, None, "high", True])
+@pytest.mark.parametrize("score", [math.nan, math.inf, None, "high", True, 10**400])
 def test_a_score_that_is_no_finite_number_is_refused(score: object) -> None:
     with pytest.raises(DataError, match="line 1: score is .*, not a finite number"):
         parse({"text1": "a", "text2": "b", "score": score})

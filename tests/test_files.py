@@ -84,7 +84,7 @@ def test_a_refused_write_is_one_clear_error_and_leaves_the_older_file(tmp_path: 
         except StorageError as error:
             print(error)
     """)
-    assert "Nothing was left under that name" in printed
+    assert "Nothing is left there half written" in printed
     assert (tmp_path / "a.txt").read_text() == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 

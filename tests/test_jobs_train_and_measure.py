@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -26,7 +27,6 @@ from nestvec.errors import (
     LossInputError,
     MetricError,
     ModelError,
-    NestvecError,
     OutputExistsError,
     RecipeError,
     ResumeError,
@@ -35,12 +35,13 @@ from nestvec.errors import (
     VectorError,
     VerificationError,
 )
+from nestvec.files import exclusive
 from nestvec.jobs import built_in_recipe
+from nestvec.jobs.outputs import RESULTS
 from nestvec.jobs.train_and_measure import train_and_measure, verify_truncation
+from nestvec.progress import silent
 from nestvec.training import load_recipe
 from nestvec.vectors import truncate
-
-RESULTS = {"model", "benchmark", "recipe.toml", "plot.png", "report.md", "report.json"}
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -76,7 +77,7 @@ def load_tiny(model: Path, rows: Path, *overrides: str):
 
 
 def test_every_result_is_written_and_the_work_folder_is_gone(finished: Path) -> None:
-    assert {path.name for path in finished.iterdir()} == RESULTS
+    assert {path.name for path in finished.iterdir()} == set(RESULTS)
 
 
 def test_the_report_has_the_promised_shape(finished: Path) -> None:
@@ -181,32 +182,106 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert scores(out) == scores(tmp_path / "whole")
 
 
-def test_a_run_killed_before_its_first_checkpoint_can_be_resumed(tiny_recipe: Path, tmp_path: Path) -> None:
-    report = train_and_measure(load_recipe(tiny_recipe), tmp_path / "out", resume=True)
-    assert report.training["resumed_at_step"] == 0
+def test_a_run_killed_before_its_first_checkpoint_can_be_resumed(nestvec, tiny_recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "nestvec", "train", str(tiny_recipe), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (out / "work" / "checkpoints" / "run.json").exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed = nestvec("train", tiny_recipe, "--out", out, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((out / "report.json").read_text())["training"]["resumed_at_step"] == 0
+    assert {path.name for path in out.iterdir()} == set(RESULTS)
 
 
-def test_resuming_another_run_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(tiny_recipe, ["training.epochs=0.1"])
-    (tmp_path / "out" / "work" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "out" / "work" / "checkpoints" / "run.json").write_text(json.dumps({"seed": 7, "training": {}}))
-    with pytest.raises(ResumeError, match="another base and another data and another training and another dims"):
-        train_and_measure(recipe, tmp_path / "out", resume=True)
-    assert (tmp_path / "out" / "work" / "checkpoints" / "run.json").exists()
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [5, 7])
+def test_a_run_killed_after_its_last_step_takes_no_further_one(tiny_recipe: Path, tmp_path: Path, steps: int) -> None:
+    """The process ends itself where the results would be written: every step is done and saved by then."""
+    settings = [f"training.max_steps={steps}", "training.gradient_accumulation=2"]
+    train_and_measure(load_recipe(tiny_recipe, settings), tmp_path / "whole")
+    script = (
+        "import os, signal, sys\n"
+        "from nestvec.jobs import train_and_measure as job\n"
+        "from nestvec.training import load_recipe\n"
+        "job.save_model = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"job.train_and_measure(load_recipe({str(tiny_recipe)!r}, {settings!r}), {str(tmp_path / 'out')!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    report = train_and_measure(load_recipe(tiny_recipe, settings), tmp_path / "out", resume=True)
+    assert report.training["resumed_at_step"] == report.training["steps"] == steps
+    assert hashes(tmp_path / "out" / "model") == hashes(tmp_path / "whole" / "model")
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("seed=8", "another data and another seed"),
+        ("training.learning_rate=0.5", "another training"),
+        ("training.dims=[64]", "another training and another dims"),
+        ("data.limit=150", "another data"),
+        ("model.max_tokens=100", "another base"),
+    ],
+)
+def test_resuming_another_run_is_refused(tiny_recipe: Path, tmp_path: Path, override: str, changed: str) -> None:
+    def stop(_description: str, _total: int | None):
+        if _description == "encoding documents":
+            raise KeyboardInterrupt
+        return silent(_description, _total)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_and_measure(load_recipe(tiny_recipe), tmp_path / "out", progress=stop)
+    before = hashes(tmp_path / "out")
+    with pytest.raises(ResumeError, match=f"had {changed}. Resume with the same recipe"):
+        train_and_measure(load_recipe(tiny_recipe, [override]), tmp_path / "out", resume=True)
+    assert hashes(tmp_path / "out") == before
+
+
+def test_files_of_the_user_are_not_replaced(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Also where the recipe lies in the output folder itself."""
+    assert tiny_recipe.parent == tmp_path
+    with pytest.raises(OutputExistsError, match="already holds recipe.toml, which would be replaced"):
+        train_and_measure(load_recipe(tiny_recipe), tmp_path)
+
+
+def test_two_processes_never_write_to_one_folder(tiny_recipe: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "out"), pytest.raises(OutputExistsError, match="Another process is writing"):
+        train_and_measure(load_recipe(tiny_recipe), tmp_path / "out")
+
+
+def test_a_run_that_fails_at_the_end_leaves_the_older_results(tiny_recipe: Path, tmp_path: Path, monkeypatch) -> None:
+    train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=1"]), tmp_path / "out")
+    before = hashes(tmp_path / "out")
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nestvec.jobs.train_and_measure.save_plot", full_disk)
+    with pytest.raises(StorageError, match="The disk is full"):
+        train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=2"]), tmp_path / "out", overwrite=True)
+    left = hashes(tmp_path / "out")
+    assert {name: left[name] for name in before} == before
+    monkeypatch.undo()
+    report = train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=2"]), tmp_path / "out", resume=True)
+    assert report.training["resumed_at_step"] == 2
 
 
 def test_a_finished_run_is_not_overwritten_by_accident(tiny_recipe: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(tiny_recipe, ["training.max_steps=1"])
-    train_and_measure(recipe, tmp_path)
-    before = hashes(tmp_path)
+    recipe, out = load_recipe(tiny_recipe, ["training.max_steps=1"]), tmp_path / "out"
+    train_and_measure(recipe, out)
+    before = hashes(out)
     with pytest.raises(OutputExistsError, match="--overwrite"):
-        train_and_measure(recipe, tmp_path)
+        train_and_measure(recipe, out)
     with pytest.raises(ResumeError, match="already finished"):
-        train_and_measure(recipe, tmp_path, resume=True)
-    assert hashes(tmp_path) == before
-    train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=2"]), tmp_path, overwrite=True)
-    assert hashes(tmp_path / "model") != before
-    assert {path.name for path in tmp_path.iterdir()} - {"recipe.toml"} == RESULTS - {"recipe.toml"}
+        train_and_measure(recipe, out, resume=True)
+    assert hashes(out) == before
+    train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=2"]), out, overwrite=True)
+    after = hashes(out)
+    assert after.keys() == before.keys()
+    assert after["model/model.safetensors"] != before["model/model.safetensors"]
 
 
 def test_the_recipe_of_the_literature_runs_on_a_streamed_local_copy(nestvec, tmp_path: Path) -> None:
@@ -251,12 +326,13 @@ def test_a_beir_folder_trains_and_measures(tiny_recipe: Path, tmp_path: Path) ->
         )
     text = tiny_recipe.read_text().split("[data]")[0] + (
         f'[data]\nsource = "beir"\npath = "{tmp_path / "train"}"\n[benchmark]\npath = "{tmp_path / "test"}"\n'
-        "[training]\nnegatives = 0\nbatch_size = 16\n"
+        "[training]\nbatch_size = 16\n"
     )
     tiny_recipe.write_text(text)
     report = train_and_measure(load_recipe(tiny_recipe), tmp_path / "out")
     assert report.benchmark["queries"] == 35
     assert report.training["rows"] == 45  # five of the fifty are asked in the benchmark
+    assert load_recipe(tmp_path / "out" / "recipe.toml").training.dims == [128, 64, 32]
     assert report.training["dims"] == [128, 64, 32]  # by default
 
 
@@ -281,7 +357,7 @@ def test_weights_and_freezing_change_what_is_trained(tiny_recipe: Path, tmp_path
     [
         ("training.dims=[256, 64]", DimensionError, "Dim 256 is larger than the vectors, which have 128"),
         ("evaluation.dims=[256]", DimensionError, "larger than the vectors"),
-        ("training.weights=[1.0]", LossInputError, "1 weights for 3 dims"),
+        ("training.weights=[1.0]", RecipeError, "give one weight a dim"),
         ("evaluation.metrics=['accuracy']", MetricError, "Unknown metric"),
         ("model.base=/no/such/folder", SourceNotFoundError, "no model folder"),
         ("model.base=minlm", SourceNotFoundError, "There is no base 'minlm'.*minilm, static"),
@@ -291,7 +367,7 @@ def test_weights_and_freezing_change_what_is_trained(tiny_recipe: Path, tmp_path
         ("benchmark.path=/no/such", SourceNotFoundError, "is not a folder"),
         ("benchmark.queries=5000", BenchmarkError, "none would be left"),
         ("training.precision=float16", RecipeError, "needs a GPU"),
-        ("training.learning_rate=1e30", NestvecError, "finite|diverged"),
+        ("training.learning_rate=1e30", LossInputError, "not finite"),
     ],
 )
 def test_what_cannot_work_is_one_clear_error_and_leaves_no_result(
@@ -357,6 +433,36 @@ def test_too_little_space_is_known_before_training(tiny_recipe: Path, tmp_path: 
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
     with pytest.raises(StorageError, match="this run needs about"):
         train_and_measure(load_recipe(tiny_recipe), tmp_path / "out")
+
+
+def test_a_run_whose_last_step_diverged_is_not_saved(tiny_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        tiny_recipe, ["training.learning_rate=1e38", "training.max_steps=1", "training.warmup_ratio=0.0"]
+    )
+    with pytest.raises(VerificationError, match="Training diverged"):
+        train_and_measure(recipe, tmp_path / "out")
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_static_table_has_no_limit_and_nothing_to_freeze(tiny_recipe: Path, tmp_path: Path) -> None:
+    for override, message in (
+        ("model.max_tokens=64", "has no limit to set"),
+        ("training.freeze_token_embeddings=true", "would have nothing left to train"),
+    ):
+        recipe = load_recipe(tiny_recipe, ["model.base=static", override])
+        with pytest.raises(RecipeError, match=message):
+            train_and_measure(recipe, tmp_path / "out")
+
+
+def test_training_rows_that_all_leak_are_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    rows = synthetic_rows(20)
+    queries = {f"q{i}": row["query"] for i, row in enumerate(rows)}
+    corpus = {f"d{i}": row["positive"] for i, row in enumerate(rows)}
+    write_benchmark(Benchmark(queries, corpus, {f"q{i}": {f"d{i}": 1} for i in range(20)}), tmp_path / "b")
+    data = write_json_lines(tmp_path / "rows.jsonl", rows)
+    recipe = load_recipe(tiny_recipe, [f"data.path={data}", f"benchmark.path={tmp_path / 'b'}"])
+    with pytest.raises(BenchmarkError, match="shares a query or an answer"):
+        train_and_measure(recipe, tmp_path / "out")
 
 
 def test_a_model_that_would_reload_differently_is_not_saved(tiny_model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import uuid
@@ -10,9 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nestvec.errors import NestvecError, StorageError
+from nestvec.errors import NestvecError, OutputExistsError, StorageError
 
-__all__ = ["atomic_folder", "atomic_path", "require_free_space", "storage_errors", "write_text"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "exclusive",
+    "move_into_place",
+    "remove_leftovers",
+    "require_free_space",
+    "storage_errors",
+    "sync",
+    "write_text",
+]
 
 _STORAGE_ERRNOS = {
     errno.ENOSPC: "The disk is full",
@@ -67,14 +78,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            _sync(partial)
-            partial.replace(path)
-            _sync(path.parent)
+            move_into_place(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -83,7 +93,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Fill a folder under a temporary name and give it its own name once it is complete and on disk.
 
-    An older folder of that name stays until the new one is complete, and is then moved aside and removed.
+    An older folder of that name stays until the new one is complete.
 
     Args:
         path: Final path; its parent is made if missing.
@@ -94,22 +104,94 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
-    tag = uuid.uuid4().hex[:8]
-    partial = path.with_name(f".{path.name}.partial-{tag}")
-    replaced = path.with_name(f".{path.name}.replaced-{tag}")
+    path = path.resolve()
+    partial = path.with_name(f".{path.name}.partial-{uuid.uuid4().hex[:8]}")
     with storage_errors(path):
         try:
             partial.mkdir(parents=True)
             yield partial
-            for file in sorted(partial.rglob("*")):
-                _sync(file)
-            if path.exists():
-                path.replace(replaced)
-            partial.replace(path)
-            _sync(path.parent)
+            move_into_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Flush a finished file or folder to disk and give it its final name, in place of what has it.
+
+    Two renames replace a folder. What a kill between them leaves is put right by `remove_leftovers`.
+
+    Args:
+        source: What is finished, on the same file system.
+        target: Its final name.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written; the older content is still there.
+    """
+    with storage_errors(target):
+        sync(source)
+        if not target.is_dir():
+            source.replace(target)
+        else:
+            replaced = target.with_name(f".{target.name}.replaced-{uuid.uuid4().hex[:8]}")
+            target.replace(replaced)
+            try:
+                source.replace(target)
+            except OSError:
+                replaced.replace(target)
+                raise
             shutil.rmtree(replaced, ignore_errors=True)
+        _sync_one(target.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process left half written, and put back what it had moved aside.
+
+    Args:
+        folder: Where results are written; may be missing.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    with storage_errors(folder):
+        for replaced in folder.glob(".*.replaced-????????"):
+            original = folder / replaced.name.removeprefix(".").rpartition(".replaced-")[0]
+            if original.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.replace(original)
+        for partial in folder.glob(".*.partial-????????"):
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink()
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing results into the same folder.
+
+    Args:
+        folder: Made if missing.
+
+    Raises:
+        OutputExistsError: Another process is at work there.
+        StorageError: The folder cannot be written.
+    """
+    lock = folder / ".lock"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputExistsError(
+                f"Another process is writing to {folder}. Wait for it, or choose another --out."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -149,13 +231,25 @@ def require_free_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
-def _storage_message(cause: str, path: Path) -> str:
-    return f"{cause} while writing {path}. Nothing was left under that name; free space or choose another place."
+def sync(path: Path) -> None:
+    """Flush a file, or a folder with all it holds, to disk.
+
+    Args:
+        path: A file or folder.
+    """
+    if path.is_dir():
+        for inner in path.rglob("*"):
+            _sync_one(inner)
+    _sync_one(path)
 
 
-def _sync(path: Path) -> None:
+def _sync_one(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _storage_message(cause: str, path: Path) -> str:
+    return f"{cause} while writing {path}. Nothing is left there half written; free space or choose another place."

@@ -71,12 +71,14 @@ def normalize(vectors: Vectors) -> Vectors:
     """
     _require_floating(vectors)
     if isinstance(vectors, np.ndarray):
-        # Squares are summed in float64: a tiny float32 vector would otherwise underflow to length zero.
+        # Squares are summed in float64: those of a tiny float32 vector, or of a large float16 one, do not fit.
         squares = np.einsum("...i,...i->...", vectors, vectors, dtype=np.float64)[..., None]  # [..., 1]
         lengths = np.sqrt(squares)
-        return (vectors / np.where(lengths == 0.0, 1.0, lengths)).astype(vectors.dtype)
-    norms: torch.Tensor = vectors.norm(dim=-1, keepdim=True)  # [..., 1]
-    return vectors / norms.masked_fill(norms == 0, 1.0)
+        lengths[lengths == 0.0] = 1.0
+        scaled: Vectors = np.divide(vectors, lengths, out=np.empty_like(vectors), casting="same_kind")
+        return scaled
+    norms: torch.Tensor = vectors.double().norm(dim=-1, keepdim=True)  # [..., 1]
+    return (vectors / norms.masked_fill(norms == 0, 1.0)).to(vectors.dtype)
 
 
 def cosine(queries: Vectors, documents: Vectors) -> Vectors:

@@ -47,8 +47,7 @@ def installed_docs(
     """
     from nestvec.data import scan_installed_docs, split_by_package, write_installed_docs
 
-    if out.exists() and not overwrite and (not out.is_dir() or any(out.iterdir())):
-        raise OutputExistsError(f"{out} already exists. Choose another folder, or pass --overwrite.")
+    _require_free(out, overwrite=overwrite)
     docs = scan_installed_docs(
         site_packages, modules_per_package=modules_per_package, seed=seed, progress=draw_progress
     )
@@ -61,3 +60,15 @@ def installed_docs(
         f"benchmark of {counts['queries']:,} queries and {counts['documents']:,} documents",
         soft_wrap=True,
     )
+
+
+def _require_free(out: Path, *, overwrite: bool) -> None:
+    """The whole folder is replaced, so that one with anything else in it is never taken."""
+    if not out.exists():
+        return
+    found = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}
+    foreign = sorted(found - {"docs.jsonl", "train.jsonl", "benchmark"}) if out.is_dir() else [out.name]
+    if foreign:
+        raise OutputExistsError(f"{out} holds {foreign[0]}, which is not from an earlier scan. Choose another folder.")
+    if found and not overwrite:
+        raise OutputExistsError(f"{out} already exists. Choose another folder, or pass --overwrite.")

@@ -58,7 +58,10 @@ def run_job(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> None
     try:
         report = train_and_measure(recipe, out, resume=resume, overwrite=overwrite, progress=draw_progress)
     except KeyboardInterrupt:
-        click.echo(f"Interrupted. Continue with the same command and --resume; the run is in {out}.", err=True)
+        if (out / "work").is_dir():
+            click.echo(f"Interrupted. Continue with the same command and --resume; the run is in {out}.", err=True)
+        else:
+            click.echo("Interrupted before training began: nothing was written.", err=True)
         raise SystemExit(130) from None
     screen = console()
     screen.print()

@@ -4,7 +4,7 @@ from nestvec.data.benchmarks import Benchmark, read_benchmark, write_benchmark
 from nestvec.data.installed_docs import ApiDoc, scan_installed_docs, split_by_package, write_installed_docs
 from nestvec.data.readers import read_hub_records, read_records
 from nestvec.data.records import LabeledText, Record, RetrievalRow, ScoredPair
-from nestvec.data.splits import hold_out_queries
+from nestvec.data.splits import hold_out_queries, without_leaks
 
 __all__ = [
     "ApiDoc",
@@ -19,6 +19,7 @@ __all__ = [
     "read_records",
     "scan_installed_docs",
     "split_by_package",
+    "without_leaks",
     "write_benchmark",
     "write_installed_docs",
 ]

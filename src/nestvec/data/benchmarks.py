@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestvec.data.readers import read_json_lines
+from nestvec.data.readers import read_json_lines, read_lines
 from nestvec.data.records import Problems, RetrievalRow
 from nestvec.errors import BenchmarkError, SourceNotFoundError
 from nestvec.files import atomic_folder
 from nestvec.progress import Advance, Progress, silent
 
 __all__ = ["Benchmark", "read_benchmark", "write_benchmark"]
+
+
+_GRADE_HEADERS = ("score", "relevance", "rel", "grade", "label")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Benchmark:
             for key, text in texts.items():
                 if not isinstance(text, str) or not text.strip():
                     problems.add(f"{kind} {key!r}", "the text is empty or no text")
+                if len(key.splitlines()) > 1 or "\t" in key:
+                    problems.add(f"{kind} {key!r}", "the id holds a tab or a line end, which qrels cannot hold")
         for query, grades in self.qrels.items():
             if query not in self.queries:
                 problems.add(f"qrels of {query!r}", "no such query")
@@ -129,11 +132,10 @@ def write_benchmark(benchmark: Benchmark, folder: str | Path, *, split: str = "t
                 for key, text in texts.items():
                     file.write(json.dumps({"_id": key, "title": "", "text": text}, ensure_ascii=False) + "\n")
         (partial / "qrels").mkdir()
-        with (partial / "qrels" / f"{split}.tsv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-            writer.writerow(("query-id", "corpus-id", "score"))
-            for query, grades in benchmark.qrels.items():
-                writer.writerows((query, document, grade) for document, grade in grades.items())
+        lines = ["query-id\tcorpus-id\tscore\n"]
+        for query, grades in benchmark.qrels.items():
+            lines += [f"{query}\t{document}\t{grade}\n" for document, grade in grades.items()]
+        (partial / "qrels" / f"{split}.tsv").write_text("".join(lines), encoding="utf-8")
 
 
 def _find(folder: Path, name: str) -> Path:
@@ -164,16 +166,17 @@ def _read_texts(path: Path, advance: Advance) -> dict[str, str]:
 def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
     problems = Problems(str(path))
     qrels: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8") if path.suffix != ".gz" else gzip.open(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-            if not any(cells) or (number == 1 and not _is_grade(cells[-1])):  # the header of BEIR
-                continue
-            if len(cells) not in (3, 4) or not _is_grade(cells[-1]):
-                problems.add(f"line {number}", "needs a query id, a document id and a whole-number grade")
-                continue
-            query, document = cells[0], cells[-2]
-            qrels.setdefault(query, {})[document] = int(float(cells[-1]))
+    for place, line in read_lines(path, problems):
+        text = line.rstrip("\r\n")
+        cells = text.split("\t") if "\t" in text else text.split()
+        if not any(cells) or (place == "line 1" and cells[-1].lower() in _GRADE_HEADERS):
+            continue
+        if len(cells) not in (3, 4) or not _is_grade(cells[-1]):
+            problems.add(place, "needs a query id, a document id and a whole-number grade")
+            continue
+        query, document, grade = cells[0], cells[-2], int(float(cells[-1]))
+        if qrels.setdefault(query, {}).setdefault(document, grade) != grade:
+            problems.add(place, f"{document!r} has another grade for {query!r} already")
     problems.raise_if_any(BenchmarkError)
     return qrels
 

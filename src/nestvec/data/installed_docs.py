@@ -28,6 +28,7 @@ __all__ = ["ApiDoc", "scan_installed_docs", "split_by_package", "write_installed
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "vendored", "third_party", "__pycache__"}
 _SHORTEST_SUMMARY_WORDS, _LONGEST_SUMMARY_WORDS, _SHORTEST_REST_WORDS = 3, 50, 5
 _LONGEST_SIGNATURE = 300
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # written as an escape in somebody's docstring
 _LARGEST_HELD_OUT_SHARE = 0.15  # a package with more of all documents than this is too good to train on
 _LARGEST_SHARE_OF_CORPUS = 0.25
 _SIBLINGS = 5
@@ -71,8 +72,9 @@ def scan_installed_docs(
 ) -> list[ApiDoc]:
     """Read the docstrings of every public class, function and method of the installed packages.
 
-    Tests, vendored copies and names that begin with an underscore are passed over, and so are docstrings
-    without a summary or without anything after it.
+    Tests, vendored copies, and packages, classes and functions whose name begins with an underscore are passed over;
+    modules with such names are read, since many packages define their public names there. Docstrings without a
+    summary or without anything after it are left out.
 
     Args:
         site_packages: Folder that holds the packages; by default the one of the running interpreter.
@@ -91,9 +93,9 @@ def scan_installed_docs(
     else:  # some systems keep packages with compiled parts in a folder of their own
         roots = sorted({Path(sysconfig.get_paths()[kind]).resolve() for kind in ("purelib", "platlib")})
     modules: list[tuple[str, str, Path]] = []
-    for root in roots:
-        if not root.is_dir():
-            raise SourceNotFoundError(f"{root} is not a folder. Give a site-packages folder with installed packages.")
+    if not any(root.is_dir() for root in roots):
+        raise SourceNotFoundError(f"{roots[0]} is not a folder. Give a site-packages folder with installed packages.")
+    for root in filter(Path.is_dir, roots):
         for package, files in _packages(root):
             if modules_per_package is not None and len(files) > modules_per_package:
                 files = sorted(random.Random(f"{seed}/{package}").sample(files, modules_per_package))
@@ -187,7 +189,7 @@ def write_installed_docs(
 
 def _packages(root: Path) -> Iterator[tuple[str, list[Path]]]:
     for entry in sorted(root.iterdir()):
-        if entry.name.startswith(".") or entry.name.endswith((".dist-info", ".egg-info", ".data")):
+        if entry.name.startswith((".", "_")) or entry.name.endswith((".dist-info", ".egg-info", ".data")):
             continue
         if entry.is_dir() and entry.name not in _SKIPPED_FOLDERS:
             files = [
@@ -197,7 +199,7 @@ def _packages(root: Path) -> Iterator[tuple[str, list[Path]]]:
             ]
             if files:
                 yield entry.name, files
-        elif entry.suffix == ".py" and not entry.name.startswith("_"):
+        elif entry.suffix == ".py":
             yield entry.stem, [entry]
 
 
@@ -241,7 +243,7 @@ def _split_docstring(docstring: str) -> tuple[str, str]:
     words = len(re.findall(r"\w+", summary))
     if not _SHORTEST_SUMMARY_WORDS <= words <= _LONGEST_SUMMARY_WORDS:
         return "", ""
-    if len(re.findall(r"\w+", rest)) < _SHORTEST_REST_WORDS:
+    if len(re.findall(r"\w+", rest)) < _SHORTEST_REST_WORDS or _HALF_A_CHARACTER.search(docstring):
         return "", ""
     return summary, rest.strip()
 
@@ -267,8 +269,8 @@ def _choose_held_out(docs: Sequence[ApiDoc], documents: int, generator: random.R
         held += min(counts[package], int(documents * _LARGEST_SHARE_OF_CORPUS))
     if not held_out or len(held_out) == len(counts):
         raise BenchmarkError(
-            f"Only {len(counts)} documented packages are installed: too few to hold whole packages out. "
-            "Point at a site-packages folder with more packages."
+            f"{len(counts)} documented packages are installed, {len(packages)} of them small enough to hold out: "
+            "too few to hold whole packages out. Point at a site-packages folder with more packages."
         )
     return held_out
 

@@ -9,14 +9,14 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from nestvec.data.records import Problems, RawRow, Record, parse_records
 from nestvec.errors import DataError, SourceNotFoundError
 from nestvec.extras import require
 from nestvec.progress import Advance, Progress, silent
 
-__all__ = ["read_hub_records", "read_json_lines", "read_records", "read_rows"]
+__all__ = ["read_hub_records", "read_json_lines", "read_lines", "read_records", "read_rows"]
 
 
 def read_records(
@@ -126,23 +126,20 @@ def read_json_lines(path: Path, problems: Problems) -> Iterator[RawRow]:
     Yields:
         One row a line, placed as `line N`.
     """
-    with _open(path) as lines:
-        for number, line in enumerate(_guarded(lines, path), start=1):
-            place = f"line {number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                if not text.strip():
-                    continue
-                values = json.loads(text)
-            except UnicodeDecodeError as error:
-                problems.add(place, f"not UTF-8 text (byte {error.start + 1})")
-            except json.JSONDecodeError as error:
-                problems.add(place, f"not valid JSON: {error.msg} at column {error.colno}")
+    for place, text in read_lines(path, problems):
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            problems.add(place, f"not valid JSON: {error.msg} at column {error.colno}")
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
+            problems.add(place, f"not usable JSON: {_first_line(error)}")
+        else:
+            if isinstance(values, dict):
+                yield RawRow(place, values)
             else:
-                if isinstance(values, dict):
-                    yield RawRow(place, values)
-                else:
-                    problems.add(place, f"a JSON object is needed, this is a {type(values).__name__}")
+                problems.add(place, f"a JSON object is needed, this is a {type(values).__name__}")
 
 
 def _load_hub_rows(name: str, *, config: str | None, split: str, streaming: bool) -> Any:
@@ -151,7 +148,7 @@ def _load_hub_rows(name: str, *, config: str | None, split: str, streaming: bool
         # A local folder has no configurations: `datasets` would look for a sub-folder of that name.
         config = None if Path(name).is_dir() else config
         return datasets.load_dataset(name, config, split=split, streaming=streaming)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         wanted = f"{name}{f' ({config})' if config else ''}, split {split!r}"
         raise SourceNotFoundError(
             f"Cannot load the data set {wanted}: {_first_line(error)} Check the name, or give a local folder or file."
@@ -173,32 +170,33 @@ def _first_line(error: Exception) -> str:
 
 def _read_separated(delimiter: str) -> Callable[[Path, Problems], Iterator[RawRow]]:
     def read(path: Path, problems: Problems) -> Iterator[RawRow]:
-        with _open(path) as raw:
-            decoded = _decoded_lines(_guarded(raw, path), problems)
-            csv.field_size_limit(sys.maxsize)
-            reader = csv.reader(decoded, delimiter=delimiter, strict=True)
-            header: list[str] | None = None
-            while True:
-                try:
-                    cells = next(reader)
-                except StopIteration:
+        csv.field_size_limit(sys.maxsize)
+        # TSV has no quoting: a quote is a character there, also at the beginning of a cell.
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        lines = (text for _, text in read_lines(path, problems))
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        header: list[str] | None = None
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problems.add(f"line {reader.line_num}", f"not valid CSV: {error}")
+                return  # quoting is broken from here on: later rows would be guesses
+            place = f"line {reader.line_num}"
+            if not cells:
+                continue
+            if header is None:
+                header = cells
+                repeated = {name for name in header if header.count(name) > 1}
+                if repeated:
+                    problems.add(place, f"the header names {', '.join(sorted(repeated))} twice")
                     return
-                except csv.Error as error:
-                    problems.add(f"line {reader.line_num}", f"not valid CSV: {error}")
-                    return  # quoting is broken from here on: later rows would be guesses
-                place = f"line {reader.line_num}"
-                if not cells:
-                    continue
-                if header is None:
-                    header = cells
-                    repeated = {name for name in header if header.count(name) > 1}
-                    if repeated:
-                        problems.add(place, f"the header names {', '.join(sorted(repeated))} twice")
-                        return
-                elif len(cells) != len(header):
-                    problems.add(place, f"{len(cells)} cells where the header has {len(header)}")
-                else:
-                    yield RawRow(place, dict(zip(header, cells, strict=True)))
+            elif len(cells) != len(header):
+                problems.add(place, f"{len(cells)} cells where the header has {len(header)}")
+            else:
+                yield RawRow(place, dict(zip(header, cells, strict=True)))
 
     return read
 
@@ -231,21 +229,37 @@ def _counted(rows: Iterator[RawRow], advance: Advance) -> Iterator[RawRow]:
         advance(1)
 
 
+def read_lines(path: Path, problems: Problems) -> Iterator[tuple[str, str]]:
+    """Read the lines of a text file in UTF-8.
+
+    Args:
+        path: The file, gzipped if its name ends in `.gz`.
+        problems: Where lines that are no UTF-8 are noted.
+
+    Yields:
+        The place, `line N`, and the text without its line end.
+
+    Raises:
+        DataError: The file ends early, or is no gzip.
+    """
+    with _open(path) as raw:
+        for number, line in enumerate(_guarded(raw, path), start=1):
+            place = f"line {number}"
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                problems.add(place, f"not UTF-8 text (byte {error.start + 1})")
+            else:
+                yield place, text
+
+
 def _open(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _guarded(lines: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Lines of a file; one that ends early or is no gzip gives one of our errors."""
+    """Lines of a file; one that ends early, or is no gzip, gives one of our errors."""
     try:
         yield from lines
     except (gzip.BadGzipFile, EOFError, OSError) as error:
         raise DataError(f"{path} cannot be read to its end: {error}. Copy or download it again.") from error
-
-
-def _decoded_lines(lines: Iterator[bytes], problems: Problems) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            problems.add(f"line {number}", f"not UTF-8 text (byte {error.start + 1})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -108,6 +109,7 @@ COLUMN_ROLES: dict[str, tuple[str, ...]] = {
 }
 """The columns a record is made of, and the names each is known by in published data sets."""
 
+_ROWS_THAT_SHOW_THE_SHAPE = 100
 _SHAPES = (("query", "positive"), ("text1", "text2", "score"), ("text", "label"))
 
 
@@ -119,7 +121,7 @@ def parse_records(
 ) -> list[Record]:
     """Turn raw rows into records of one shape, and report every bad row together.
 
-    The shape follows from the columns of the first row: (query, positive), with negative columns
+    The shape follows from the columns of the first rows: (query, positive), with negative columns
     (`negative`, `negative_1`, ...) or one list column (`negatives`); (text1, text2, score); (text, label).
 
     Args:
@@ -144,39 +146,36 @@ def parse_records(
         if role not in COLUMN_ROLES:
             raise DataError(f"Unknown column role {role!r}. Roles are: {', '.join(COLUMN_ROLES)}.")
     iterator = iter(rows)
-    first = next(iterator, None)
-    if first is None:
+    first = list(itertools.islice(iterator, _ROWS_THAT_SHOW_THE_SHAPE))
+    if not first:
         problems.raise_if_any()
         raise DataError(f"{problems.source} has no rows. Check the path, the split and the limit.")
-    mapping = _resolve_columns(first.values, columns or {}, problems.source)
+    seen = list(dict.fromkeys(column for row in first for column in row.values))
+    mapping = _resolve_columns(seen, columns or {}, problems.source)
     records: list[Record] = []
-    _parse_row(first, mapping, records, problems)
-    for row in iterator:
+    for row in itertools.chain(first, iterator):
         _parse_row(row, mapping, records, problems)
     problems.raise_if_any()
     return records
 
 
 def _resolve_columns(
-    values: Mapping[str, Any], columns: Mapping[str, str | Sequence[str]], source: str
+    seen: Sequence[str], columns: Mapping[str, str | Sequence[str]], source: str
 ) -> dict[str, list[str]]:
-    """Decide once, on the first row, which columns are read for which role."""
+    """Decide once which columns are read for which role; negatives that are not mapped are found row by row."""
     found: dict[str, list[str]] = {}
     for role, names in columns.items():
         found[role] = [names] if isinstance(names, str) else list(names)
+        if not found[role] or (len(found[role]) > 1 and role != "negatives"):
+            raise DataError(f"Column role {role!r} is mapped to {found[role]}. Map it to one column.")
         for name in found[role]:
-            if name not in values:
+            if name not in seen:
                 raise DataError(
-                    f"{source} has no column {name!r} (mapped to {role}). Its columns are: {', '.join(values)}."
+                    f"{source} has no column {name!r} (mapped to {role}). Its columns are: {', '.join(seen)}."
                 )
     for role, names in COLUMN_ROLES.items():
-        if role in found:
-            continue
-        if role == "negatives":
-            matching = [column for column in values if _is_negative_column(column)]
-        else:
-            matching = [name for name in names if name in values][:1]
-        if matching:
+        matching = [name for name in names if name in seen][:1]
+        if role not in found and role != "negatives" and matching:
             found[role] = matching
     for shape in _SHAPES:
         if all(role in found for role in shape):
@@ -184,7 +183,7 @@ def _resolve_columns(
             return {role: found[role] for role in roles if role in found}
     shapes = "; ".join(f"({', '.join(shape)})" for shape in _SHAPES)
     raise DataError(
-        f"{source} has the columns {', '.join(values) or '(none)'}, which fit none of the shapes {shapes}. "
+        f"{source} has the columns {', '.join(seen) or '(none)'}, which fit none of the shapes {shapes}. "
         'Map them, for example columns = { query = "your_column", positive = "another" }.'
     )
 
@@ -218,14 +217,25 @@ def _as_text(value: object, column: str, place: str, problems: Problems) -> str:
         problems.add(place, f"{column} is {_shorten(value)}, not a text")
     elif not value.strip():
         problems.add(place, f"{column} is empty")
+    elif not value.isascii() and not _is_unicode(value):
+        problems.add(place, f"{column} holds half a surrogate pair, which is no character")
     else:
         return value
     return ""
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _negatives(row: RawRow, mapping: Mapping[str, list[str]], problems: Problems) -> tuple[str, ...]:
     texts: list[str] = []
-    for column in mapping.get("negatives", ()):
+    columns = mapping.get("negatives") or [column for column in row.values if _is_negative_column(column)]
+    for column in columns:
         value = row.values.get(column)
         if value is None or value == "":  # rows of one file may have fewer negatives than others
             continue
@@ -238,7 +248,7 @@ def _score(row: RawRow, column: str, problems: Problems) -> float:
     value = row.values.get(column)
     try:
         score = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]  # TypeError is caught
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
         problems.add(row.place, f"{column} is {_shorten(value)}, not a finite number")

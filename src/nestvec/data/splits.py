@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nestvec.data.benchmarks import Benchmark
+from nestvec.data.near_duplicates import first_of_near_duplicates
 from nestvec.data.records import RetrievalRow
 from nestvec.errors import BenchmarkError
+from nestvec.progress import Progress, silent
 
-__all__ = ["hold_out_queries"]
+__all__ = ["hold_out_queries", "without_leaks"]
 
 
 def hold_out_queries(
-    rows: Sequence[RetrievalRow], *, queries: int, documents: int, seed: int, name: str = "held-out"
+    rows: Sequence[RetrievalRow],
+    *,
+    queries: int,
+    documents: int,
+    seed: int,
+    name: str = "held-out",
+    progress: Progress = silent,
 ) -> tuple[list[RetrievalRow], Benchmark]:
     """Set queries aside as a compact retrieval benchmark, and return the rest for training.
 
-    All rows of a held-out query leave training, and so does every row that has one of their relevant documents
-    as its positive or as a negative. The corpus holds the positives and negatives of the held-out rows first and
-    is filled up with other passages, drawn from the rest.
+    All rows of a held-out query leave training, and so does every row that `without_leaks` drops. The corpus holds the
+    positives and negatives of the held-out rows first and is filled up with other passages, drawn from the rest.
 
     Args:
         rows: Queries with their positive and negatives; a query may stand in several rows.
@@ -27,6 +34,7 @@ def hold_out_queries(
         documents: Size of the corpus; more if the held-out rows alone have more.
         seed: Seed of the draw.
         name: Name of the benchmark.
+        progress: How to report progress, in texts.
 
     Returns:
         The training rows in their order, and the benchmark.
@@ -62,10 +70,53 @@ def hold_out_queries(
         qrels=qrels,
         name=name,
     )
-    relevant = {row.positive for row in tested}
-    training = [row for row in rest if row.positive not in relevant and relevant.isdisjoint(row.negatives)]
+    return without_leaks(rest, benchmark, progress=progress), benchmark
+
+
+def without_leaks(
+    rows: Sequence[RetrievalRow], benchmark: Benchmark, *, progress: Progress = silent
+) -> list[RetrievalRow]:
+    """Drop the training rows that would teach a benchmark's answers.
+
+    A row goes if its query says nearly the same as a query of the benchmark, if its positive says nearly the same as
+    one of the relevant documents, or if a relevant document is among its negatives. Case and punctuation do not count.
+
+    Args:
+        rows: Training rows.
+        benchmark: What will be measured.
+        progress: How to report progress, in texts.
+
+    Returns:
+        The rows that stay, in their order.
+
+    Raises:
+        BenchmarkError: None stays.
+    """
+    relevant = {
+        benchmark.corpus[document]
+        for grades in benchmark.qrels.values()
+        for document, grade in grades.items()
+        if grade > 0
+    }
+    asked = _resembles(benchmark.queries.values(), [row.query for row in rows], progress)
+    answered = _resembles(relevant, [row.positive for row in rows], progress)
+    training = [
+        row
+        for row, *leaks in zip(rows, asked, answered, strict=True)
+        if not any(leaks) and relevant.isdisjoint(row.negatives)
+    ]
     if not training:
         raise BenchmarkError(
-            "Every row shares a document with the benchmark: none is left to train on. Read more rows."
+            f"Every training row shares a query or an answer with {benchmark.name}: none is left to train on. "
+            "Read more rows."
         )
-    return training, benchmark
+    return training
+
+
+def _resembles(reference: Iterable[str], texts: Sequence[str], progress: Progress) -> list[bool]:
+    """Tell which texts say nearly the same as one of the reference; equal texts are looked at once."""
+    known = sorted(set(reference))
+    distinct = list(dict.fromkeys(texts))
+    firsts = first_of_near_duplicates([*known, *distinct], progress=progress)[len(known) :]
+    leaking = {text for text, first in zip(distinct, firsts, strict=True) if first < len(known)}
+    return [text in leaking for text in texts]

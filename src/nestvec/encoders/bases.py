@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from nestvec.extras import require
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PACKAGED_BASES", "load_base", "load_model"]
+__all__ = ["PACKAGED_BASES", "is_static", "load_base", "load_model"]
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _STATIC_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
@@ -65,8 +64,9 @@ def load_model(name: str, *, truncate_dim: int | None = None) -> SentenceTransfo
         ModelError: It is no model, or cannot be loaded.
     """
     sentence_transformers = require("sentence_transformers", extra="train")
-    folder = Path(name)
+    folder = Path(name).expanduser()
     if folder.is_dir():
+        name = str(folder)
         if not (folder / "modules.json").is_file() and not (folder / "config.json").is_file():
             raise ModelError(f"{name} is no model folder: it has neither modules.json nor config.json.")
     elif folder.is_file():
@@ -80,12 +80,24 @@ def load_model(name: str, *, truncate_dim: int | None = None) -> SentenceTransfo
     try:
         model: SentenceTransformer = sentence_transformers.SentenceTransformer(name, truncate_dim=truncate_dim)
     except Exception as error:  # whatever a broken folder makes its loaders raise, it is the folder that is wrong
-        reason = str(error).strip().splitlines()
-        detail = reason[0] if reason else type(error).__name__
-        raise ModelError(f"Cannot load a model from {name}: {detail}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"Cannot load a model from {name}, as a folder or from the hub: {reason}") from error
     if not model.get_embedding_dimension():
         raise ModelError(f"{name} does not say how many numbers its vectors have: it is no embedding model.")
     return model
+
+
+def is_static(base: str) -> bool:
+    """Tell whether a base is a static token table, which trains with other settings than a transformer.
+
+    Args:
+        base: As `load_base` takes it; only names and local folders can be told, a hub id counts as a transformer.
+
+    Returns:
+        Whether it is `static` or a folder whose first module is a static embedding.
+    """
+    modules = Path(base).expanduser() / "modules.json"
+    return base == "static" or (modules.is_file() and "StaticEmbedding" in modules.read_text(encoding="utf-8"))
 
 
 def _load_static() -> SentenceTransformer:
@@ -105,9 +117,10 @@ def _load_static() -> SentenceTransformer:
 
 
 def _package_folder(package: str) -> Path:
-    if importlib.util.find_spec(package) is None:  # wordllama is only read, never imported
+    spec = importlib.util.find_spec(package)  # these packages are only read, never imported
+    if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(f"This needs {package}, which is not installed. Run: pip install 'nestvec[train]'")
-    return Path(str(importlib.resources.files(package)))
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _verify(path: Path, sha256: str, distribution: str) -> None:
@@ -124,4 +137,4 @@ def _verify(path: Path, sha256: str, distribution: str) -> None:
 
 
 def _known_names() -> str:
-    return ", ".join(PACKAGED_BASES)
+    return "; ".join(f"{name} ({what})" for name, what in PACKAGED_BASES.items())

@@ -24,7 +24,7 @@ class Encoder(Protocol):
 
     @property
     def full_dim(self) -> int:
-        """Numbers in a vector before any truncation."""
+        """Numbers in a vector as the encoder gives it."""
         ...
 
     def encode_queries(self, texts: Sequence[str], *, progress: Progress = silent) -> Float32Vectors:

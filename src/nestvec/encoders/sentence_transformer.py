@@ -33,7 +33,7 @@ class SentenceTransformerEncoder:
 
     @property
     def full_dim(self) -> int:
-        """Numbers in a vector before any truncation."""
+        """Numbers in a vector as the encoder gives it."""
         return int(self.model.get_embedding_dimension() or 0)
 
     def encode_queries(self, texts: Sequence[str], *, progress: Progress = silent) -> Float32Vectors:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nestvec.errors import DataError
+
 __all__ = ["Interval", "interval", "resampled_means"]
 
 Floats = NDArray[np.float64]
@@ -34,18 +36,25 @@ def resampled_means(values: ArrayLike, *, samples: int, seed: int) -> Floats:
     Returns:
         [n_series, samples].
 
+    Raises:
+        DataError: There are no values.
+
     Source:
         Efron 1979; on retrieval metrics: Sakai 2006, "Evaluating evaluation metrics based on the bootstrap".
     """
     values = np.atleast_2d(np.asarray(values, dtype=np.float64))
     n_series, n_queries = values.shape
+    if n_queries == 0:
+        raise DataError("There are no values to resample. Measure at least one query.")
     generator = np.random.default_rng(seed)
     means = np.empty((n_series, samples))
     block = max(1, _DRAWS_IN_MEMORY // n_queries)
     for first in range(0, samples, block):
         size = min(block, samples - first)
         # How often each query is drawn, [size, n_queries]
-        counts = generator.multinomial(n_queries, np.full(n_queries, 1.0 / n_queries), size=size)
+        counts = np.empty((size, n_queries))
+        for row in range(size):
+            counts[row] = np.bincount(generator.integers(0, n_queries, n_queries), minlength=n_queries)
         means[:, first : first + size] = values @ counts.T / n_queries
     return means
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from nestvec.data.benchmarks import Benchmark
 from nestvec.encoders.protocol import Encoder
-from nestvec.errors import DimensionError, VectorError
+from nestvec.errors import DimensionError, MetricError, VectorError
 from nestvec.evaluation.bootstrap import Interval, interval, resampled_means
 from nestvec.evaluation.metrics import DEFAULT_METRICS, judge, parse_metric, score_queries
 from nestvec.evaluation.search import TopK, search_prefixes
@@ -33,14 +32,12 @@ class BenchmarkVectors:
         documents: Unit vectors of the corpus, [n_documents, full_dim].
         document_ids: Id of each row of `documents`: ordered last first, so that among equal scores the earlier row
             is the one that trec_eval ranks first.
-        seconds: What encoding took.
     """
 
     benchmark: Benchmark
     queries: NDArray[np.float32]
     documents: NDArray[np.float32]
     document_ids: tuple[str, ...]
-    seconds: float
 
     def search(self, dims: Sequence[int], k: int, progress: Progress = silent) -> dict[int, TopK]:
         """Return the k nearest documents of every query at each dim, as rows of `documents`."""
@@ -115,7 +112,6 @@ def encode_benchmark(benchmark: Benchmark, encoder: Encoder, *, progress: Progre
         ModelError: The model gave a vector that is not finite.
         VectorError: Every document got the same vector, so that nothing can be told apart.
     """
-    started = time.perf_counter()
     document_ids = tuple(sorted(benchmark.corpus, reverse=True))
     documents = encoder.encode_documents([benchmark.corpus[key] for key in document_ids], progress=progress)
     queries = encoder.encode_queries([benchmark.queries[key] for key in benchmark.qrels], progress=progress)
@@ -124,7 +120,7 @@ def encode_benchmark(benchmark: Benchmark, encoder: Encoder, *, progress: Progre
             f"The model gives all {len(documents)} documents of {benchmark.name} the same vector. "
             "Its weights are damaged, or every text is cut to nothing: check the base and model.max_tokens."
         )
-    return BenchmarkVectors(benchmark, queries, documents, document_ids, time.perf_counter() - started)
+    return BenchmarkVectors(benchmark, queries, documents, document_ids)
 
 
 def measure_sizes(
@@ -147,12 +143,14 @@ def measure_sizes(
 
     Raises:
         DimensionError: A dim is outside the vectors, repeated or out of order.
-        MetricError: A metric is not known.
+        MetricError: A metric is not known, or there is none.
     """
     full_dim = vectors.queries.shape[1]
     measured = tuple(sorted({full_dim, *check_dims(dims, full_dim)}, reverse=True))
     parsed = [parse_metric(name) for name in metrics]
-    depth = max(metric.cutoff for metric in parsed)
+    if not parsed:
+        raise MetricError("No metrics given. Give at least one, such as MRR@10.")
+    depth = min(max(metric.cutoff for metric in parsed), len(vectors.documents))
     qrels = vectors.benchmark.qrels
     values: dict[int, dict[str, NDArray[np.float64]]] = {}
     for dim, top in vectors.search(measured, depth, progress).items():

@@ -6,6 +6,7 @@ scores are ordered by document id, last first, as trec_eval does.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import MetricError
+from nestvec.errors import DataError, MetricError
 
 __all__ = ["DEFAULT_METRICS", "Judged", "Metric", "judge", "measure_run", "parse_metric", "score_queries"]
 
@@ -99,6 +100,7 @@ def measure_run(
 
     Raises:
         MetricError: A metric is not known.
+        DataError: A score is not a number.
 
     Source:
         Oracle: trec_eval, through pytrec_eval.
@@ -111,10 +113,18 @@ def measure_run(
     depth = max((metric.cutoff for metric in parsed), default=1)
     rankings = {}
     for query in qrels:
-        scored = [(np.float32(score), document) for document, score in run.get(query, {}).items()]
+        for document, score in run.get(query, {}).items():
+            if math.isnan(score):
+                raise DataError(f"The run has score nan for document {document!r} of query {query!r}. Leave it out.")
+        scored = [(_as_float32(score), document) for document, score in run.get(query, {}).items()]
         rankings[query] = [document for _, document in sorted(scored, reverse=True)[:depth]]
     judged = judge(qrels, rankings, depth)
     return {str(metric): dict(zip(qrels, score_queries(metric, judged).tolist(), strict=True)) for metric in parsed}
+
+
+def _as_float32(score: float) -> float:
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, as in trec_eval
+        return float(np.float32(score))
 
 
 def judge(qrels: Mapping[str, Mapping[str, int]], rankings: Mapping[str, Sequence[str]], depth: int) -> Judged:

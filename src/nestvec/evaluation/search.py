@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nestvec.errors import DimensionError, VectorError
 from nestvec.progress import Progress, silent
 from nestvec.vectors import check_dims
 
 __all__ = ["TopK", "search_prefixes"]
 
-_SCORES_IN_MEMORY = 16_000_000  # 64 MiB of float32 similarities at a time
+_SCORES_IN_MEMORY = 8_000_000  # 32 MiB of float32 similarities at a time
 
 
 class TopK(NamedTuple):
@@ -35,8 +36,9 @@ def search_prefixes(
 ) -> dict[int, TopK]:
     """Find the nearest documents by cosine at every size, from one pass over the numbers.
 
-    The un-normalised similarity of a prefix is that of the next shorter one plus one block product, so all dims
-    cost as much as the largest. Memory beyond the vectors stays under 200 MiB.
+    The un-normalised similarity of a prefix is that of the next shorter one plus one block product, so the products
+    of all dims cost as much as those of the largest; finding the best k is done once a dim. Memory beyond the vectors
+    stays under 200 MiB up to 8 million documents.
 
     Args:
         queries: [n_queries, full_dim], float32.
@@ -49,7 +51,8 @@ def search_prefixes(
         The nearest documents for each dim, in the order of `dims`. Equal scores are ordered by row, first first.
 
     Raises:
-        DimensionError: A dim is outside the vectors, repeated or out of order.
+        DimensionError: A dim is outside the vectors, repeated or out of order, or the two have different sizes.
+        VectorError: There are no documents, k is below 1, or a number is not finite.
 
     Example:
         >>> vectors = np.eye(3, dtype=np.float32)
@@ -57,6 +60,12 @@ def search_prefixes(
         array([[0]])
     """
     checked = check_dims(dims, queries.shape[1])
+    if queries.shape[1] != documents.shape[1]:
+        raise DimensionError(f"Queries have {queries.shape[1]} numbers and documents {documents.shape[1]}.")
+    if len(documents) == 0 or k < 1:
+        raise VectorError(f"Cannot find {k} of {len(documents)} documents. Give documents, and a k from 1.")
+    if not (np.isfinite(queries).all() and np.isfinite(documents).all()):
+        raise VectorError("Vectors hold numbers that are not finite. Encode again, or leave those texts out.")
     n_queries, n_documents = len(queries), len(documents)
     k = min(k, n_documents)
     found = {dim: TopK(np.empty((n_queries, k), np.int64), np.empty((n_queries, k), np.float32)) for dim in checked}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from pathlib import Path
 
+from nestvec.encoders import is_static
 from nestvec.errors import SourceNotFoundError
 from nestvec.training.recipe import Recipe, load_recipe
 
@@ -35,12 +36,13 @@ def quickstart_recipe(base: str, *, seed: int) -> Recipe:
     """Return the built-in quickstart for a base.
 
     Args:
-        base: `minilm`, `static`, or any other base, which is trained with the settings for transformers.
+        base: `minilm`, `static`, a folder or a hub id; a static table and a transformer are trained with different
+            settings.
         seed: Seed of the whole run.
 
     Returns:
         The recipe.
     """
-    kind = "static" if base == "static" else "minilm"
+    kind = "static" if is_static(base) else "minilm"
     recipe = load_recipe(built_in_recipe(f"quickstart-{kind}"), [f"seed={seed}"])
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": base})})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import shutil
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,27 +11,26 @@ from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from nestvec.data import Benchmark, write_benchmark
+from nestvec.data import write_benchmark
 from nestvec.encoders import SentenceTransformerEncoder, load_base, load_model
-from nestvec.errors import OutputExistsError, RecipeError, ResumeError, VerificationError
-from nestvec.evaluation import BenchmarkVectors, encode_benchmark, make_cells, measure_sizes, parse_metric
-from nestvec.files import atomic_folder, require_free_space, storage_errors, write_text
+from nestvec.errors import RecipeError, VerificationError
+from nestvec.evaluation import encode_benchmark, make_cells, measure_sizes, parse_metric
+from nestvec.files import write_text
+from nestvec.jobs.examples import answer_examples
+from nestvec.jobs.outputs import claim_output, staged_results
 from nestvec.jobs.provenance import git_commit, package_versions
 from nestvec.jobs.training_data import TrainingData, load_training_data
-from nestvec.losses.info_nce import resolve_weights
 from nestvec.progress import Progress, silent
-from nestvec.report import Example, ExampleAnswer, FoundDocument, Report, markdown_report, model_card, save_plot
+from nestvec.report import Report, markdown_report, model_card, save_plot
 from nestvec.training.determinism import deterministic
 from nestvec.training.export import save_model
 from nestvec.training.recipe import Recipe, dump_recipe
-from nestvec.training.run import TrainingOutcome, default_dims, train
+from nestvec.training.run import TrainingOutcome, default_dims, prepare, train
 from nestvec.vectors import check_dims, truncate
 
 __all__ = ["train_and_measure", "verify_truncation"]
 
-_EXAMPLE_DIM = 64
-_EXAMPLE_DEPTH = 3
-_EXAMPLE_TEXT = 200  # characters of a document
+_SHORT_DIM = 64  # at which the saved model is verified and examples are answered
 _VERIFIED_TEXTS = 64
 _VERIFIED_TOLERANCE = 1e-5
 
@@ -47,8 +45,8 @@ def train_and_measure(
 ) -> Report:
     """Run a recipe from end to end.
 
-    Writes `model/`, `benchmark/`, `recipe.toml`, `plot.png`, `report.md` and, last, `report.json` into `out`. Each
-    appears whole or not at all; while the job runs, `work/` holds its checkpoints.
+    Writes `model/`, `benchmark/`, `recipe.toml`, `plot.png`, `report.md` and `report.json` into `out`, all at the end;
+    while the job runs, `work/` holds its checkpoints.
 
     Args:
         recipe: What to do.
@@ -61,9 +59,11 @@ def train_and_measure(
         The report that was written.
 
     Raises:
-        OutputExistsError: `out` holds results or an unfinished run, and neither flag was given.
+        OutputExistsError: `out` holds results or an unfinished run and neither flag was given, or another process
+            is at work there.
         ResumeError: The run is already finished, or its recipe or data changed since.
         DimensionError: A dim is larger than the model.
+        MetricError: A metric is not known.
         RecipeError: A value does not fit the base.
         ModelError: The base cannot be loaded.
         DataError: The data or benchmark cannot be used.
@@ -73,21 +73,19 @@ def train_and_measure(
     out = Path(out)
     started = time.perf_counter()
     seconds: dict[str, float] = {}
-    work = _prepare_output(out, resume=resume, overwrite=overwrite)
-    with deterministic(recipe.seed):
+    settings = recipe.evaluation
+    metrics = [str(parse_metric(metric)) for metric in settings.metrics]
+    with claim_output(out, resume=resume, overwrite=overwrite) as work, deterministic(recipe.seed):
         with _timed(seconds, "load"), progress(f"loading {recipe.model.base}", None):
             model = load_base(recipe.model.base)
             _apply_model_settings(model, recipe)
-        encoder = SentenceTransformerEncoder(model, batch_size=recipe.evaluation.batch_size)
-        dims, measured = _resolve_dims(recipe, encoder.full_dim)
+        encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
+        full_dim = encoder.full_dim
+        dims = check_dims(recipe.training.dims or default_dims(full_dim), full_dim)
+        measured = check_dims(settings.dims or dims, full_dim)
         with _timed(seconds, "data"):
             data = load_training_data(recipe, progress=progress)
-
-        with _timed(seconds, "encode"):
-            vectors_before = encode_benchmark(data.benchmark, encoder, progress=progress)
-            before = measure_sizes(vectors_before, measured, metrics=recipe.evaluation.metrics, progress=progress)
-        with _timed(seconds, "train"):
-            outcome = train(
+            run = prepare(
                 model,
                 data.rows,
                 recipe.training,
@@ -95,41 +93,57 @@ def train_and_measure(
                 seed=recipe.seed,
                 work=work / "checkpoints",
                 resume=resume,
-                progress=progress,
             )
+
+        with _timed(seconds, "encode"):
+            vectors_before = encode_benchmark(data.benchmark, encoder, progress=progress)
+            before = measure_sizes(vectors_before, measured, metrics=metrics, progress=progress)
+        with _timed(seconds, "train"):
+            outcome = train(run, progress=progress)
         with _timed(seconds, "encode"):
             vectors_after = encode_benchmark(data.benchmark, encoder, progress=progress)
-            after = measure_sizes(vectors_after, measured, metrics=recipe.evaluation.metrics, progress=progress)
+            after = measure_sizes(vectors_after, measured, metrics=metrics, progress=progress)
 
-        settings = recipe.evaluation
-        bootstrap = {"samples": settings.bootstrap_samples, "confidence": settings.confidence, "seed": recipe.seed}
-        cells = [
-            *make_cells("before", before, **bootstrap),  # type: ignore[arg-type]
-            *make_cells("after", after, before=before, **bootstrap),  # type: ignore[arg-type]
-        ]
-        example_dim = _EXAMPLE_DIM if encoder.full_dim >= _EXAMPLE_DIM else min(measured)
+        with progress("resampling", None):
+            samples, confidence, seed = settings.bootstrap_samples, settings.confidence, recipe.seed
+            cells = [
+                *make_cells("before", before, samples=samples, confidence=confidence, seed=seed),
+                *make_cells("after", after, before=before, samples=samples, confidence=confidence, seed=seed),
+            ]
+        short_dim = min(_SHORT_DIM, full_dim)
         report = Report(
             name=recipe.name,
             base=recipe.model.base,
-            headline=str(parse_metric(settings.metrics[0])),
-            confidence=settings.confidence,
+            headline=metrics[0],
+            confidence=confidence,
             cells=cells,
             benchmark={"name": data.benchmark.name, **data.benchmark.counts()},
-            training=_describe_training(data, outcome, dims),
+            training=_describe_training(data, outcome, dims, model),
             examples=answer_examples(
                 data.benchmark,
                 {"before": vectors_before, "after": vectors_after},
-                example_dim,
-                settings.examples,
-                recipe.seed,
+                dim=short_dim,
+                count=settings.examples,
+                seed=seed,
             ),
             seconds=seconds,
             versions=package_versions(),
-            seed=recipe.seed,
+            seed=seed,
         )
-        _publish(out, model, recipe, data.benchmark, report, dims, seconds, started, progress)
-    with storage_errors(work):
-        shutil.rmtree(work)
+        resolved = _resolve(recipe, dims, measured)
+        with staged_results(out, work) as staging:
+            with _timed(seconds, "save"), progress("saving and verifying", None):
+                (staging / "model").mkdir()
+                save_model(model, staging / "model", dims=dims)
+                texts = list(data.benchmark.corpus.values())[:_VERIFIED_TEXTS]
+                verify_truncation(model, staging / "model", texts, short_dim)
+                write_text(staging / "model" / "README.md", model_card(report, recipe=dump_recipe(resolved)))
+                write_benchmark(data.benchmark, staging / "benchmark")
+                write_text(staging / "recipe.toml", dump_recipe(resolved, _provenance(report)))
+                save_plot(report, staging / "plot.png")
+            seconds["total"] = time.perf_counter() - started
+            write_text(staging / "report.md", markdown_report(report, plot="plot.png"))
+            write_text(staging / "report.json", report.to_json())
     return report
 
 
@@ -148,69 +162,12 @@ def verify_truncation(model: SentenceTransformer, folder: Path, texts: Sequence[
     full = SentenceTransformerEncoder(model).encode_documents(texts)
     # The encoder restores unit length, which the model itself does not do after it truncates.
     reloaded = SentenceTransformerEncoder(load_model(str(folder), truncate_dim=dim)).encode_documents(texts)
-    difference = float(np.abs(truncate(full, dim) - reloaded).max()) if reloaded.shape[1] == dim else float("inf")
+    difference = float(np.abs(truncate(full, dim) - reloaded).max()) if reloaded.shape[1] == dim else math.inf
     if difference > _VERIFIED_TOLERANCE:
         raise VerificationError(
             f"The saved model, reloaded at {dim} numbers, differs from the trained one by {difference:.2g}. "
             "Nothing was saved. Please report this with the recipe."
         )
-
-
-def answer_examples(
-    benchmark: Benchmark, vectors: dict[str, BenchmarkVectors], dim: int, count: int, seed: int
-) -> list[Example]:
-    """Answer a few benchmark queries, drawn at random, with every model.
-
-    Args:
-        benchmark: Where the queries come from.
-        vectors: The benchmark as each model sees it, by the model's name.
-        dim: Numbers to search with.
-        count: Queries to draw.
-        seed: Seed of the draw.
-
-    Returns:
-        The queries with the first documents of each model.
-    """
-    answerable = [query for query, grades in benchmark.qrels.items() if any(grade > 0 for grade in grades.values())]
-    drawn = random.Random(seed).sample(answerable, min(count, len(answerable)))
-    rows = [list(benchmark.qrels).index(query) for query in drawn]
-    answers: dict[str, list[ExampleAnswer]] = {query: [] for query in drawn}
-    for name, own in vectors.items():
-        chosen = BenchmarkVectors(benchmark, own.queries[rows], own.documents, own.document_ids, 0.0)
-        for query, found in zip(drawn, chosen.search([dim], len(own.document_ids))[dim].indices, strict=True):
-            ranking = [own.document_ids[row] for row in found]
-            rank = next(i for i, document in enumerate(ranking, 1) if benchmark.qrels[query].get(document, 0) > 0)
-            shown = [FoundDocument(key, benchmark.corpus[key][:_EXAMPLE_TEXT]) for key in ranking[:_EXAMPLE_DEPTH]]
-            answers[query].append(ExampleAnswer(name, rank, shown))
-    return [
-        Example(
-            query=benchmark.queries[query],
-            dim=dim,
-            relevant=[document for document, grade in benchmark.qrels[query].items() if grade > 0],
-            answers=answers[query],
-        )
-        for query in drawn
-    ]
-
-
-def _prepare_output(out: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Decide what to do with what is there; returns the folder for unfinished work."""
-    work = out / "work"
-    unfinished = work.is_dir()
-    finished = not unfinished and ((out / "report.json").exists() or (out / "model").exists())
-    if finished and resume:
-        raise ResumeError(f"There is nothing to resume in {out}: its run is already finished.")
-    if finished and not overwrite:
-        raise OutputExistsError(f"{out} already holds a model. Choose another --out, or pass --overwrite.")
-    if unfinished and not (resume or overwrite):
-        raise OutputExistsError(f"{out} holds an unfinished run. Pass --resume to continue it, or --overwrite.")
-    if overwrite and not resume:
-        shutil.rmtree(work, ignore_errors=True)
-    require_free_space(out, 0)
-    with storage_errors(out):
-        for leftover in out.glob(".*.partial-*"):  # of a process that was killed while it wrote
-            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
-    return work
 
 
 def _apply_model_settings(model: SentenceTransformer, recipe: Recipe) -> None:
@@ -230,57 +187,31 @@ def _apply_model_settings(model: SentenceTransformer, recipe: Recipe) -> None:
             model.prompts[side] = prompt
 
 
-def _resolve_dims(recipe: Recipe, full_dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Dims to train and dims to measure, checked against the model before any data is read."""
-    dims = check_dims(recipe.training.dims or default_dims(full_dim), full_dim)
-    resolve_weights(dims, recipe.training.weights)
-    for metric in recipe.evaluation.metrics:
-        parse_metric(metric)
-    return dims, check_dims(recipe.evaluation.dims or dims, full_dim)
+def _resolve(recipe: Recipe, dims: Sequence[int], measured: Sequence[int]) -> Recipe:
+    """The recipe with the sizes that followed from the base spelled out."""
+    training = recipe.training.model_copy(update={"dims": list(dims)})
+    evaluation = recipe.evaluation.model_copy(update={"dims": list(measured)})
+    return recipe.model_copy(update={"training": training, "evaluation": evaluation})
 
 
-def _describe_training(data: TrainingData, outcome: TrainingOutcome, dims: Sequence[int]) -> dict[str, object]:
+def _describe_training(
+    data: TrainingData, outcome: TrainingOutcome, dims: Sequence[int], model: SentenceTransformer
+) -> dict[str, object]:
+    limit = model.max_seq_length  # infinite for a static table
     return {
         "source": data.source,
         "rows": len(data.rows),
         "dims": list(dims),
+        "max_tokens": int(limit) if limit is not None and math.isfinite(limit) else None,
         "steps": outcome.steps,
         "resumed_at_step": outcome.resumed_at_step,
         "loss": [[step, round(loss, 4)] for step, loss in outcome.loss],
     }
 
 
-def _publish(
-    out: Path,
-    model: SentenceTransformer,
-    recipe: Recipe,
-    benchmark: Benchmark,
-    report: Report,
-    dims: Sequence[int],
-    seconds: dict[str, float],
-    started: float,
-    progress: Progress,
-) -> None:
-    """Write every result, the report last, so that a report always speaks of the model beside it."""
-    provenance: dict[str, object] = {"versions": dict(report.versions)}
+def _provenance(report: Report) -> dict[str, object]:
     commit = git_commit(Path.cwd())
-    if commit:
-        provenance["git_commit"] = commit
-    saved_recipe = dump_recipe(recipe, provenance)
-    with _timed(seconds, "save"), progress("saving and verifying", None):
-        with storage_errors(out):
-            (out / "report.json").unlink(missing_ok=True)
-        with atomic_folder(out / "model") as partial:
-            save_model(model, partial, dims=dims)
-            dim = min(_EXAMPLE_DIM, max(cell.dim for cell in report.cells))
-            verify_truncation(model, partial, list(benchmark.corpus.values())[:_VERIFIED_TEXTS], dim)
-            (partial / "README.md").write_text(model_card(report, recipe=dump_recipe(recipe)), encoding="utf-8")
-        write_benchmark(benchmark, out / "benchmark")
-        write_text(out / "recipe.toml", saved_recipe)
-        save_plot(report, out / "plot.png")
-    seconds["total"] = time.perf_counter() - started
-    write_text(out / "report.md", markdown_report(report, plot="plot.png"))
-    write_text(out / "report.json", report.to_json())
+    return {"versions": dict(report.versions), **({"git_commit": commit} if commit else {})}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from nestvec.data import (
     read_records,
     scan_installed_docs,
     split_by_package,
+    without_leaks,
 )
 from nestvec.errors import DataError
 from nestvec.progress import Progress, silent
@@ -24,7 +25,7 @@ __all__ = ["TrainingData", "load_training_data"]
 
 
 class TrainingData(NamedTuple):
-    """Rows to train on and a benchmark that shares no query with them."""
+    """Rows to train on, and a benchmark that shares neither queries nor answers with them."""
 
     rows: list[RetrievalRow]
     benchmark: Benchmark
@@ -61,16 +62,19 @@ def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> Traini
             limit=data.limit,
             progress=progress,
         )
-        return TrainingData(_unseen(rows, given or held_out), given or held_out, "documentation of installed packages")
+        if given is not None:
+            rows = without_leaks(rows, given, progress=progress)
+        return TrainingData(rows, given or held_out, "documentation of installed packages")
     rows, source = _read_rows(data, recipe.seed, progress)
     if given is not None:
-        return TrainingData(_unseen(rows, given), given, source)
+        return TrainingData(without_leaks(rows, given, progress=progress), given, source)
     rows, held_out = hold_out_queries(
         rows,
         queries=benchmark.queries,
         documents=benchmark.documents,
         seed=recipe.seed,
         name=f"held-out queries of {source}",
+        progress=progress,
     )
     return TrainingData(rows, held_out, source)
 
@@ -104,12 +108,3 @@ def _retrieval_rows(records: Sequence[Record], source: str) -> list[RetrievalRow
             'Map the columns: columns = { query = "...", positive = "..." }.'
         )
     return rows
-
-
-def _unseen(rows: Sequence[RetrievalRow], benchmark: Benchmark) -> list[RetrievalRow]:
-    """Rows whose query the benchmark does not ask."""
-    asked = set(benchmark.queries.values())
-    unseen = [row for row in rows if row.query not in asked]
-    if not unseen:
-        raise DataError(f"Every training row asks a query of {benchmark.name}: none is left to train on.")
-    return unseen

@@ -11,7 +11,7 @@ from torch import Tensor
 from nestvec.errors import LossInputError
 from nestvec.vectors import check_dims
 
-__all__ = ["nested_info_nce", "resolve_weights"]
+__all__ = ["check_temperature", "nested_info_nce", "resolve_weights"]
 
 
 def nested_info_nce(
@@ -27,7 +27,7 @@ def nested_info_nce(
 
     Exact for `sum_k w_k * InfoNCE(truncate(queries, d_k), truncate(documents, d_k))`, but computed in one pass:
     the un-normalised similarity of a prefix is that of the next shorter one plus one block product, so all dims
-    together cost one full-size matrix product.
+    together cost one full-size matrix product. The backward pass keeps one [batch, n_documents] matrix a dim.
 
     Args:
         queries: [batch, dim], floating point. Need not be unit length. Similarities accumulate in float32 at least.
@@ -113,6 +113,23 @@ def resolve_weights(dims: Sequence[int], weights: Sequence[float] | None) -> tup
     return tuple(float(weight) for weight in weights)
 
 
+def check_temperature(temperature: float) -> float:
+    """Check what similarities are divided by.
+
+    Args:
+        temperature: Finite and above 0.
+
+    Returns:
+        The same.
+
+    Raises:
+        LossInputError: It is not.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise LossInputError(f"Temperature is {temperature}. It must be above 0; 0.05 is usual.")
+    return temperature
+
+
 def _check_inputs(queries: Tensor, documents: Tensor, temperature: float) -> int:
     if queries.ndim != 2 or documents.ndim != 2 or queries.shape[1] != documents.shape[1]:
         raise LossInputError(
@@ -125,8 +142,7 @@ def _check_inputs(queries: Tensor, documents: Tensor, temperature: float) -> int
             f"Got {batch} queries and {n_documents} documents. Each query needs one positive and as many negatives "
             "as every other."
         )
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise LossInputError(f"Temperature is {temperature}. It must be above 0; 0.05 is usual.")
+    check_temperature(temperature)
     for name, vectors in (("Query", queries), ("Document", documents)):
         if not torch.isfinite(vectors).all():
             raise LossInputError(f"{name} embeddings hold numbers that are not finite. Lower the learning rate.")

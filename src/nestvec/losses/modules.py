@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nestvec.errors import LossInputError
-from nestvec.losses.info_nce import nested_info_nce, resolve_weights
+from nestvec.losses.info_nce import check_temperature, nested_info_nce, resolve_weights
 from nestvec.vectors import check_dims
 
 __all__ = ["NestedInfoNCE"]
@@ -51,9 +51,7 @@ class NestedInfoNCE(nn.Module):
         self.model = model
         self.dims = check_dims(dims, full_dim)
         self.weights = resolve_weights(self.dims, weights)
-        if not temperature > 0:
-            raise LossInputError(f"Temperature is {temperature}. It must be above 0; 0.05 is usual.")
-        self.temperature = temperature
+        self.temperature = check_temperature(temperature)
         self.symmetric = symmetric
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
@@ -82,20 +80,10 @@ class NestedInfoNCE(nn.Module):
         )
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Return the settings, which the trainer writes into the model card."""
+        """Return the settings, for the model cards of sentence-transformers."""
         return {
             "dims": list(self.dims),
             "weights": list(self.weights),
             "temperature": self.temperature,
             "symmetric": self.symmetric,
         }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the method, for the model card."""
-        return (
-            "@inproceedings{kusupati2022matryoshka,\n"
-            "  title={Matryoshka Representation Learning},\n"
-            "  author={Kusupati, Aditya and others},\n"
-            "  booktitle={NeurIPS}, year={2022}, eprint={2205.13147}, archivePrefix={arXiv}\n}"
-        )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nestvec.report.document import Report, size_rows
 from nestvec.report.table import markdown_table
+
+_EXAMPLE_WIDTH = 110
+_HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 
 __all__ = ["markdown_report", "model_card"]
 
@@ -34,7 +39,7 @@ def markdown_report(report: Report, *, plot: str) -> str:
         "",
         *(f"- {package} {version}" for package, version in report.versions.items()),
         "",
-        f"Seed {report.seed}; benchmark: {report.benchmark['name']}.",
+        f"Seed {report.seed}. Benchmark: {report.benchmark['name']}. Texts are {_limit(report)}.",
     ]
     return "\n".join(parts) + "\n"
 
@@ -49,24 +54,27 @@ def model_card(report: Report, *, recipe: str) -> str:
     Returns:
         Markdown with the YAML header that model hubs read.
     """
-    dims = report.training["dims"]
+    dims = sorted(report.training["dims"], reverse=True)
+    full_dim = max(cell.dim for cell in report.cells)
     smallest_useful = 64 if 64 in dims else dims[-1]
+    base = Path(report.base).name if Path(report.base).exists() else report.base
     header = [
         "---",
         "library_name: sentence-transformers",
         "pipeline_tag: sentence-similarity",
         "tags:",
         *(f"- {tag}" for tag in ("sentence-transformers", "feature-extraction", "matryoshka", "nestvec")),
+        *([f"base_model: {_HUB_IDS.get(base, base)}"] if "/" in _HUB_IDS.get(base, base) else []),
         "---",
     ]
     training = report.training
-    sizes = ", ".join(str(dim) for dim in dims[1:]) or "no less"
+    sizes = ", ".join(str(dim) for dim in dims if dim < full_dim) or "no less"
     body = [
         f"# {report.name}",
         "",
-        f"Text embeddings of {dims[0]} numbers that can be cut to {sizes}.",
-        f"Fine-tuned from {report.base} on {training['rows']:,} rows ({training['source']}) with nested InfoNCE,",
-        f"{training['steps']:,} steps.",
+        f"Text embeddings of {full_dim} numbers that can be cut to {sizes}.",
+        f"Fine-tuned from {base} on {training['rows']:,} rows ({training['source']}) with nested InfoNCE,",
+        f"{training['steps']:,} steps. Texts are {_limit(report)}, in training, in the figures below and in the model.",
         "",
         "## Use",
         "",
@@ -104,6 +112,16 @@ def _all_metrics(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _limit(report: Report) -> str:
+    tokens = report.training["max_tokens"]
+    return f"cut to {tokens} tokens" if tokens else "not cut"
+
+
+def _quote(text: str) -> str:
+    shortened = text[:_EXAMPLE_WIDTH].replace("`", "'")
+    return f"`{shortened}`"
+
+
 def _examples(report: Report) -> str:
     if not report.examples:
         return ""
@@ -111,7 +129,7 @@ def _examples(report: Report) -> str:
     for example in report.examples:
         lines += [f"**{example.query}**", ""]
         for answer in example.answers:
-            found = ", ".join(f"`{document.id}`" for document in answer.documents)
-            lines.append(f"- {answer.model}: right answer at rank {answer.rank}. First: {found}")
+            lines.append(f"- {answer.model}: right answer at rank {answer.rank}. First:")
+            lines += [f"  {rank}. {_quote(document.line())}" for rank, document in enumerate(answer.documents, 1)]
         lines.append("")
     return "\n".join(lines)

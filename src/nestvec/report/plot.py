@@ -7,7 +7,7 @@ from typing import Any
 
 from nestvec.extras import require
 from nestvec.files import atomic_path
-from nestvec.report.document import Report, size_rows
+from nestvec.report.document import Report, SizeRow, size_rows
 
 __all__ = ["save_plot"]
 
@@ -50,7 +50,7 @@ def save_plot(report: Report, path: Path) -> None:
                 color=color,
                 weight="bold",
             )
-        _label_axes(axes, report, dims)
+        _label_axes(axes, report, rows)
         with atomic_path(path) as partial:
             file_format = path.suffix.removeprefix(".")
             # A date would make two equal runs differ.
@@ -58,9 +58,10 @@ def save_plot(report: Report, path: Path) -> None:
             figure.savefig(partial, format=file_format, dpi=150, metadata=metadata)
 
 
-def _label_axes(axes: Any, report: Report, dims: list[int]) -> None:
+def _label_axes(axes: Any, report: Report, rows: list[SizeRow]) -> None:
+    dims = [row.dim for row in rows]
     axes.set_xscale("log", base=2)
-    axes.set_xticks(dims, [f"{dim}\n{dim * 4:,} B" for dim in dims])
+    axes.set_xticks(dims, [f"{row.dim}\n{row.after.bytes_per_vector:,} B" for row in rows])
     axes.minorticks_off()
     axes.set_xlim(dims[-1] / 1.45, dims[0] * 1.1)
     axes.set_ylim(bottom=0)

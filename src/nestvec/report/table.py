@@ -125,7 +125,8 @@ def _legend(report: Report) -> str:
 
 def _terminal_cell(cell: _Cell, *, one_line: bool) -> Text:
     bounds = _bounds(cell, compact=not one_line)
-    return Text.assemble(cell.value, (f"{' ' if one_line else chr(10)}{bounds}" if bounds else "", "dim"))
+    gap = " " if one_line else "\n"
+    return Text.assemble(cell.value, (gap + bounds if bounds else "", "dim"))
 
 
 def _bounds(cell: _Cell, *, compact: bool) -> str:

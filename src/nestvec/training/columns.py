@@ -12,7 +12,7 @@ from nestvec.errors import DataError
 __all__ = ["fingerprint", "to_columns"]
 
 
-def to_columns(rows: Sequence[RetrievalRow], *, negatives: int, seed: int) -> dict[str, list[str]]:
+def to_columns(rows: Sequence[RetrievalRow], *, negatives: int | None, seed: int) -> dict[str, list[str]]:
     """Lay rows out as columns: `query`, `positive`, `negative_1`, `negative_2`, ...
 
     Every row of a batch needs as many negatives as every other. A row that has too few gets documents of other
@@ -20,7 +20,7 @@ def to_columns(rows: Sequence[RetrievalRow], *, negatives: int, seed: int) -> di
 
     Args:
         rows: Queries with their positive and negatives.
-        negatives: Negatives a row; 0 leaves them out.
+        negatives: Negatives a row; 0 leaves them out, None takes 1 if any row has one.
         seed: Seed of the draw.
 
     Returns:
@@ -36,7 +36,10 @@ def to_columns(rows: Sequence[RetrievalRow], *, negatives: int, seed: int) -> di
     """
     if len(rows) < 2:
         raise DataError(f"There are {len(rows)} training rows; in-batch negatives need at least 2. Read more rows.")
-    if negatives and not any(row.negatives for row in rows):
+    has_negatives = any(row.negatives for row in rows)
+    if negatives is None:
+        negatives = int(has_negatives)
+    if negatives and not has_negatives:
         raise DataError(f"training.negatives is {negatives}, but no row has a negative. Set training.negatives = 0.")
     generator = random.Random(seed)
     columns: dict[str, list[str]] = {

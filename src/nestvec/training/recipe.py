@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nestvec.data.records import COLUMN_ROLES
 from nestvec.errors import NestvecError, RecipeError, SourceNotFoundError
@@ -42,7 +42,7 @@ Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSettings(_Section):
@@ -140,8 +140,8 @@ class TrainingSettings(_Section):
     weights: list[float] | None = None
     """One weight a dim; None weighs each 1."""
     temperature: float = Field(default=0.05, gt=0)
-    negatives: int = Field(default=1, ge=0)
-    """Hard negatives a row."""
+    negatives: Annotated[int, Field(ge=0)] | None = None
+    """Hard negatives a row; None takes 1 if any row has one."""
     epochs: float = Field(default=1.0, gt=0)
     max_steps: Count | None = None
     """Stop after this many steps, whatever `epochs` says; None for no limit."""
@@ -164,6 +164,16 @@ class TrainingSettings(_Section):
     @classmethod
     def _in_order(cls, dims: list[int] | None) -> list[int] | None:
         return None if dims is None else list(check_dims(dims))
+
+    @model_validator(mode="after")
+    def _one_weight_a_dim(self) -> TrainingSettings:
+        if self.weights is None:
+            return self
+        if self.dims is None or len(self.weights) != len(self.dims):
+            raise ValueError(f"weights has {len(self.weights)} values for dims = {self.dims}; give one weight a dim")
+        if min(self.weights) < 0 or not any(self.weights):
+            raise ValueError(f"weights are {self.weights}; none may be negative, and one must be positive")
+        return self
 
 
 class EvaluationSettings(_Section):
@@ -248,14 +258,15 @@ def parse_recipe(document: Mapping[str, Any], *, source: str = "recipe") -> Reci
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        lines = "".join(f"\n  {_explain(details)}" for details in error.errors())
+        explained = dict.fromkeys(_explain(details) for details in error.errors())
+        lines = "".join(f"\n  {line}" for line in explained)
         raise RecipeError(f"{source} cannot be used:{lines}") from None
     except NestvecError as error:
         raise RecipeError(f"{source} cannot be used: {error}") from error
 
 
 def dump_recipe(recipe: Recipe, provenance: Mapping[str, Any] | None = None) -> str:
-    """Write a recipe as TOML, every value spelled out; reading it gives the same recipe.
+    """Write a recipe as TOML; reading it gives the same recipe. Values that are None are left out: TOML has no null.
 
     Args:
         recipe: What to write.
@@ -294,6 +305,9 @@ def _explain(details: Any) -> str:
         section: Any = _SOURCES[location.pop(1)]  # the tag of the union is no key of the file
     else:
         section = _SECTIONS.get(location[0], Recipe) if len(location) > 1 else Recipe
+    if location[-1] in _UNION_MEMBERS:  # one line a value, not one a type it could have had
+        location.pop()
+        return f"{'.'.join(location)} is {details['input']!r}: it must be a text or a list of texts"
     where = ".".join(location)
     kind, value = details["type"], details.get("input")
     if kind == "extra_forbidden":
@@ -304,6 +318,8 @@ def _explain(details: Any) -> str:
         return f"{where} is missing. {_HINTS.get(where, 'Write a value for it.')}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{where}.source is missing or unknown. {_HINTS['data.source']}"
+    if kind == "model_type":
+        return f"{where} is {value!r}: it is a section, not a value. Write [{where}] with its keys."
     message = details["msg"].removeprefix("Value error, ")
     return f"{where} is {value!r}: {message[:1].lower()}{message[1:]}"
 
@@ -314,6 +330,8 @@ _SOURCES: dict[str, Any] = {
     "hub": HubData,
     "beir": BeirData,
 }
+
+_UNION_MEMBERS = ("str", "list[str]")
 
 _SECTIONS: dict[str, Any] = {
     "model": ModelSettings,

@@ -19,17 +19,18 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.sampler import BatchSamplers
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from nestvec.data.records import RetrievalRow
-from nestvec.errors import ModelError, RecipeError, ResumeError, VerificationError
-from nestvec.files import require_free_space, storage_errors, write_text
+from nestvec.errors import RecipeError, ResumeError, VerificationError
+from nestvec.files import require_free_space, storage_errors, sync, write_text
 from nestvec.losses import NestedInfoNCE
 from nestvec.progress import Advance, Progress, silent
 from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.recipe import TrainingSettings
 
-__all__ = ["TrainingOutcome", "default_dims", "train"]
+__all__ = ["PreparedRun", "TrainingOutcome", "default_dims", "prepare", "train"]
 
 _COMPLETE = "complete"  # written into a checkpoint after everything else in it
 _RUN_FILE = "run.json"
@@ -66,7 +67,21 @@ def default_dims(full_dim: int) -> tuple[int, ...]:
     return (full_dim, *(power for power in powers if _SMALLEST_DEFAULT_DIM <= power < full_dim))
 
 
-def train(
+class PreparedRun(NamedTuple):
+    """A run whose data, settings and checkpoints fit together: what is left to do is to train."""
+
+    model: SentenceTransformer
+    columns: dict[str, list[str]]
+    loss: NestedInfoNCE
+    settings: TrainingSettings
+    seed: int
+    work: Path
+    checkpoint: Path | None
+    """The complete checkpoint to continue from; None starts from the base."""
+    total_steps: int
+
+
+def prepare(
     model: SentenceTransformer,
     rows: Sequence[RetrievalRow],
     settings: TrainingSettings,
@@ -75,32 +90,28 @@ def train(
     seed: int,
     work: Path,
     resume: bool = False,
-    progress: Progress = silent,
-) -> TrainingOutcome:
-    """Fine-tune a model in place with nested InfoNCE.
-
-    Call it inside `deterministic(seed)`: then the same rows, settings and seed give the same weights, also when a
-    run was killed and resumed.
+) -> PreparedRun:
+    """Check everything a run needs before any long work, and make its folder.
 
     Args:
-        model: The model to change.
+        model: The model that will be changed.
         rows: Queries with their positive and negatives.
         settings: The recipe's section `training`.
         dims: Sizes to train.
         seed: Seed of data order, dropout and drawn negatives.
         work: Folder for checkpoints; the caller removes it when the result is safe.
         resume: Continue from the last complete checkpoint in `work`, or start if there is none yet.
-        progress: How to report progress, in steps.
 
     Returns:
-        Steps, seconds and losses.
+        What `train` needs.
 
     Raises:
         DataError: Rows do not suffice.
-        RecipeError: float16 without a GPU.
+        RecipeError: float16 without a GPU, or token embeddings to freeze where there is nothing else to train.
+        DimensionError: A dim is outside the model.
+        LossInputError: Weights do not fit the dims.
         ResumeError: The checkpoints in `work` belong to another run.
         StorageError: Checkpoints do not fit on the disk.
-        VerificationError: Training diverged.
     """
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
@@ -115,23 +126,48 @@ def train(
         "seed": seed,
         "dims": list(dims),
     }
-    checkpoint = _prepare(work, identity, resume)
+    checkpoint = _prepare_folder(work, identity, resume)
     _require_space_for_checkpoints(model, work)
+    return PreparedRun(model, columns, loss, settings, seed, work, checkpoint, _total_steps(len(rows), settings))
 
-    total_steps = _total_steps(len(rows), settings)
+
+def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
+    """Fine-tune the model in place with nested InfoNCE.
+
+    Call it inside `deterministic(seed)`: then the same rows, settings and seed give the same weights, also when a
+    run was killed and resumed.
+
+    Args:
+        run: As `prepare` gives it.
+        progress: How to report progress, in steps.
+
+    Returns:
+        Steps, seconds and losses.
+
+    Raises:
+        StorageError: A checkpoint does not fit on the disk.
+        VerificationError: Training diverged.
+        LossInputError: An embedding is not finite any more.
+    """
+    model, checkpoint = run.model, run.checkpoint
     resumed_at = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     started = time.perf_counter()
-    with progress("training", total_steps) as advance, storage_errors(work):
+    with progress("training", run.total_steps) as advance, storage_errors(run.work):
         trainer = _Trainer(
             model=model,
-            args=_arguments(model, columns, settings, total_steps=total_steps, seed=seed, work=work),
-            train_dataset=Dataset.from_dict(columns),
-            loss=loss,
+            args=_arguments(run),
+            train_dataset=Dataset.from_dict(run.columns),
+            loss=run.loss,
             callbacks=[_Report(advance), _MarkComplete()],
         )
-        advance(resumed_at)
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        advance(resumed_at)
+        if checkpoint and resumed_at >= run.total_steps:
+            # Killed after the last step: the trainer would take one more before it notices.
+            trainer._load_from_checkpoint(str(checkpoint))
+            trainer.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # accelerate leaves its mixed-precision wrapper on model.forward: without this, what is measured next would
     # not be the model that is saved.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -151,17 +187,10 @@ def _total_steps(n_rows: int, settings: TrainingSettings) -> int:
     return min(steps, settings.max_steps or steps)
 
 
-def _arguments(
-    model: SentenceTransformer,
-    columns: dict[str, list[str]],
-    settings: TrainingSettings,
-    *,
-    total_steps: int,
-    seed: int,
-    work: Path,
-) -> SentenceTransformerTrainingArguments:
+def _arguments(run: PreparedRun) -> SentenceTransformerTrainingArguments:
+    model, settings, total_steps = run.model, run.settings, run.total_steps
     return SentenceTransformerTrainingArguments(
-        output_dir=str(work),
+        output_dir=str(run.work),
         max_steps=total_steps,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
@@ -173,7 +202,7 @@ def _arguments(
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
         batch_sampler=BatchSamplers.NO_DUPLICATES,  # a second copy of a positive would count as a negative
-        prompts=_column_prompts(model, list(columns)) or None,
+        prompts=_column_prompts(model, list(run.columns)) or None,
         save_strategy="steps",
         save_steps=max(1, total_steps // settings.checkpoints),
         save_total_limit=_CHECKPOINTS_KEPT,
@@ -182,8 +211,8 @@ def _arguments(
         use_cpu=model.device.type == "cpu",
         disable_tqdm=True,
         report_to="none",
-        seed=seed,
-        data_seed=seed,
+        seed=run.seed,
+        data_seed=run.seed,
         dataloader_pin_memory=model.device.type == "cuda",
     )
 
@@ -205,10 +234,12 @@ class _MarkComplete(TrainerCallback):
     """Marks a checkpoint once all its files are written: a kill in the middle leaves one without the mark."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE, "")
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        sync(checkpoint)  # the mark must not reach the disk before what it vouches for
+        write_text(checkpoint / _COMPLETE, "")
 
 
-def _prepare(work: Path, identity: dict[str, Any], resume: bool) -> Path | None:
+def _prepare_folder(work: Path, identity: dict[str, Any], resume: bool) -> Path | None:
     """Make the folder fit for this run, and return the checkpoint to continue from."""
     described = json.dumps(identity, sort_keys=True)
     run_file = work / _RUN_FILE
@@ -248,7 +279,7 @@ def _require_space_for_checkpoints(model: SentenceTransformer, work: Path) -> No
 def _freeze_token_embeddings(model: SentenceTransformer) -> None:
     transformer = getattr(model[0], "auto_model", None)
     if transformer is None:
-        raise ModelError(
+        raise RecipeError(
             "training.freeze_token_embeddings is on, but the base is no transformer: a static table would have "
             "nothing left to train. Set it to false."
         )

@@ -1,0 +1,54 @@
+"""Benchmark queries answered at a short size, to see what the figures mean."""
+
+from __future__ import annotations
+
+import random
+
+from nestvec.data import Benchmark
+from nestvec.evaluation import BenchmarkVectors, search_prefixes
+from nestvec.report import Example, ExampleAnswer, FoundDocument
+
+__all__ = ["answer_examples"]
+
+_DEPTH = 3
+_TEXT_CHARACTERS = 200
+
+
+def answer_examples(
+    benchmark: Benchmark, vectors: dict[str, BenchmarkVectors], *, dim: int, count: int, seed: int
+) -> list[Example]:
+    """Answer a few benchmark queries, drawn at random, with every model.
+
+    Args:
+        benchmark: Where the queries come from.
+        vectors: The benchmark as each model sees it, by the model's name.
+        dim: Numbers to search with.
+        count: Queries to draw.
+        seed: Seed of the draw.
+
+    Returns:
+        The queries with the first documents of each model, and the rank of the best right one.
+    """
+    answerable = [query for query, grades in benchmark.qrels.items() if any(grade > 0 for grade in grades.values())]
+    drawn = random.Random(seed).sample(answerable, min(count, len(answerable)))
+    row_of = {query: row for row, query in enumerate(benchmark.qrels)}
+    answers: dict[str, list[ExampleAnswer]] = {query: [] for query in drawn}
+    for name, own in vectors.items():
+        if not drawn:
+            break
+        queries = own.queries[[row_of[query] for query in drawn]]
+        found = search_prefixes(queries, own.documents, dims=[dim], k=len(own.documents))[dim]
+        for query, rows in zip(drawn, found.indices, strict=True):
+            ranking = [own.document_ids[row] for row in rows]
+            rank = next(i for i, document in enumerate(ranking, 1) if benchmark.qrels[query].get(document, 0) > 0)
+            shown = [FoundDocument(key, benchmark.corpus[key][:_TEXT_CHARACTERS]) for key in ranking[:_DEPTH]]
+            answers[query].append(ExampleAnswer(name, rank, shown))
+    return [
+        Example(
+            query=benchmark.queries[query],
+            dim=dim,
+            relevant=[document for document, grade in benchmark.qrels[query].items() if grade > 0],
+            answers=answers[query],
+        )
+        for query in drawn
+    ]
