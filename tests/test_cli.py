@@ -159,6 +159,11 @@ def test_installed_docs_become_files_that_train_measure_and_search(nestvec, tmp_
     again = nestvec(*command)
     assert again.returncode == 2
     assert "already exists" in again.stderr
+    (tmp_path / "docs" / "thesis.txt").write_text("mine")
+    refused = nestvec(*command, "--overwrite")
+    assert refused.returncode == 2
+    assert "thesis.txt, which is not from an earlier scan" in refused.stderr
+    (tmp_path / "docs" / "thesis.txt").unlink()
     assert nestvec(*command, "--overwrite").returncode == 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nestvec.data import read_benchmark, read_records, scan_installed_docs, split_by_package, write_installed_docs
-from nestvec.errors import BenchmarkError, SourceNotFoundError
+from nestvec.errors import BenchmarkError, SourceNotFoundError, StorageError
 
 MODULE = '''
 """Module docstring."""
@@ -166,6 +166,23 @@ def test_the_written_files_are_read_by_everything_else(site_packages: Path, tmp_
     assert read_benchmark(tmp_path / "out" / "benchmark").corpus == benchmark.corpus
     entries = [json.loads(line) for line in (tmp_path / "out" / "docs.jsonl").read_text().splitlines()]
     assert [entry["_id"] for entry in entries] == [doc.identifier() for doc in docs]
+
+
+def test_half_a_character_in_a_docstring_is_passed_over(site_packages: Path, tmp_path: Path) -> None:
+    (site_packages / "alpha" / "odd.py").write_text(
+        'def f():\n    """Do a strange thing.\n\n    \\ud800 one two three four five."""\n'
+    )
+    docs = scan_installed_docs(site_packages)
+    rows, benchmark = split_by_package(docs, queries=5, documents=20, seed=0)
+    write_installed_docs(tmp_path / "out", docs, rows, benchmark)
+
+
+def test_a_scan_that_cannot_be_written_is_a_storage_error(site_packages: Path, tmp_path: Path) -> None:
+    docs = scan_installed_docs(site_packages)
+    rows, benchmark = split_by_package(docs, queries=5, documents=20, seed=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        write_installed_docs(tmp_path / "file" / "out", docs, rows, benchmark)
 
 
 def test_too_few_packages_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nestvec.data import Benchmark
-from nestvec.errors import DimensionError, MetricError, ModelError, VectorError
+from nestvec.errors import DataError, DimensionError, MetricError, ModelError, VectorError
 from nestvec.evaluation import encode_benchmark, interval, make_cells, measure_run, measure_sizes, resampled_means
 from nestvec.evaluation.grid import QueryScores
 from nestvec.vectors import truncate
@@ -142,6 +142,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure_sizes(vectors, [16])
     with pytest.raises(MetricError):
         measure_sizes(vectors, [4], metrics=["accuracy"])
+    with pytest.raises(MetricError, match="No metrics given"):
+        measure_sizes(vectors, [4], metrics=[])
+    with pytest.raises(DataError, match="no values to resample"):
+        resampled_means(np.zeros((2, 0)), samples=10, seed=0)
     with pytest.raises(DimensionError, match="same dims"):
         make_cells("after", scores_of([1.0], [1.0]), before=QueryScores(8, {8: {"MRR@10": np.ones(1)}}))
 

@@ -8,7 +8,7 @@ import ir_measures
 import numpy as np
 import pytest
 
-from nestvec.errors import MetricError
+from nestvec.errors import DataError, MetricError
 from nestvec.evaluation import measure_run, parse_metric
 
 ORACLE = ir_measures.providers.registry["pytrec_eval"]
@@ -70,6 +70,15 @@ def test_scores_that_differ_only_beyond_float32_are_ties() -> None:
     qrels = {"q": {"a": 1}}
     run = {"q": {"a": 0.5 + 1e-12, "b": 0.5}}
     assert measure_run(qrels, run, ["MRR@10"])["MRR@10"] == {"q": 0.5} == oracle(qrels, run, "MRR@10")
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    with pytest.raises(DataError, match="score nan for document 'a'"):
+        measure_run({"q": {"a": 1}}, {"q": {"b": 1.0, "a": float("nan")}}, ["MRR@10"])
+
+
+def test_a_score_beyond_float32_is_the_largest() -> None:
+    assert measure_run({"q": {"a": 1}}, {"q": {"b": 1.0, "a": 1e300}}, ["MRR@10"]) == {"MRR@10": {"q": 1.0}}
 
 
 def test_a_metric_is_read_whatever_its_case() -> None:

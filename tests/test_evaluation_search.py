@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nestvec.errors import DimensionError
+from nestvec.errors import DimensionError, VectorError
 from nestvec.evaluation import search, search_prefixes
 
 
@@ -56,6 +56,24 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_SCORES_IN_MEMORY", 200)
     for dim, found in search_prefixes(queries, documents, dims=[16, 4], k=5).items():
         np.testing.assert_array_equal(found.indices, whole[dim].indices)
+
+
+@pytest.mark.parametrize(
+    ("documents", "k", "message"),
+    [
+        (np.zeros((0, 4)), 1, "1 of 0 documents"),
+        (np.eye(4), 0, "0 of 4 documents"),
+        (np.full((2, 4), np.nan), 1, "not finite"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(documents: np.ndarray, k: int, message: str) -> None:
+    with pytest.raises(VectorError, match=message):
+        search_prefixes(np.eye(4, dtype=np.float32), documents.astype(np.float32), dims=[4], k=k)
+
+
+def test_vectors_of_different_sizes_are_refused() -> None:
+    with pytest.raises(DimensionError, match="Queries have 4 numbers and documents 3"):
+        search_prefixes(np.eye(4, dtype=np.float32), np.eye(3, dtype=np.float32), dims=[2], k=1)
 
 
 def test_dims_outside_the_vectors_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,8 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from nestvec.errors import StorageError
-from nestvec.files import atomic_folder, atomic_path, require_free_space, storage_errors, write_text
+from nestvec.errors import OutputExistsError, StorageError
+from nestvec.files import (
+    atomic_folder,
+    atomic_path,
+    exclusive,
+    remove_leftovers,
+    require_free_space,
+    storage_errors,
+    write_text,
+)
 
 
 def test_a_file_replaces_an_older_one(tmp_path: Path) -> None:
@@ -50,6 +59,43 @@ def test_a_failure_leaves_the_older_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_a_kill_between_two_renames_leaves_is_put_right(tmp_path: Path) -> None:
+    for name in (".model.replaced-12345678", ".plot.partial-12345678", ".old.replaced-12345678", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / ".report.json.partial-12345678").write_text("half")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "old"]
+    assert (tmp_path / "old" / "file").read_text() == "old"
+
+
+def test_a_rename_that_fails_puts_the_older_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("one")
+    rename = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if ".partial-" in path.name:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StorageError, match="input/output error"), atomic_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("two")
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "a").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_one_process_at_a_time_has_a_folder(tmp_path: Path) -> None:
+    refused = pytest.raises(OutputExistsError, match="Another process is writing")
+    with exclusive(tmp_path / "out"), refused, exclusive(tmp_path / "out"):
+        pass
+    with exclusive(tmp_path / "out"):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     code = f"""
         import os, signal, pathlib
@@ -77,7 +123,7 @@ def run_with_small_files(code: str) -> str:
 def test_a_refused_write_is_one_clear_error_and_leaves_the_older_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "one")
     printed = run_with_small_files(f"""
-        from nestvec.errors import StorageError
+        from nestvec.errors import OutputExistsError, StorageError
         from nestvec.files import write_text
         try:
             write_text(pathlib.Path({str(tmp_path / "a.txt")!r}), "x" * 1_000_000)
@@ -92,7 +138,7 @@ def test_a_refused_write_is_one_clear_error_and_leaves_the_older_file(tmp_path: 
 def test_weights_that_do_not_fit_are_the_same_error(tmp_path: Path) -> None:
     printed = run_with_small_files(f"""
         import numpy, safetensors.numpy
-        from nestvec.errors import StorageError
+        from nestvec.errors import OutputExistsError, StorageError
         from nestvec.files import atomic_folder
         try:
             with atomic_folder(pathlib.Path({str(tmp_path / "out")!r})) as partial:

@@ -344,11 +344,13 @@ def test_weights_and_freezing_change_what_is_trained(tiny_recipe: Path, tmp_path
         "plain": "training.max_steps=4",
         "weighted": "training.weights=[1.0, 0.0, 0.0]",
         "frozen": "training.freeze_token_embeddings=true",
+        "no dropout": "training.dropout=0.0",
     }.items():
         train_and_measure(load_recipe(tiny_recipe, ["training.max_steps=4", override]), tmp_path / name)
         trained[name] = load_model(str(tmp_path / name / "model")).state_dict()
     assert not (trained["plain"][table] == base[table]).all()
     assert (trained["frozen"][table] == base[table]).all()
+    assert not (trained["no dropout"][table] == trained["plain"][table]).all()
     assert not (trained["weighted"][table] == trained["plain"][table]).all()
 
 
@@ -360,7 +362,7 @@ def test_weights_and_freezing_change_what_is_trained(tiny_recipe: Path, tmp_path
         ("training.weights=[1.0]", RecipeError, "give one weight a dim"),
         ("evaluation.metrics=['accuracy']", MetricError, "Unknown metric"),
         ("model.base=/no/such/folder", SourceNotFoundError, "no model folder"),
-        ("model.base=minlm", SourceNotFoundError, "There is no base 'minlm'.*minilm, static"),
+        ("model.base=minlm", SourceNotFoundError, "There is no base 'minlm'.*minilm .*; static "),
         ("model.max_tokens=4096", RecipeError, "reads 512 at most"),
         ("data.path=/no/such.jsonl", SourceNotFoundError, "does not exist"),
         ("data.columns.query=q", DataError, "no column 'q'"),

@@ -52,6 +52,7 @@ def make_report() -> Report:
             "source": "rows.jsonl",
             "rows": 10,
             "dims": [384, 64, 32],
+            "max_tokens": 64,
             "steps": 5,
             "resumed_at_step": 0,
             "loss": [],
@@ -124,6 +125,15 @@ def test_the_page_and_the_card_tell_the_measured_numbers() -> None:
     for page in (markdown_report(report, plot="plot.png"), model_card(report, recipe='name = "x"\n')):
         assert f"{value:.3f}"[1:] in page
     assert "![" in markdown_report(report, plot="plot.png")
+
+
+def test_the_card_tells_the_full_size_whatever_was_trained_in_which_order() -> None:
+    report = make_report()
+    for dims in ([32, 64, 384], [64, 32]):
+        card = model_card(dataclasses.replace(report, training={**report.training, "dims": dims}), recipe="")
+        assert "Text embeddings of 384 numbers that can be cut to 64, 32." in card
+    assert "base_model: sentence-transformers/all-MiniLM-L6-v2" in card
+    assert "Texts are cut to 64 tokens" in card
 
 
 def test_the_card_has_the_header_hubs_read_and_nothing_that_differs_between_equal_runs() -> None:

@@ -21,6 +21,11 @@ def test_missing_negatives_are_documents_of_other_rows() -> None:
             assert negative in {*row.negatives, "p1", "p2", "p3"}
 
 
+def test_negatives_are_used_where_there_are_any_unless_the_recipe_says_how_many() -> None:
+    assert list(to_columns(ROWS, negatives=None, seed=0)) == ["query", "positive", "negative_1"]
+    assert list(to_columns([ROWS[2], ROWS[2]._replace(query="q")], negatives=None, seed=0)) == ["query", "positive"]
+
+
 def test_the_seed_decides_the_draw() -> None:
     rows = [RetrievalRow(f"q{i}", f"p{i}", ("n",) if i == 0 else ()) for i in range(50)]
     one, same, other = (to_columns(rows, negatives=1, seed=seed) for seed in (1, 1, 2))

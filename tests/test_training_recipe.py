@@ -94,6 +94,10 @@ def test_an_override_that_cannot_be_read_is_refused(file: Path, override: str) -
         ("training.batch_size=1.5", "training.batch_size is 1.5"),
         ("training.precision=float8", "'float32', 'bfloat16' or 'float16'"),
         ("evaluation.confidence=95", "less than 1"),
+        ("training.epochs=inf", "finite number"),
+        ("training.weights=[1.0]", r"weights has 1 values for dims = None; give one weight a dim"),
+        ("data.columns.query=3", r"data.columns.query is 3: it must be a text or a list of texts$"),
+        ("training=fast", r"training is 'fast': it is a section, not a value. Write \[training\]"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_write(file: Path, override: str, message: str) -> None:

@@ -74,6 +74,23 @@ def test_what_holds_no_floating_point_numbers_is_refused(bad) -> None:
         normalize(bad)
 
 
+def test_truncate_and_cosine_refuse_them_too() -> None:
+    with pytest.raises(VectorError):
+        truncate(np.arange(4), 2)
+    with pytest.raises(VectorError):
+        cosine(np.arange(4), np.arange(4))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", 1e-30), ("float32", 1e30), ("float16", 6e4), ("float64", 1e-100)]
+)
+def test_numpy_and_torch_agree_on_very_small_and_large_numbers(dtype: str, size: float) -> None:
+    vectors = np.full((1, 4), size, dtype=dtype)
+    for found in (normalize(vectors), normalize(torch.from_numpy(vectors)).numpy()):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, 0.5, rtol=1e-3)
+
+
 def test_a_single_number_is_no_vector() -> None:
     with pytest.raises(VectorError, match="single number"):
         normalize(np.array(1.0))

@@ -5,6 +5,7 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
 
     NestvecError
     |-- DimensionError (ValueError)          a dim outside the vector, repeated or out of order
+    |-- PrecisionError (ValueError)          a precision that is not known
     |-- VectorError (ValueError)             an array that holds no usable vectors
     |-- DataError (ValueError)               bad rows, all of them together, with their places
     |   `-- BenchmarkError                   queries, corpus and qrels that do not fit together
@@ -32,6 +33,7 @@ __all__ = [
     "ModelError",
     "NestvecError",
     "OutputExistsError",
+    "PrecisionError",
     "RecipeError",
     "ResumeError",
     "SourceNotFoundError",
@@ -47,6 +49,10 @@ class NestvecError(Exception):
 
 class DimensionError(NestvecError, ValueError):
     """A dim is outside 1..full_dim, repeated or out of order."""
+
+
+class PrecisionError(NestvecError, ValueError):
+    """A precision is not known."""
 
 
 class VectorError(NestvecError, ValueError):

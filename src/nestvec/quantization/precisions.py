@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nestvec.errors import DimensionError
+from nestvec.errors import DimensionError, PrecisionError
 
 __all__ = ["BITS_PER_NUMBER", "bytes_per_vector"]
 
@@ -22,6 +22,7 @@ def bytes_per_vector(dim: int, precision: str = "float32") -> int:
 
     Raises:
         DimensionError: `dim` is below 1.
+        PrecisionError: The precision is not known.
 
     Example:
         >>> bytes_per_vector(64), bytes_per_vector(100, "binary")
@@ -29,4 +30,6 @@ def bytes_per_vector(dim: int, precision: str = "float32") -> int:
     """
     if dim < 1:
         raise DimensionError(f"A vector of {dim} numbers cannot be stored. Choose a dim from 1.")
+    if precision not in BITS_PER_NUMBER:
+        raise PrecisionError(f"Unknown precision {precision!r}. Precisions are: {', '.join(BITS_PER_NUMBER)}.")
     return -(-dim * BITS_PER_NUMBER[precision] // 8)

@@ -155,6 +155,8 @@ class TrainingSettings(_Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the forward pass; weights stay float32."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Of every dropout layer; None keeps the base's. 0 is a fifth faster on a CPU, and short runs do not miss it."""
     freeze_token_embeddings: bool = False
     """Leave the table of token embeddings as it is: faster, and it protects rare words."""
     checkpoints: Count = 10

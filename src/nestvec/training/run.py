@@ -119,6 +119,10 @@ def prepare(
     loss = NestedInfoNCE(model, dims=dims, weights=settings.weights, temperature=settings.temperature)
     if settings.freeze_token_embeddings:
         _freeze_token_embeddings(model)
+    if settings.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = settings.dropout
     identity = {
         "base": _describe_base(model),
         "data": fingerprint(columns),
