@@ -31,6 +31,7 @@ _LONGEST_SIGNATURE = 300
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # written as an escape in somebody's docstring
 _LARGEST_HELD_OUT_SHARE = 0.15  # a package with more of all documents than this is too good to train on
 _LARGEST_SHARE_OF_CORPUS = 0.25
+_SPARE = 1.15  # held-out documents for each that is wanted: near-duplicates among them will go
 _SIBLINGS = 5
 
 
@@ -263,7 +264,7 @@ def _choose_held_out(docs: Sequence[ApiDoc], documents: int, generator: random.R
     held_out: set[str] = set()
     held = 0
     for package in packages:
-        if held >= documents or len(held_out) >= len(counts) // 2:
+        if held >= documents * _SPARE or len(held_out) >= len(counts) // 2:
             break
         held_out.add(package)
         held += min(counts[package], int(documents * _LARGEST_SHARE_OF_CORPUS))
