@@ -20,7 +20,7 @@ __all__ = ["quickstart"]
 def quickstart(base: str, out: Path, seed: int, resume: bool, overwrite: bool) -> None:
     """Train and measure on the API documentation of the packages installed here.
 
-    Takes about five minutes on two cores with the base minilm, and under two with static.
+    Takes about four minutes on two cores with the base minilm, and under one with static.
 
     \b
     Example:
