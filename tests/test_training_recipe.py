@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nestvec.errors import RecipeError, SourceNotFoundError
+from nestvec.evaluation import DEFAULT_METRICS
 from nestvec.jobs import built_in_recipe, quickstart_recipe
 from nestvec.training import dump_recipe, load_recipe, parse_recipe
 
@@ -22,6 +23,10 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_written_recipe_reads_back_the_same(file: Path) -> None:
     assert load_recipe(file) == parse_recipe(SMALL)
+
+
+def test_a_recipe_and_a_measurement_have_the_same_default_metrics() -> None:
+    assert parse_recipe(SMALL).evaluation.metrics == list(DEFAULT_METRICS)
 
 
 def test_provenance_is_read_and_changes_nothing(file: Path) -> None:
