@@ -34,6 +34,11 @@ def write_json_lines(path: Path, rows: Sequence[object]) -> Path:
     return path
 
 
+def set_options(overrides: dict[str, object]) -> list[str]:
+    """Overrides of a recipe as options of the command line."""
+    return [part for key, value in overrides.items() for part in ("--set", f"{key}={value}")]
+
+
 def build_tiny_model(folder: Path, *, dim: int = 128, seed: int = 0) -> Path:
     """A one-layer BERT with random weights and a word tokenizer, saved as a sentence-transformers folder."""
     import torch

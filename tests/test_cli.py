@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from builders import set_options
 from nestvec.cli.main import cli
 from nestvec.data import read_benchmark, read_records
 
@@ -138,7 +139,7 @@ def test_real_minilm_learns_from_real_documentation(nestvec, tmp_path: Path) -> 
         "quickstart-minilm",
         "--out",
         tmp_path / "out",
-        *[part for key, value in overrides.items() for part in ("--set", f"{key}={value}")],
+        *set_options(overrides),
     )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -17,7 +17,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from builders import build_tiny_model, synthetic_rows, write_json_lines
+from builders import build_tiny_model, set_options, synthetic_rows, write_json_lines
 from nestvec.data import Benchmark, read_benchmark, write_benchmark
 from nestvec.encoders import load_model
 from nestvec.errors import (
@@ -305,7 +305,7 @@ def test_the_recipe_of_the_literature_runs_on_a_streamed_local_copy(nestvec, tmp
         "msmarco-bge",
         "--out",
         tmp_path / "out",
-        *[part for key, value in overrides.items() for part in ("--set", f"{key}={value}")],
+        *set_options(overrides),
     )
     assert done.returncode == 0, done.stderr
     assert [cell["dim"] for cell in scores(tmp_path / "out")] == [768, 512, 256, 128, 64] * 2

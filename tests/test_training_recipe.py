@@ -100,7 +100,7 @@ def test_an_override_that_cannot_be_read_is_refused(file: Path, override: str) -
         ("training.precision=float8", "'float32', 'bfloat16' or 'float16'"),
         ("evaluation.confidence=95", "less than 1"),
         ("training.epochs=inf", "finite number"),
-        ("training.weights=[1.0]", r"weights has 1 values for dims = None; give one weight a dim"),
+        ("training.weights=[1.0]", r"training: weights has 1 values for dims = None; give one weight a dim"),
         ("data.columns.query=3", r"data.columns.query is 3: it must be a text or a list of texts$"),
         ("training=fast", r"training is 'fast': it is a section, not a value. Write \[training\]"),
     ],

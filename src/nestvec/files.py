@@ -184,10 +184,12 @@ def exclusive(folder: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A holder that ends between our opening and locking removes the file: we would lock what nobody sees.
+            held = lock.exists() and lock.stat().st_ino == os.fstat(file.fileno()).st_ino
         except BlockingIOError:
-            raise OutputExistsError(
-                f"Another process is writing to {folder}. Wait for it, or choose another --out."
-            ) from None
+            held = False
+        if not held:
+            raise OutputExistsError(f"Another process is writing to {folder}. Wait for it, or choose another --out.")
         try:
             yield
         finally:

@@ -66,8 +66,10 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
     """The whole folder is replaced, so that one with anything else in it is never taken."""
     if not out.exists():
         return
+    from nestvec.data import INSTALLED_DOCS_FILES
+
     found = {entry.name for entry in out.iterdir()} if out.is_dir() else {out.name}
-    foreign = sorted(found - {"docs.jsonl", "train.jsonl", "benchmark"}) if out.is_dir() else [out.name]
+    foreign = sorted(found - set(INSTALLED_DOCS_FILES))
     if foreign:
         raise OutputExistsError(f"{out} holds {foreign[0]}, which is not from an earlier scan. Choose another folder.")
     if found and not overwrite:

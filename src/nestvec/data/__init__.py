@@ -1,12 +1,19 @@
 """Text in: records, readers for every common format, benchmarks, and the documentation installed on this machine."""
 
 from nestvec.data.benchmarks import Benchmark, read_benchmark, write_benchmark
-from nestvec.data.installed_docs import ApiDoc, scan_installed_docs, split_by_package, write_installed_docs
+from nestvec.data.installed_docs import (
+    INSTALLED_DOCS_FILES,
+    ApiDoc,
+    scan_installed_docs,
+    split_by_package,
+    write_installed_docs,
+)
 from nestvec.data.readers import read_hub_records, read_records
 from nestvec.data.records import LabeledText, Record, RetrievalRow, ScoredPair
 from nestvec.data.splits import hold_out_queries, without_leaks
 
 __all__ = [
+    "INSTALLED_DOCS_FILES",
     "ApiDoc",
     "Benchmark",
     "LabeledText",

@@ -23,7 +23,10 @@ from nestvec.errors import BenchmarkError, SourceNotFoundError
 from nestvec.files import atomic_folder, atomic_path
 from nestvec.progress import Progress, silent
 
-__all__ = ["ApiDoc", "scan_installed_docs", "split_by_package", "write_installed_docs"]
+__all__ = ["INSTALLED_DOCS_FILES", "ApiDoc", "scan_installed_docs", "split_by_package", "write_installed_docs"]
+
+INSTALLED_DOCS_FILES = ("docs.jsonl", "train.jsonl", "benchmark")
+"""What `write_installed_docs` writes: entries to search, rows to train on, a benchmark to measure with."""
 
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendor", "vendored", "third_party", "__pycache__"}
 _SHORTEST_SUMMARY_WORDS, _LONGEST_SUMMARY_WORDS, _SHORTEST_REST_WORDS = 3, 50, 5
@@ -174,6 +177,7 @@ def write_installed_docs(
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
     """
+    docs_file, train_file, benchmark_folder = INSTALLED_DOCS_FILES
     with atomic_folder(Path(folder)) as partial:
         entries = (
             {
@@ -183,9 +187,9 @@ def write_installed_docs(
             }
             for doc in docs
         )
-        _write_json_lines(partial / "docs.jsonl", entries)
-        _write_json_lines(partial / "train.jsonl", (row._asdict() for row in rows))
-        write_benchmark(benchmark, partial / "benchmark")
+        _write_json_lines(partial / docs_file, entries)
+        _write_json_lines(partial / train_file, (row._asdict() for row in rows))
+        write_benchmark(benchmark, partial / benchmark_folder)
 
 
 def _packages(root: Path) -> Iterator[tuple[str, list[Path]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from nestvec.encoders.protocol import Encoder
 from nestvec.errors import DimensionError, MetricError, VectorError
 from nestvec.evaluation.bootstrap import Interval, interval, resampled_means
 from nestvec.evaluation.metrics import DEFAULT_METRICS, judge, parse_metric, score_queries
-from nestvec.evaluation.search import TopK, search_prefixes
+from nestvec.evaluation.search import search_prefixes
 from nestvec.progress import Progress, silent
 from nestvec.quantization import bytes_per_vector
 from nestvec.vectors import check_dims
@@ -38,10 +38,6 @@ class BenchmarkVectors:
     queries: NDArray[np.float32]
     documents: NDArray[np.float32]
     document_ids: tuple[str, ...]
-
-    def search(self, dims: Sequence[int], k: int, progress: Progress = silent) -> dict[int, TopK]:
-        """Return the k nearest documents of every query at each dim, as rows of `documents`."""
-        return search_prefixes(self.queries, self.documents, dims=dims, k=k, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class Cell:
     bytes_per_vector: int
     metrics: Mapping[str, Interval]
     retention: Interval | None
-    gain: Interval | None = field(default=None)
+    gain: Interval | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the cell in the shape that every report keeps."""
@@ -153,7 +149,8 @@ def measure_sizes(
     depth = min(max(metric.cutoff for metric in parsed), len(vectors.documents))
     qrels = vectors.benchmark.qrels
     values: dict[int, dict[str, NDArray[np.float64]]] = {}
-    for dim, top in vectors.search(measured, depth, progress).items():
+    found = search_prefixes(vectors.queries, vectors.documents, dims=measured, k=depth, progress=progress)
+    for dim, top in found.items():
         rankings = {
             query: [vectors.document_ids[row] for row in rows] for query, rows in zip(qrels, top.indices, strict=True)
         }

@@ -57,7 +57,8 @@ def model_card(report: Report, *, recipe: str) -> str:
     dims = sorted(report.training["dims"], reverse=True)
     full_dim = max(cell.dim for cell in report.cells)
     smallest_useful = 64 if 64 in dims else dims[-1]
-    base = Path(report.base).name if Path(report.base).exists() else report.base
+    folder = Path(report.base).expanduser()
+    base = folder.name if folder.exists() else report.base
     header = [
         "---",
         "library_name: sentence-transformers",

@@ -323,7 +323,8 @@ def _explain(details: Any) -> str:
     if kind == "model_type":
         return f"{where} is {value!r}: it is a section, not a value. Write [{where}] with its keys."
     message = details["msg"].removeprefix("Value error, ")
-    return f"{where} is {value!r}: {message[:1].lower()}{message[1:]}"
+    shown = "" if isinstance(value, dict) else f" is {value!r}"  # of a whole section only the message helps
+    return f"{where}{shown}: {message[:1].lower()}{message[1:]}"
 
 
 _SOURCES: dict[str, Any] = {

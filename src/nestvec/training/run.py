@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,8 +42,6 @@ class TrainingOutcome(NamedTuple):
     """What a run did."""
 
     steps: int
-    seconds: float
-    """Of this process; a resumed run counts from where it resumed."""
     resumed_at_step: int
     loss: list[tuple[int, float]]
     """Step and mean loss since the step before, in nats."""
@@ -146,7 +143,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         progress: How to report progress, in steps.
 
     Returns:
-        Steps, seconds and losses.
+        Steps and losses.
 
     Raises:
         StorageError: A checkpoint does not fit on the disk.
@@ -155,7 +152,6 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     """
     model, checkpoint = run.model, run.checkpoint
     resumed_at = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    started = time.perf_counter()
     with progress("training", run.total_steps) as advance, storage_errors(run.work):
         trainer = _Trainer(
             model=model,
@@ -175,14 +171,13 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     # accelerate leaves its mixed-precision wrapper on model.forward: without this, what is measured next would
     # not be the model that is saved.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    seconds = time.perf_counter() - started
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise VerificationError(f"Training diverged: {name} is not finite. Lower training.learning_rate.")
         parameter.requires_grad_(True)
     model.eval()
     history = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
-    return TrainingOutcome(trainer.state.global_step, seconds, resumed_at, history)
+    return TrainingOutcome(trainer.state.global_step, resumed_at, history)
 
 
 def _total_steps(n_rows: int, settings: TrainingSettings) -> int:
