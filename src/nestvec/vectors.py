@@ -59,7 +59,7 @@ def normalize(vectors: Vectors) -> Vectors:
         vectors: [..., dim], floating point.
 
     Returns:
-        [..., dim], same type and dtype. A zero vector stays zero.
+        [..., dim], same type and dtype. A zero vector stays zero, and so does its gradient.
 
     Raises:
         VectorError: `vectors` is not a floating-point array or tensor.
@@ -77,8 +77,11 @@ def normalize(vectors: Vectors) -> Vectors:
         lengths[lengths == 0.0] = 1.0
         scaled: Vectors = np.divide(vectors, lengths, out=np.empty_like(vectors), casting="same_kind")
         return scaled
-    norms: torch.Tensor = vectors.double().norm(dim=-1, keepdim=True)  # [..., 1]
-    return (vectors / norms.masked_fill(norms == 0, 1.0)).to(vectors.dtype)
+    # Half precision cannot hold the length of a large vector; dividing by infinity keeps a zero vector, and its
+    # gradient, at zero.
+    wide = vectors if vectors.dtype.itemsize >= 4 else vectors.float()
+    norms: torch.Tensor = wide.norm(dim=-1, keepdim=True, dtype=vectors.new_empty(0).double().dtype)  # [..., 1]
+    return (wide / norms.masked_fill(norms == 0, float("inf")).to(wide.dtype)).to(vectors.dtype)
 
 
 def cosine(queries: Vectors, documents: Vectors) -> Vectors:

@@ -1,6 +1,58 @@
 """Vectors to a scalar: pure functions on prefixes of tensors, and thin modules for the trainer."""
 
+from nestvec.losses.classes import nested_softmax, nested_supervised_contrastive
+from nestvec.losses.distillation import nested_embedding_distillation, nested_similarity_distillation
+from nestvec.losses.false_negatives import FalseNegatives
 from nestvec.losses.info_nce import nested_info_nce
-from nestvec.losses.modules import NestedInfoNCE
+from nestvec.losses.modules import (
+    NestedAnglE,
+    NestedBatchHardTriplet,
+    NestedContrastive,
+    NestedCoSENT,
+    NestedCosineRegression,
+    NestedEmbeddingDistillation,
+    NestedInfoNCE,
+    NestedLoss,
+    NestedOnlineContrastive,
+    NestedSimilarityDistillation,
+    NestedSoftmax,
+    NestedSupervisedContrastive,
+    NestedTriplet,
+)
+from nestvec.losses.pairs import (
+    nested_angle,
+    nested_contrastive,
+    nested_cosent,
+    nested_cosine_regression,
+    nested_online_contrastive,
+)
+from nestvec.losses.triplets import nested_batch_hard_triplet, nested_triplet
 
-__all__ = ["NestedInfoNCE", "nested_info_nce"]
+__all__ = [
+    "FalseNegatives",
+    "NestedAnglE",
+    "NestedBatchHardTriplet",
+    "NestedCoSENT",
+    "NestedContrastive",
+    "NestedCosineRegression",
+    "NestedEmbeddingDistillation",
+    "NestedInfoNCE",
+    "NestedLoss",
+    "NestedOnlineContrastive",
+    "NestedSimilarityDistillation",
+    "NestedSoftmax",
+    "NestedSupervisedContrastive",
+    "NestedTriplet",
+    "nested_angle",
+    "nested_batch_hard_triplet",
+    "nested_contrastive",
+    "nested_cosent",
+    "nested_cosine_regression",
+    "nested_embedding_distillation",
+    "nested_info_nce",
+    "nested_online_contrastive",
+    "nested_similarity_distillation",
+    "nested_softmax",
+    "nested_supervised_contrastive",
+    "nested_triplet",
+]

@@ -1,0 +1,164 @@
+"""Distillation at every nested size: towards the vectors of a teacher, or towards its similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nestvec.errors import LossInputError
+from nestvec.losses.engine import tiled_loss
+from nestvec.losses.pairs import pair_distance
+from nestvec.losses.prefixes import Distance, check_distance, check_temperature, check_vectors, nested_prefixes, widen
+from nestvec.vectors import normalize, truncate
+
+__all__ = ["nested_embedding_distillation", "nested_similarity_distillation"]
+
+
+def nested_embedding_distillation(
+    vectors: Tensor,
+    targets: Tensor,
+    *,
+    dims: Sequence[int],
+    weights: Sequence[float] | None = None,
+    distance: Distance = "cosine",
+) -> Tensor:
+    """Mean distance between each prefix and the same prefix of the teacher, both at unit length, summed by weight.
+
+    A target that is cut but not scaled again pulls short prefixes towards lengths below 1, which no search ever sees.
+
+    Args:
+        vectors: [batch, dim], floating point.
+        targets: [batch, teacher_dim], the teacher's vectors; teacher_dim is at least the largest of `dims`.
+        dims: Prefix sizes, strictly rising or falling.
+        weights: One weight a dim; None weighs each 1.
+        distance: `cosine` (1 - cosine similarity, half the squared Euclidean distance), `euclidean` or `manhattan`.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        LossInputError: Shapes, weights or distance do not fit, or a number is not finite.
+        DimensionError: A dim is outside the vectors or the targets, repeated or out of order.
+
+    Source:
+        Kim et al. 2023, arXiv:2301.12005, applied to prefixes.
+
+    Example:
+        >>> vectors, targets = torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 1.0]])
+        >>> round(nested_embedding_distillation(vectors, targets, dims=[2, 1]).item(), 4)
+        0.2929
+    """
+    full_dim = check_vectors(vectors=vectors)
+    prefixes = nested_prefixes(dims, weights, min(full_dim, check_vectors(targets=targets)))
+    if len(vectors) != len(targets):
+        raise LossInputError(f"Got {len(vectors)} vectors and {len(targets)} targets. Give each vector one.")
+    check_distance(distance)
+    with torch.autocast(device_type=vectors.device.type, enabled=False):
+        (vectors,) = widen(vectors)
+        targets = targets.detach().to(vectors.dtype)
+        total = vectors.new_zeros(())
+        for prefix in prefixes:
+            distances = pair_distance(truncate(vectors, prefix.dim), truncate(targets, prefix.dim), distance)
+            total = total + prefix.weight * distances.mean()
+    return total
+
+
+def nested_similarity_distillation(
+    queries: Tensor,
+    documents: Tensor | None = None,
+    *,
+    dims: Sequence[int],
+    weights: Sequence[float] | None = None,
+    temperature: float = 0.05,
+    teacher_queries: Tensor | None = None,
+    teacher_documents: Tensor | None = None,
+    teacher_temperature: float | None = None,
+    rows: slice | None = None,
+) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's similarities to those of each prefix, summed over dims by weight.
+
+    Each query's similarities to all documents become probabilities; the prefix learns to give the same ones. Without
+    a teacher the full vectors, held fixed, teach their own prefixes, and no labels are needed.
+
+    Args:
+        queries: [batch, dim], floating point.
+        documents: [n_documents, dim]; None compares the queries with each other, each without itself.
+        dims: Prefix sizes, strictly rising or falling.
+        weights: One weight a dim; None weighs each 1.
+        temperature: What the prefix's cosine similarities are divided by, above 0.
+        teacher_queries: [batch, teacher_dim]; None takes `queries`.
+        teacher_documents: [n_documents, teacher_dim]; given if and only if both the teacher and documents are.
+        teacher_temperature: What the teacher's similarities are divided by; None takes `temperature`.
+        rows: Which queries the loss is the mean of; None takes all. A process that has gathered the batches of all
+            gives its own.
+
+    Returns:
+        Scalar: the mean over queries, in nats.
+
+    Raises:
+        LossInputError: Shapes, weights or temperatures do not fit, there is nothing to compare with, or a number is
+            not finite.
+        DimensionError: A dim is outside the vector, repeated or out of order.
+
+    Source:
+        Similarity rows as targets: Tung and Mori 2019, arXiv:1907.09682; the full size as the teacher of its prefixes:
+        Zhuang et al. 2024, arXiv:2410.13230.
+
+    Example:
+        >>> vectors = torch.eye(3)
+        >>> round(nested_similarity_distillation(vectors, dims=[3]).item(), 4)
+        0.0
+    """
+    named = {"queries": queries} if documents is None else {"queries": queries, "documents": documents}
+    prefixes = nested_prefixes(dims, weights, check_vectors(**named))
+    check_temperature(temperature)
+    teacher_temperature = check_temperature(temperature if teacher_temperature is None else teacher_temperature)
+    if documents is None and len(queries) < 2:
+        raise LossInputError("There is one vector and nothing to compare it with. Give a batch of at least two.")
+    if teacher_queries is None:
+        if teacher_documents is not None:
+            raise LossInputError("Got teacher_documents without teacher_queries. Give both, or neither.")
+        teacher_queries, teacher_documents = queries, documents
+    elif (documents is None) != (teacher_documents is None):
+        raise LossInputError("Give teacher_documents with documents, and leave it out without them.")
+    teachers = {"teacher_queries": teacher_queries}
+    if teacher_documents is not None:
+        teachers["teacher_documents"] = teacher_documents
+    check_vectors(**teachers)
+    for (name, student), teacher in zip(named.items(), teachers.values(), strict=True):
+        if len(student) != len(teacher):
+            raise LossInputError(f"Got {len(student)} {name}, but {len(teacher)} teacher_{name}. Give each one.")
+    rows = slice(0, len(queries)) if rows is None else rows
+    own = torch.arange(len(queries), device=queries.device)[rows, None] if documents is None else None
+    with torch.autocast(device_type=queries.device.type, enabled=False):
+        queries, *rest = widen(*named.values())
+        unit = [normalize(teacher.detach().to(queries.dtype)) for teacher in teachers.values()]
+        tile_loss = _SameSimilarities(unit[0][rows], unit[-1], 1.0 / teacher_temperature, own)
+    columns = rest[0] if rest else queries
+    return tiled_loss(queries[rows], columns, prefixes, tile_loss, scale=1.0 / temperature)
+
+
+class _SameSimilarities:
+    """The tile loss of similarity distillation."""
+
+    def __init__(self, teacher_rows: Tensor, teacher_columns: Tensor, scale: float, own: Tensor | None) -> None:
+        self._rows, self._columns, self._scale = teacher_rows, teacher_columns, scale
+        self._own = own
+
+    def start(self, rows: slice) -> None:
+        scores = (self._rows[rows] @ self._columns.T) * self._scale
+        if self._own is not None:
+            scores.scatter_(1, self._own[rows], -torch.inf)
+        self._targets = torch.softmax(scores, dim=1)  # [tile_rows, columns]
+        self._negative_entropy = torch.xlogy(self._targets, self._targets).sum(dim=1)  # [tile_rows]
+
+    def __call__(self, scores: Tensor, rows: slice, gradient: Tensor) -> Tensor:
+        if self._own is not None:
+            scores.scatter_(1, self._own[rows], -1e30)  # finite, so that score * gradient stays 0 and not NaN
+        highest = scores.amax(dim=1)
+        torch.softmax(scores, dim=1, out=gradient)
+        log_total = highest - gradient.amax(dim=1).log()
+        gradient.sub_(self._targets)
+        return self._negative_entropy - (self._targets * scores).sum(dim=1) + log_total

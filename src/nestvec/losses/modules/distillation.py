@@ -1,0 +1,150 @@
+"""Distillation for the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from nestvec.errors import LossInputError
+from nestvec.losses.distillation import nested_embedding_distillation, nested_similarity_distillation
+from nestvec.losses.modules.base import Batch, ModuleOptions, NestedLoss
+from nestvec.losses.prefixes import Distance, check_distance, check_temperature
+
+__all__ = ["NestedEmbeddingDistillation", "NestedSimilarityDistillation"]
+
+
+class NestedEmbeddingDistillation(NestedLoss):
+    """Nested distillation of a teacher's vectors, cut and scaled like the student's.
+
+    `MatryoshkaLoss` around `EmbedDistillLoss` cuts them without scaling. Columns are any number of texts; the label is
+    the teacher's vector [dim] for all of them, or one for each [columns, dim].
+
+    Example:
+        >>> NestedEmbeddingDistillation(torch.nn.Identity(), dims=[64, 32]).distance
+        'cosine'
+    """
+
+    n_columns = (1, None)
+    column_names = "any number of texts, with the teacher's vectors as label"
+    rows_meet = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dims: Sequence[int],
+        weights: Sequence[float] | None = None,
+        distance: Distance = "cosine",
+        **options: Unpack[ModuleOptions],
+    ) -> None:
+        """Bind the loss to a model.
+
+        Args:
+            model: A `SentenceTransformer`.
+            dims: Prefix sizes, strictly rising or falling.
+            weights: One weight a dim; None weighs each 1.
+            distance: `cosine` (1 - cosine similarity), `euclidean` or `manhattan`, between unit vectors.
+            **options: See `NestedLoss`.
+
+        Raises:
+            DimensionError: A dim is outside the model's vectors, repeated or out of order.
+            LossInputError: Weights, distance or options do not fit.
+        """
+        super().__init__(model, dims, weights, **options)
+        check_distance(distance)
+        self.distance = distance
+
+    def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
+        """Compute the loss from embeddings."""
+        targets = _teacher_columns(batch.labels, len(columns))
+        if targets is None:
+            raise LossInputError("There are no labels. Give the teacher's vectors in a column named label.")
+        return nested_embedding_distillation(
+            torch.cat(columns), torch.cat(targets), dims=dims, weights=weights, distance=self.distance
+        )
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings."""
+        return super().get_config_dict() | {"distance": self.distance}
+
+
+class NestedSimilarityDistillation(NestedLoss):
+    """Nested distillation of similarities: of a teacher's, or without labels of the model's own full size.
+
+    Columns are one text, compared with the others of the batch, or queries and any number of document columns. The
+    label, if there is one, holds the teacher's vectors, [columns, teacher_dim].
+
+    Example:
+        >>> NestedSimilarityDistillation(torch.nn.Identity(), dims=[64, 32]).temperature
+        0.05
+    """
+
+    n_columns = (1, None)
+    column_names = "one text a row, or queries and documents"
+    rows_meet = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dims: Sequence[int],
+        weights: Sequence[float] | None = None,
+        temperature: float = 0.05,
+        teacher_temperature: float | None = None,
+        **options: Unpack[ModuleOptions],
+    ) -> None:
+        """Bind the loss to a model.
+
+        Args:
+            model: A `SentenceTransformer`.
+            dims: Prefix sizes, strictly rising or falling.
+            weights: One weight a dim; None weighs each 1.
+            temperature: What the prefixes' cosine similarities are divided by, above 0.
+            teacher_temperature: What the teacher's are divided by; None takes `temperature`.
+            **options: See `NestedLoss`.
+
+        Raises:
+            DimensionError: A dim is outside the model's vectors, repeated or out of order.
+            LossInputError: Weights, a temperature or options do not fit.
+        """
+        super().__init__(model, dims, weights, **options)
+        self.temperature = check_temperature(temperature)
+        self.teacher_temperature = None if teacher_temperature is None else check_temperature(teacher_temperature)
+
+    def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
+        """Compute the loss from embeddings."""
+        teacher = _teacher_columns(batch.labels, len(columns))
+        return nested_similarity_distillation(
+            columns[0],
+            torch.cat(columns[1:]) if len(columns) > 1 else None,
+            dims=dims,
+            weights=weights,
+            temperature=self.temperature,
+            teacher_queries=teacher[0] if teacher else None,
+            teacher_documents=torch.cat(teacher[1:]) if teacher and len(columns) > 1 else None,
+            teacher_temperature=self.teacher_temperature,
+            rows=batch.rows,
+        )
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings."""
+        return super().get_config_dict() | {
+            "temperature": self.temperature,
+            "teacher_temperature": self.teacher_temperature or self.temperature,
+        }
+
+
+def _teacher_columns(labels: Tensor | None, n_columns: int) -> list[Tensor] | None:
+    """The teacher's vectors for each text column, from a label of [rows, dim] or [rows, columns, dim]."""
+    if labels is None:
+        return None
+    if labels.ndim == 2:
+        return [labels] * n_columns
+    if labels.ndim != 3 or labels.shape[1] != n_columns:
+        raise LossInputError(
+            f"Labels are {list(labels.shape)}. For {n_columns} text columns the teacher's vectors are "
+            f"[rows, {n_columns}, dim], or [rows, dim] for all columns alike."
+        )
+    return list(labels.unbind(dim=1))
