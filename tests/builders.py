@@ -39,8 +39,8 @@ def set_options(overrides: dict[str, object]) -> list[str]:
     return [part for key, value in overrides.items() for part in ("--set", f"{key}={value}")]
 
 
-def build_tiny_model(folder: Path, *, dim: int = 128, seed: int = 0) -> Path:
-    """A one-layer BERT with random weights and a word tokenizer, saved as a sentence-transformers folder."""
+def build_tiny_model(folder: Path, *, dim: int = 128, seed: int = 0, n_layers: int = 1) -> Path:
+    """A small BERT with random weights and a word tokenizer, saved as a sentence-transformers folder."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
@@ -66,7 +66,7 @@ def build_tiny_model(folder: Path, *, dim: int = 128, seed: int = 0) -> Path:
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=dim,
-        num_hidden_layers=1,
+        num_hidden_layers=n_layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=512,

@@ -9,8 +9,19 @@ from hypothesis import strategies as st
 from loss_cases import BY_NAME, CASES, LossCase, draw_columns, extras_of, least_rows, reference, relative_error
 
 from nestvec.errors import DimensionError, LossInputError
+from nestvec.losses import engine
 
 DIM = 12
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_tiles():
+    """Tiles of three rows, so that every batch of these tests crosses several and ends in an incomplete one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_TILE_ROWS", 3)
+        yield
+
+
 every_loss = pytest.mark.parametrize("name", list(BY_NAME))
 
 

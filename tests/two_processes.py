@@ -1,0 +1,49 @@
+"""One of two processes that train on half a batch each: started by test_losses_composition.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed
+from loss_cases import CASES
+from module_checks import DIMS, ROWS, WEIGHTS, features_of, gradients_of, make_model, texts_of
+from torch.nn.parallel import DistributedDataParallel
+
+from nestvec.losses.modules.devices import gather
+
+
+def main() -> None:
+    folders, out = (Path(sys.argv[1]), Path(sys.argv[2])), Path(sys.argv[3])
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    own = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
+    results = {}
+    for case in CASES:
+        for mode, options in (("plain", {}), ("cached", {"mini_batch_size": 4}), ("layers", {"layers": [1]})):
+            model = make_model("transformer", *folders)
+            labels = case.labels(torch.Generator().manual_seed(0), ROWS)
+            torch.manual_seed(1)
+            gathers = {"gather_across_devices": True} if case.rows_meet else {}
+            loss = case.module(model, DIMS, WEIGHTS, **case.settings, **gathers, **options).double()
+            wrapped = DistributedDataParallel(model, find_unused_parameters=True)
+            loss.model = wrapped  # as the trainer does
+            features = features_of(model, [column[own] for column in texts_of(case.n_columns)])
+            loss(features, None if labels is None else labels[own]).backward()
+            heads = {n: g for n, g in gradients_of(loss).items() if not n.startswith("model.")}
+            results[f"{case.name} {mode}"] = gradients_of(model) | heads
+    try:
+        gather(torch.zeros(2 + rank, 3))
+    except ValueError as error:
+        assert "batches of [2, 3] rows" in str(error)  # noqa: S101
+    else:
+        raise SystemExit("batches of different sizes were gathered")
+    if rank == 0:
+        torch.save(results, out)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
