@@ -18,7 +18,8 @@ DIM = 12
 def small_tiles():
     """Tiles of three rows, so that every batch of these tests crosses several and ends in an incomplete one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_TILE_ROWS", 3)
+        patch.setattr(engine, "_TILE_SCORES", 1)
+        patch.setattr(engine, "_LEAST_TILE_ROWS", 3)
         yield
 
 
@@ -145,6 +146,23 @@ def test_length_does_not_count(name: str) -> None:
     ]
     torch.testing.assert_close(values[1], values[0])
     torch.testing.assert_close(values[2], values[0])
+
+
+@every_loss
+@pytest.mark.parametrize("by", [1e-35, 1e-25, 1e25, 1e38])
+def test_float32_vectors_may_be_as_short_or_long_as_the_type_allows(name: str, by: float) -> None:
+    case = BY_NAME[name]
+    columns, labels = draw_columns(5, case.n_columns, 6, DIM, torch.float32), draw_labels(case, 5, 6)
+    extras = {key: value for key, value in extras_of(case, columns, [12, 4]).items() if key != "full"}
+    with torch.no_grad():
+        for column in columns:
+            column *= by / column.abs().max()
+    exact = [column.detach().double().requires_grad_() for column in columns]
+    value, expected = (case.function(one, labels, dims=[12, 4], **case.settings, **extras) for one in (columns, exact))
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6, check_dtype=False)
+    for found in torch.autograd.grad(value, columns):
+        assert not found.isnan().any()
 
 
 @every_loss

@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nestvec.losses.prefixes import Distance, Prefix
-from nestvec.vectors import normalize, truncate
+from nestvec.vectors import truncate
 
 __all__ = ["TileLoss", "nearest_and_furthest", "tiled_loss"]
 
-_TILE_ROWS = 256  # measured best of 64 to 1024 on two cores: larger tiles leave the cache, smaller ones starve the GEMM
-_TILE_ROWS_GPU = 2048
+# Measured on two cores: larger tiles leave the cache, lower ones starve the matrix product. A GPU wants more at once.
+_TILE_SCORES, _LEAST_TILE_ROWS = 2**20, 256
+_TILE_SCORES_GPU, _LEAST_TILE_ROWS_GPU = 2**25, 1024
+_SHORT = 1e-12  # squares of numbers between this and its inverse keep all their digits in float32
 
 
 class TileLoss(Protocol):
@@ -102,7 +104,7 @@ def nearest_and_furthest(
         Rows of the furthest [prefixes, n_anchors] and of the nearest [prefixes, n_anchors].
     """
     operand = _Operand(vectors, prefixes, cosine=True)
-    height = _TILE_ROWS_GPU if vectors.is_cuda else _TILE_ROWS
+    height = _tile_rows(vectors, len(vectors))
     furthest, nearest = (labels.new_empty(len(prefixes), len(anchors)) for _ in range(2))
     for start in range(0, len(anchors), height):
         tile = anchors[start : start + height]  # [tile_rows]
@@ -162,12 +164,12 @@ class _Operand:
         self.shape = vectors.shape
         # The largest prefix gets unit length first, so that squares of very short or long vectors stay in range. The
         # losses do not depend on length: their gradient is that of the unit vector, divided by the length.
-        self.vectors = normalize(full) if cosine else full
-        self.lengths = _length(full) if cosine else None
+        self.inverse_length = _inverse(_lengths(full)) if cosine else None
+        self.vectors = full if self.inverse_length is None else (full * self.inverse_length[:, None]).to(full.dtype)
         self.blocks = [self.vectors[:, prefix.start : prefix.dim] for prefix in prefixes]  # each [n, block]
         if cosine:
-            squares = torch.stack([_length(block).square() for block in self.blocks]).cumsum(dim=0)
-            self.inverse_lengths = torch.where(squares == 0, torch.inf, squares).rsqrt().to(vectors.dtype)  # [K, n]
+            squares = torch.stack([_lengths(block).square() for block in self.blocks]).cumsum(dim=0)
+            self.inverse_lengths = _inverse(squares.sqrt()).to(vectors.dtype)  # [K, n]
         else:
             self.inverse_lengths = full.new_ones(len(prefixes), len(vectors))
 
@@ -179,22 +181,34 @@ class _Operand:
             radial: [K, n], gradient times score, summed over the other operand.
             prefixes: The sizes.
         """
-        if self.lengths is not None:
+        if self.inverse_length is not None:
             # A prefix pulls along every shorter one: suffix sums over k.
             pull = (radial * self.inverse_lengths.square()).flip(0).cumsum(0).flip(0)  # [K, n]
             for k, prefix in enumerate(prefixes):
                 gradient[:, prefix.start : prefix.dim].addcmul_(self.blocks[k], pull[k][:, None], value=-1)
-            gradient.mul_(self.lengths.where(self.lengths != 0, torch.inf).reciprocal()[:, None].to(gradient.dtype))
+            gradient.mul_(self.inverse_length[:, None])
         missing = self.shape[1] - gradient.shape[1]
         if not missing:
             return gradient
         return torch.cat([gradient, gradient.new_zeros(len(gradient), missing)], dim=1)
 
 
-def _length(vectors: Tensor) -> Tensor:
-    """[n], in float64: squares of a tiny float32 vector do not fit."""
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+def _tile_rows(like: Tensor, n_columns: int) -> int:
+    scores, least = (_TILE_SCORES_GPU, _LEAST_TILE_ROWS_GPU) if like.is_cuda else (_TILE_SCORES, _LEAST_TILE_ROWS)
+    return max(least, scores // n_columns)
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """[n]; in float64 where squares in float32 could leave its range."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1)
+    if lengths.dtype == torch.float32 and not (lengths.min() > _SHORT and lengths.max() < 1 / _SHORT):
+        lengths = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
     return lengths
+
+
+def _inverse(lengths: Tensor) -> Tensor:
+    """1 / length, and 0 for a zero vector, which then is similar to nothing and gets no gradient."""
+    return torch.where(lengths == 0, 0.0, lengths.reciprocal())
 
 
 class _Sweep:
@@ -221,7 +235,7 @@ class _Sweep:
         self.any_gradient = any(wanted)
         like, n_prefixes = self.rows.vectors, len(job.prefixes)
         self.grad_rows = torch.empty_like(self.rows.vectors) if wanted[0] else None
-        self.grad_columns = torch.zeros_like(self.columns.vectors) if wanted[1] else None
+        self.grad_columns = torch.empty_like(self.columns.vectors) if wanted[1] else None
         self.grad_bias = like.new_zeros(len(columns)) if wanted[3] else None
         self.row_radial = like.new_zeros(n_prefixes, len(rows))
         self.column_radial = like.new_zeros(n_prefixes, len(columns))
@@ -229,8 +243,8 @@ class _Sweep:
     def run(self) -> Tensor:
         """Go through the tiles; return the value."""
         like, n_rows, n_columns = self.rows.vectors, self.rows.shape[0], self.columns.shape[0]
-        height = min(n_rows, _TILE_ROWS_GPU if like.is_cuda else _TILE_ROWS)
-        products, scores, scratch = (like.new_empty(height, n_columns) for _ in range(3))
+        height = min(n_rows, _tile_rows(like, n_columns))
+        products, scores = (like.new_empty(height, n_columns) for _ in range(2))
         # Without gradients one buffer does: nothing of a prefix is needed after it.
         kept = like.new_empty(len(self.job.prefixes) if self.any_gradient else 1, height, n_columns)
         value = like.new_zeros(())
@@ -238,12 +252,12 @@ class _Sweep:
             tile = slice(start, min(start + height, n_rows))
             n = tile.stop - start
             self.job.tile_loss.start(tile)
-            value += self._forward(tile, products[:n], scores[:n], scratch[:n], kept[:, :n])
+            value += self._forward(tile, products[:n], scores[:n], kept[:, :n])
             if self.any_gradient:
                 self._backward(tile, kept[:, :n], products[:n])
         return value
 
-    def _forward(self, tile: slice, products: Tensor, scores: Tensor, scratch: Tensor, kept: Tensor) -> Tensor:
+    def _forward(self, tile: slice, products: Tensor, scores: Tensor, kept: Tensor) -> Tensor:
         value = products.new_zeros(())
         for k, prefix in enumerate(self.job.prefixes):
             row_block, column_block = self.rows.blocks[k][tile], self.columns.blocks[k].T
@@ -265,9 +279,9 @@ class _Sweep:
                 self.grad_bias.addmv_(gradient.T, weights)
             if self.bias is not None:
                 scores.sub_(self.bias)
-            torch.mul(gradient, scores, out=scratch)
-            torch.sum(scratch, dim=1, out=self.row_radial[k, tile]).mul_(weights)
-            self.column_radial[k].addmv_(scratch.T, weights)
+            radial = scores.mul_(gradient)
+            torch.sum(radial, dim=1, out=self.row_radial[k, tile]).mul_(weights)
+            self.column_radial[k].addmv_(radial.T, weights)
             gradient.mul_(row_scale * weights[:, None])
         return value
 
@@ -282,7 +296,8 @@ class _Sweep:
             if self.grad_rows is not None:
                 torch.mm(suffix, self.columns.blocks[k], out=self.grad_rows[tile, prefix.start : prefix.dim])
             if self.grad_columns is not None:
-                self.grad_columns[:, prefix.start : prefix.dim].addmm_(suffix.T, self.rows.blocks[k][tile])
+                add = 1 if tile.start else 0  # the first tile overwrites what is not initialised
+                self.grad_columns[:, prefix.start : prefix.dim].addmm_(suffix.T, self.rows.blocks[k][tile], beta=add)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
         """Return the gradients of rows, columns, scale and bias."""
