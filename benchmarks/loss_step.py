@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from provenance import describe_run
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     MatryoshkaLoss,
@@ -31,6 +30,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import Tensor, nn
 
 from nestvec.losses import NestedInfoNCE
+from provenance import describe_run
 
 RESULTS = Path(__file__).parent / "results"
 DIM = 768

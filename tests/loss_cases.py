@@ -5,8 +5,8 @@ A new loss joins the tests of `test_losses_*.py` by an entry in `CASES`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -30,7 +30,7 @@ class LossCase(NamedTuple):
     """(columns, labels, dims=, weights=) -> the loss at all sizes, by nestvec."""
     module: Callable[..., losses.NestedLoss]
     """(model, dims, weights, **options) -> the module."""
-    settings: dict[str, object] = {}
+    settings: Mapping[str, object] = MappingProxyType({})
     """Given to plain, function and module alike."""
     rows_meet: bool = True
     head: str | None = None

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from builders import synthetic_rows
-from loss_cases import LossCase, reference
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Router, StaticEmbedding
 from torch import Tensor
+
+from builders import synthetic_rows
+from loss_cases import LossCase, reference
 
 DIMS, WEIGHTS = [16, 8, 4], [1.0, 0.5, 2.0]
 ROWS = 12

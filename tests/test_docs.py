@@ -152,17 +152,15 @@ def test_the_recipe_in_the_readme_is_valid(tmp_path: Path) -> None:
 def test_the_readme_lists_every_file_with_a_comment() -> None:
     tree = README.split("```\nsrc/nestvec/\n")[1].split("```")[0]
     listed: set[str] = set()
-    folder = ""
+    folders: list[str] = []
     for line in tree.splitlines():
-        if line.startswith("    "):
-            name, comment = line.split(maxsplit=1)
-            listed.add(folder + name)
-            assert comment
-        elif line.startswith("  "):
-            name = line.split()[0]
-            folder = name if name.endswith("/") else ""
-            if not folder:
-                listed.add(name)
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        name, comment = line.split(maxsplit=1)
+        assert comment
+        if name.endswith("/"):
+            folders[depth:] = [name]
+        else:
+            listed.add("".join(folders[:depth]) + name)
     source = ROOT / "src" / "nestvec"
     files = {str(file.relative_to(source)) for file in source.rglob("*.py")}
     assert listed == {file for file in files if "/" not in file or not file.endswith("__init__.py")}
@@ -182,3 +180,18 @@ def test_the_table_of_the_readme_is_that_of_the_newest_results() -> None:
     assert table.strip().splitlines()[2:] == expected
     assert (run["benchmark"]["queries"], run["benchmark"]["documents"]) == (500, 2000)
     assert run["process_seconds"] < 360
+
+
+def test_the_table_of_the_losses_is_that_of_the_newest_results() -> None:
+    newest = max((ROOT / "benchmarks" / "results").glob("*-loss_step.json"))
+    cells = {(cell["variant"], cell["batch"]): cell for cell in json.loads(newest.read_text())["cells"]}
+    expected = []
+    for batch in sorted({batch for _, batch in cells}):
+        row = [f"| {batch:,}"]
+        for variant in ("plain", "st", "st-cached", "nestvec"):
+            cell = cells[variant, batch]
+            row.append("-" if "skipped" in cell else f"{cell['ms']:,.0f} ms, {cell['extra_mib']:,.0f} MiB")
+        expected.append(" | ".join(row) + " |")
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    table = text.split("<!-- table: loss step -->")[1].split("<!-- end -->")[0]
+    assert table.strip().splitlines()[2:] == expected

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from builders import build_tiny_model
 from loss_cases import BY_NAME, CASES, LossCase
 from module_checks import (
@@ -27,7 +28,6 @@ from module_checks import (
     make_model,
     texts_of,
 )
-
 from nestvec.errors import LossInputError
 
 every_loss = pytest.mark.parametrize("name", list(BY_NAME))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import BY_NAME, CASES, LossCase, draw_columns, extras_of, least_rows, reference, relative_error
 
+from loss_cases import BY_NAME, CASES, LossCase, draw_columns, extras_of, least_rows, reference, relative_error
 from nestvec.errors import DimensionError, LossInputError
 from nestvec.losses import engine
 

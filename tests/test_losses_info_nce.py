@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from loss_cases import plain_info_nce, relative_error, unit
-from module_checks import features_of, make_model
 from sentence_transformers import SentenceTransformer
 
+from loss_cases import plain_info_nce, relative_error, unit
+from module_checks import features_of, make_model
 from nestvec.errors import DimensionError, LossInputError
 from nestvec.losses import FalseNegatives, NestedInfoNCE, nested_info_nce
 

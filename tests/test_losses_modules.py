@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import build_tiny_model, synthetic_rows
 from datasets import Dataset
-from loss_cases import BY_NAME
-from module_checks import features_of, make_model, texts_of
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -18,6 +15,9 @@ from sentence_transformers import (
 )
 from sentence_transformers.sentence_transformer import losses as theirs
 
+from builders import build_tiny_model, synthetic_rows
+from loss_cases import BY_NAME
+from module_checks import features_of, make_model, texts_of
 from nestvec import losses
 from nestvec.errors import LossInputError
 from nestvec.losses.modules.layers import with_layers

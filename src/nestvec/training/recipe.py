@@ -145,7 +145,11 @@ class TrainingSettings(_Section):
     epochs: float = Field(default=1.0, gt=0)
     max_steps: Count | None = None
     """Stop after this many steps, whatever `epochs` says; None for no limit."""
+    symmetric: bool = False
+    """Also rank the queries for each positive, and average both directions."""
     batch_size: Count = 64
+    mini_batch_size: Count | None = None
+    """Rows to encode at a time, with a gradient cache: large batches in little memory. None encodes a batch at once."""
     gradient_accumulation: Count = 1
     """Batches before a step; each is its own set of in-batch negatives."""
     learning_rate: float = Field(default=2e-5, gt=0)

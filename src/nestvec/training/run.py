@@ -106,14 +106,21 @@ def prepare(
         DataError: Rows do not suffice.
         RecipeError: float16 without a GPU, or token embeddings to freeze where there is nothing else to train.
         DimensionError: A dim is outside the model.
-        LossInputError: Weights do not fit the dims.
+        LossInputError: Weights do not fit the dims, or a static table is to be encoded in mini-batches.
         ResumeError: The checkpoints in `work` belong to another run.
         StorageError: Checkpoints do not fit on the disk.
     """
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
-    loss = NestedInfoNCE(model, dims=dims, weights=settings.weights, temperature=settings.temperature)
+    loss = NestedInfoNCE(
+        model,
+        dims=dims,
+        weights=settings.weights,
+        temperature=settings.temperature,
+        symmetric=settings.symmetric,
+        mini_batch_size=settings.mini_batch_size,
+    )
     if settings.freeze_token_embeddings:
         _freeze_token_embeddings(model)
     if settings.dropout is not None:
