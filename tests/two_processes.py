@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from nestvec.losses.modules.devices import gather
 
 def main() -> None:
     folders, out = (Path(sys.argv[1]), Path(sys.argv[2])), Path(sys.argv[3])
-    torch.distributed.init_process_group("gloo")
+    torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(minutes=2))  # if the other one dies
     rank = torch.distributed.get_rank()
     own = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
     results = {}
@@ -40,8 +43,16 @@ def main() -> None:
     if rank == 0:
         torch.save(results, out)
     torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException:  # noqa: BLE001  # whatever it is, it is printed and ends the process
+        traceback.print_exc()
+        status = 1
+    else:
+        status = 0
+    sys.stderr.flush()
+    # Threads of gloo can wait for each other for ever while the interpreter takes everything down.
+    os._exit(status)
