@@ -149,7 +149,7 @@ def test_any_temperature_keeps_its_digits(temperature: float) -> None:
     for one, other in zip(
         torch.autograd.grad(found, [queries, documents]), torch.autograd.grad(expected, wide), strict=True
     ):
-        assert relative_error(one, other) < 1e-5 if temperature >= 0.01 else 1e-4
+        assert relative_error(one, other) < 1e-5
 
 
 def test_a_nearly_solved_batch_keeps_the_digits_of_its_small_loss() -> None:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from loss_cases import CASES
 from module_checks import DIMS, ROWS, WEIGHTS, features_of, gradients_of, make_model, texts_of
 from nestvec.errors import LossInputError
-from nestvec.losses.modules.devices import gather
+from nestvec.losses.modules.devices import check_equal_batches
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
             heads = {n: g for n, g in gradients_of(loss).items() if not n.startswith("model.")}
             results[f"{case.name} {mode}"] = gradients_of(model) | heads
     with pytest.raises(LossInputError, match=r"batches of \[2, 3\] rows"):
-        gather(torch.zeros(2 + rank, 3))
+        check_equal_batches(2 + rank, torch.device("cpu"))
     if rank == 0:
         torch.save(results, out)
     torch.distributed.barrier()

@@ -77,10 +77,13 @@ def normalize(vectors: Vectors) -> Vectors:
         lengths[lengths == 0.0] = 1.0
         scaled: Vectors = np.divide(vectors, lengths, out=np.empty_like(vectors), casting="same_kind")
         return scaled
-    # Half precision cannot hold the length of a large vector; dividing by infinity keeps a zero vector, and its
-    # gradient, at zero.
+    # Half precision cannot hold the length of a large vector, nor float32 that of a huge one; dividing by infinity
+    # keeps a zero vector, and its gradient, at zero.
     wide = vectors if vectors.dtype.itemsize >= 4 else vectors.float()
-    norms: torch.Tensor = wide.norm(dim=-1, keepdim=True, dtype=vectors.new_empty(0).double().dtype)  # [..., 1]
+    float64 = vectors.new_empty(0).double().dtype  # torch.float64, without importing torch
+    norms: torch.Tensor = wide.norm(dim=-1, keepdim=True, dtype=float64)  # [..., 1]
+    if not norms.to(wide.dtype).isfinite().all():
+        wide = vectors.double()
     return (wide / norms.masked_fill(norms == 0, float("inf")).to(wide.dtype)).to(vectors.dtype)
 
 

@@ -13,8 +13,10 @@ from nestvec.losses.info_nce import CrossEntropy
 from nestvec.losses.prefixes import (
     Prefix,
     check_class_labels,
+    check_rows,
     check_temperature,
     check_vectors,
+    chosen,
     nested_prefixes,
     resolve_weights,
     widen,
@@ -79,18 +81,19 @@ def nested_softmax(
     each_bias = [None] * len(dims) if biases is None else list(biases)
     if len(each_bias) != len(dims):
         raise LossInputError(f"Got {len(each_bias)} biases for {len(dims)} dims. Give one a dim.")
-    (vectors,) = widen(vectors)
-    total = vectors.new_zeros(())
+    checked = []
     for dim, weight, head, bias in zip(dims, resolve_weights(dims, weights), heads, each_bias, strict=True):
         _check_head(head, dim)
-        one_bias = _check_bias(bias, len(head))
         targets = CrossEntropy(check_class_labels(labels, len(vectors), len(head)))
         if weight:
-            wide_vectors, wide_head = widen(vectors, head)
-            only = [Prefix(0, dim, weight)]
-            total = total + tiled_loss(
-                wide_vectors, wide_head, only, targets, bias=one_bias, cosine_rows=unit_length, cosine_columns=False
-            )
+            checked.append((Prefix(0, dim, weight), head, _check_bias(bias, len(head)), targets))
+    (vectors,) = widen(vectors)
+    total = vectors.new_zeros(())
+    for prefix, head, bias, targets in checked:
+        wide_vectors, wide_head = widen(vectors, head)
+        total = total + tiled_loss(
+            wide_vectors, wide_head, [prefix], targets, bias=bias, cosine_rows=unit_length, cosine_columns=False
+        )
     return total
 
 
@@ -120,7 +123,8 @@ def nested_supervised_contrastive(
         Scalar, in nats: the mean over rows that have a positive.
 
     Raises:
-        LossInputError: Shapes, weights or temperature do not fit, an embedding is not finite, or no class has two rows.
+        LossInputError: Shapes, weights, temperature or rows do not fit, an embedding is not finite, or no class has
+            two rows.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
@@ -140,23 +144,27 @@ def nested_supervised_contrastive(
     if not has_positive.any():
         raise LossInputError("No two rows of the batch have the same class. Draw batches with several rows of a class.")
     (vectors,) = widen(vectors)
-    rows = slice(0, len(vectors)) if rows is None else rows
-    n_rows = len(range(*rows.indices(len(vectors))))
+    n_rows = check_rows(rows, len(vectors))
     # Mean over the anchors of all slices, so that slices of equal size average to the whole batch.
     row_weights = has_positive.to(vectors.dtype) / has_positive.sum() * (len(vectors) / n_rows)
     tile_loss = _SameClass(labels, n_positives, rows)
     return tiled_loss(
-        vectors[rows], vectors, prefixes, tile_loss, scale=1.0 / temperature, row_weights=row_weights[rows]
+        chosen(vectors, rows),
+        vectors,
+        prefixes,
+        tile_loss,
+        scale=1.0 / temperature,
+        row_weights=chosen(row_weights, rows),
     )
 
 
 class _SameClass:
     """The tile loss of supervised contrastive learning."""
 
-    def __init__(self, labels: Tensor, n_positives: Tensor, rows: slice) -> None:
+    def __init__(self, labels: Tensor, n_positives: Tensor, rows: slice | None) -> None:
         self._labels = labels
-        self._own = torch.arange(len(labels), device=labels.device)[rows, None]  # [rows, 1]
-        self._n_positives = n_positives[rows, None].clamp(min=1)
+        self._own = chosen(torch.arange(len(labels), device=labels.device), rows)[:, None]  # [rows, 1]
+        self._n_positives = chosen(n_positives, rows)[:, None].clamp(min=1)
 
     def start(self, rows: slice) -> None:
         own = self._own[rows]
@@ -185,4 +193,6 @@ def _check_bias(bias: Tensor | Sequence[Tensor] | None, n_classes: int) -> Tenso
     if not isinstance(bias, Tensor) or bias.shape != (n_classes,):
         shape = list(bias.shape) if isinstance(bias, Tensor) else f"a list of {len(bias)}"
         raise LossInputError(f"A bias is {shape}. For {n_classes} classes it is [{n_classes}].")
+    if not bias.isfinite().all():
+        raise LossInputError("A bias holds numbers that are not finite. Lower the learning rate.")
     return bias

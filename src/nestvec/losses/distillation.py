@@ -10,7 +10,16 @@ from torch import Tensor
 from nestvec.errors import LossInputError
 from nestvec.losses.engine import tiled_loss
 from nestvec.losses.pairs import pair_distance
-from nestvec.losses.prefixes import Distance, check_distance, check_temperature, check_vectors, nested_prefixes, widen
+from nestvec.losses.prefixes import (
+    Distance,
+    check_distance,
+    check_rows,
+    check_temperature,
+    check_vectors,
+    chosen,
+    nested_prefixes,
+    widen,
+)
 from nestvec.vectors import normalize, truncate
 
 __all__ = ["nested_embedding_distillation", "nested_similarity_distillation"]
@@ -98,8 +107,8 @@ def nested_similarity_distillation(
         Scalar: the mean over queries, in nats.
 
     Raises:
-        LossInputError: Shapes, weights or temperatures do not fit, there is nothing to compare with, or a number is
-            not finite.
+        LossInputError: Shapes, weights, temperatures or rows do not fit, there is nothing to compare with, or a
+            number is not finite.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
@@ -130,14 +139,14 @@ def nested_similarity_distillation(
     for (name, student), teacher in zip(named.items(), teachers.values(), strict=True):
         if len(student) != len(teacher):
             raise LossInputError(f"Got {len(student)} {name}, but {len(teacher)} teacher_{name}. Give each one.")
-    rows = slice(0, len(queries)) if rows is None else rows
-    own = torch.arange(len(queries), device=queries.device)[rows, None] if documents is None else None
+    check_rows(rows, len(queries))
+    own = chosen(torch.arange(len(queries), device=queries.device), rows)[:, None] if documents is None else None
     with torch.autocast(device_type=queries.device.type, enabled=False):
         queries, *rest = widen(*named.values())
         unit = [normalize(teacher.detach().to(queries.dtype)) for teacher in teachers.values()]
-        tile_loss = _SameSimilarities(unit[0][rows], unit[-1], 1.0 / teacher_temperature, own)
+        tile_loss = _SameSimilarities(chosen(unit[0], rows), unit[-1], 1.0 / teacher_temperature, own)
     columns = rest[0] if rest else queries
-    return tiled_loss(queries[rows], columns, prefixes, tile_loss, scale=1.0 / temperature)
+    return tiled_loss(chosen(queries, rows), columns, prefixes, tile_loss, scale=1.0 / temperature)
 
 
 class _SameSimilarities:
@@ -161,4 +170,5 @@ class _SameSimilarities:
         torch.softmax(scores, dim=1, out=gradient)
         log_total = highest - gradient.amax(dim=1).log()
         gradient.sub_(self._targets)
-        return self._negative_entropy - (self._targets * scores).sum(dim=1) + log_total
+        divergence = self._negative_entropy - (self._targets * scores).sum(dim=1) + log_total
+        return divergence.clamp(min=0.0)  # near 0 only rounding is left

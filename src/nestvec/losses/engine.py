@@ -169,7 +169,10 @@ class _Operand:
         self.blocks = [self.vectors[:, prefix.start : prefix.dim] for prefix in prefixes]  # each [n, block]
         if cosine:
             squares = torch.stack([_lengths(block).square() for block in self.blocks]).cumsum(dim=0)
-            self.inverse_lengths = _inverse(squares.sqrt()).to(vectors.dtype)  # [K, n]
+            lengths = squares.sqrt()
+            # A prefix this much shorter than its vector counts as zero: its inverse square would leave the type.
+            negligible = torch.finfo(vectors.dtype).tiny ** 0.4  # 6e-16 in float32
+            self.inverse_lengths = _inverse(lengths.where(lengths > negligible, 0.0)).to(vectors.dtype)  # [K, n]
         else:
             self.inverse_lengths = full.new_ones(len(prefixes), len(vectors))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from nestvec.errors import LossInputError
-from nestvec.losses.prefixes import check_vectors
+from nestvec.losses.prefixes import check_vectors, chosen, widen
 from nestvec.vectors import normalize
 
 __all__ = ["FalseNegativeMask", "FalseNegatives"]
@@ -80,11 +80,11 @@ class FalseNegatives:
         if self.guide_queries is not None and self.guide_documents is not None:
             check_vectors(guide_queries=self.guide_queries, guide_documents=self.guide_documents)
 
-    def of_documents(self, rows: slice, batch: int, scale: float) -> FalseNegativeMask:
+    def of_documents(self, rows: slice | None, batch: int, scale: float) -> FalseNegativeMask:
         """Return the mask of all documents for some queries.
 
         Args:
-            rows: Which queries.
+            rows: Which queries; None takes all.
             batch: Queries there are; the first `batch` documents are their positives.
             scale: What the scores are multiplied by.
         """
@@ -97,11 +97,11 @@ class FalseNegatives:
             rows=rows,
         )
 
-    def of_queries(self, rows: slice, batch: int, scale: float) -> FalseNegativeMask:
+    def of_queries(self, rows: slice | None, batch: int, scale: float) -> FalseNegativeMask:
         """Return the mask of all queries for some positives: the other direction of a symmetric loss.
 
         Args:
-            rows: Which positives.
+            rows: Which positives; None takes all.
             batch: Queries, and positives.
             scale: What the scores are multiplied by.
         """
@@ -130,7 +130,7 @@ class FalseNegativeMask:
         *,
         ids: Sequence[tuple[Tensor | None, Tensor | None]],
         guide: tuple[Tensor | None, Tensor | None],
-        rows: slice,
+        rows: slice | None,
     ) -> None:
         """Bind the rules to the rows and columns of one score matrix.
 
@@ -139,15 +139,17 @@ class FalseNegativeMask:
             scale: What the scores are multiplied by.
             ids: Numbers of rows and of columns; equal ones belong together.
             guide: Vectors of another model for rows and columns.
-            rows: Which of the rows the matrix has.
+            rows: Which of the rows the matrix has; None for all.
         """
         self._rules, self._scale = rules, scale
         self._ids = [
-            (of_rows[rows], of_columns) for of_rows, of_columns in ids if of_rows is not None and of_columns is not None
+            (chosen(of_rows, rows), of_columns)
+            for of_rows, of_columns in ids
+            if of_rows is not None and of_columns is not None
         ]
         guide_rows, guide_columns = guide
         self._guide = (
-            (normalize(guide_rows[rows].detach()), normalize(guide_columns.detach()))
+            tuple(normalize(side.detach()) for side in widen(chosen(guide_rows, rows), guide_columns))
             if guide_rows is not None and guide_columns is not None
             else None
         )

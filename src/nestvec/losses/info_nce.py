@@ -10,7 +10,7 @@ from torch import Tensor
 from nestvec.errors import LossInputError
 from nestvec.losses.engine import tiled_loss
 from nestvec.losses.false_negatives import FalseNegativeMask, FalseNegatives
-from nestvec.losses.prefixes import check_temperature, check_vectors, nested_prefixes, widen
+from nestvec.losses.prefixes import check_rows, check_temperature, check_vectors, chosen, nested_prefixes, widen
 
 __all__ = ["CrossEntropy", "nested_info_nce"]
 
@@ -46,7 +46,8 @@ def nested_info_nce(
         Scalar: the mean over queries, in nats, summed over dims by weight.
 
     Raises:
-        LossInputError: Shapes, weights or temperature do not fit, the batch is empty, or an embedding is not finite.
+        LossInputError: Shapes, weights, temperature or rows do not fit, the batch is empty, or an embedding is not
+            finite.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
@@ -68,17 +69,19 @@ def nested_info_nce(
             "as every other."
         )
     scale = 1.0 / check_temperature(temperature)
-    rows = slice(0, batch) if rows is None else rows
+    check_rows(rows, batch)
     if false_negatives is not None:
         false_negatives.check(batch, n_documents)
     queries, documents = widen(queries, documents)
-    targets = torch.arange(batch, device=queries.device)[rows]
+    targets = chosen(torch.arange(batch, device=queries.device), rows)
     mask = None if false_negatives is None else false_negatives.of_documents(rows, batch, scale)
-    loss = tiled_loss(queries[rows], documents, prefixes, CrossEntropy(targets, mask), scale=1.0 / temperature)
+    loss = tiled_loss(chosen(queries, rows), documents, prefixes, CrossEntropy(targets, mask), scale=1.0 / temperature)
     if symmetric:
+        positives = documents if n_documents == batch else documents[:batch]
+        positives = documents if n_documents == batch else documents[:batch]
         mask = None if false_negatives is None else false_negatives.of_queries(rows, batch, scale)
         back = tiled_loss(
-            documents[:batch][rows], queries, prefixes, CrossEntropy(targets, mask), scale=1.0 / temperature
+            chosen(positives, rows), queries, prefixes, CrossEntropy(targets, mask), scale=1.0 / temperature
         )
         loss = (loss + back) / 2
     return loss

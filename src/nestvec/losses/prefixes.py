@@ -19,13 +19,17 @@ __all__ = [
     "check_class_labels",
     "check_distance",
     "check_margin",
+    "check_rows",
     "check_temperature",
     "check_vectors",
+    "chosen",
     "nested_prefixes",
     "resolve_weights",
     "widen",
 ]
 
+
+_LEAST_TEMPERATURE = 1e-6  # below, scores leave the range in which masked ones are lowest
 
 Distance: TypeAlias = Literal["cosine", "euclidean", "manhattan"]
 """Between unit vectors; `cosine` is 1 - cosine similarity."""
@@ -122,6 +126,38 @@ def check_vectors(**named: Tensor) -> int:
     return next(iter(sizes.values()))
 
 
+def chosen(values: Tensor, rows: slice | None) -> Tensor:
+    """Take some rows; None takes all, without the copy that even a full slice costs on the way back.
+
+    Args:
+        values: [batch, ...].
+        rows: Which.
+
+    Returns:
+        [rows, ...].
+    """
+    return values if rows is None else values[rows]
+
+
+def check_rows(rows: slice | None, batch: int) -> int:
+    """Check which rows a loss is the mean of.
+
+    Args:
+        rows: Which; None for all.
+        batch: Rows there are.
+
+    Returns:
+        How many they are.
+
+    Raises:
+        LossInputError: None of the rows.
+    """
+    count = len(range(*(slice(None) if rows is None else rows).indices(batch)))
+    if not count:
+        raise LossInputError(f"rows is {rows}, which is none of the {batch} rows. Choose at least one.")
+    return count
+
+
 def widen(*tensors: Tensor) -> list[Tensor]:
     """Bring tensors to the precision a loss is computed in.
 
@@ -144,7 +180,7 @@ def check_temperature(temperature: float | Tensor) -> float:
     """Check what similarities are divided by.
 
     Args:
-        temperature: Finite and above 0; a number, or a tensor of one.
+        temperature: Finite, 1e-6 at least; a number, or a tensor of one.
 
     Returns:
         The number.
@@ -152,9 +188,12 @@ def check_temperature(temperature: float | Tensor) -> float:
     Raises:
         LossInputError: It is not.
     """
-    temperature = float(temperature.detach()) if isinstance(temperature, Tensor) else temperature
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise LossInputError(f"Temperature is {temperature}. It must be above 0; 0.05 is usual.")
+    if isinstance(temperature, Tensor):
+        if temperature.numel() != 1:
+            raise LossInputError(f"Temperature is a tensor {list(temperature.shape)}. Give one number.")
+        temperature = float(temperature.detach())
+    if not (math.isfinite(temperature) and temperature >= _LEAST_TEMPERATURE):
+        raise LossInputError(f"Temperature is {temperature}. It must be above 0 (1e-6 at least); 0.05 is usual.")
     return temperature
 
 

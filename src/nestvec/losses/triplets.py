@@ -15,7 +15,9 @@ from nestvec.losses.prefixes import (
     check_class_labels,
     check_distance,
     check_margin,
+    check_rows,
     check_vectors,
+    chosen,
     nested_prefixes,
     widen,
 )
@@ -107,8 +109,8 @@ def nested_batch_hard_triplet(
         Scalar: the mean over anchors that have a fellow and a stranger.
 
     Raises:
-        LossInputError: Shapes, weights, margin or distance do not fit, an embedding is not finite, or no row of the
-            batch has a fellow and a stranger.
+        LossInputError: Shapes, weights, margin, distance or rows do not fit, an embedding is not finite, or no row of
+            the batch has a fellow and a stranger.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
@@ -132,11 +134,12 @@ def nested_batch_hard_triplet(
             "No row of the batch has both a row of its own class and one of another. Draw batches with several rows "
             "of several classes."
         )
-    anchors = torch.arange(len(vectors), device=vectors.device)[slice(None) if rows is None else rows]
+    n_rows = check_rows(rows, len(vectors))
+    anchors = chosen(torch.arange(len(vectors), device=vectors.device), rows)
     anchors = anchors[has_both[anchors]]
     # Mean over the anchors of all slices, so that slices of equal size average to the whole batch.
-    share = 1.0 if rows is None else len(vectors) / len(range(*rows.indices(len(vectors))))
-    loss = vectors.sum() * 0.0
+    share = len(vectors) / n_rows
+    loss = vectors[:0].sum()
     if len(anchors) == 0:
         return loss
     with torch.autocast(device_type=vectors.device.type, enabled=False):

@@ -7,12 +7,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import torch
-from sentence_transformers.base.losses import CachedLossMixin, RandContext, has_static_embedding_input
+from sentence_transformers.base.losses import CachedLossMixin, RandContext
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
 from nestvec.errors import LossInputError
-from nestvec.losses.modules.devices import average_gradient, gather, local_rows
-from nestvec.losses.modules.layers import check_layers, input_modules, layers_by_row, with_layers
+from nestvec.losses.modules.devices import (
+    average_gradient,
+    check_equal_batches,
+    gather,
+    local_rows,
+    same_everywhere,
+)
+from nestvec.losses.modules.layers import check_layers, input_modules, layers_by_row, unwrap, with_layers
 from nestvec.losses.prefixes import resolve_weights
 from nestvec.vectors import check_dims
 
@@ -106,11 +113,11 @@ class NestedLoss(CachedLossMixin, nn.Module):
         """
         super().__init__()
         self.model = model
-        full_dim = getattr(model, "get_embedding_dimension", lambda: None)()
+        full_dim = getattr(unwrap(model), "get_embedding_dimension", lambda: None)()
         self.dims = check_dims(dims, full_dim)
         self.weights = resolve_weights(self.dims, weights)
         self._counting = [index for index, weight in enumerate(self.weights) if weight]
-        if n_dims_per_step is not None and not 1 <= n_dims_per_step <= len(self._counting):
+        if n_dims_per_step is not None and not (_is_whole(n_dims_per_step) and n_dims_per_step <= len(self._counting)):
             raise LossInputError(
                 f"n_dims_per_step is {n_dims_per_step}. Draw from 1 to {len(self._counting)}, the dims with a weight."
             )
@@ -120,9 +127,9 @@ class NestedLoss(CachedLossMixin, nn.Module):
             raise LossInputError("Got layer_weights without layers. Name the layers, or leave the weights out.")
         self.layer_weights = _check_layer_weights(self.layers, layer_weights)
         if mini_batch_size is not None:
-            if isinstance(mini_batch_size, bool) or mini_batch_size < 1:
+            if not _is_whole(mini_batch_size):
                 raise LossInputError(f"mini_batch_size is {mini_batch_size}. Encode at least 1 row at a time.")
-            if input_modules(model) and has_static_embedding_input(model):
+            if any(isinstance(module, StaticEmbedding) for module in input_modules(model)):
                 raise LossInputError(
                     "A static token table reads a batch as one flat sequence, which cannot be cut into mini-batches, "
                     "and needs no memory worth saving. Leave mini_batch_size out."
@@ -137,6 +144,7 @@ class NestedLoss(CachedLossMixin, nn.Module):
         self.gather_across_devices = gather_across_devices
         self._generator = torch.Generator().manual_seed(seed)
         self._parameter_gradients: list[Tensor | None] = []
+        self._same_everywhere = False
 
     @abstractmethod
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
@@ -172,6 +180,10 @@ class NestedLoss(CachedLossMixin, nn.Module):
             raise LossInputError(
                 f"{type(self).__name__} got {len(features)} text columns. It needs a data set of {self.column_names}."
             )
+        self.check_labels(labels)
+        if not self._same_everywhere:
+            same_everywhere(self.parameters_of_its_own())
+            self._same_everywhere = True
         batch = self._gathered(self.read(features, labels))
         if not self.uses_gradient_cache:
             with with_layers(self.model, self.layers):
@@ -180,8 +192,9 @@ class NestedLoss(CachedLossMixin, nn.Module):
         loss: Tensor = self.forward_cached(features, batch)  # type: ignore[arg-type]  # passed on to calculate_loss
         if not torch.is_grad_enabled():
             return loss
+        gradients, self._parameter_gradients = self._parameter_gradients, []
         with_gradients: Tensor = _CachedParameterGradients.apply(  # type: ignore[no-untyped-call]
-            loss, self._parameter_gradients, *self.own_parameters()
+            loss, gradients, *self._learned()
         )
         return with_gradients
 
@@ -197,8 +210,18 @@ class NestedLoss(CachedLossMixin, nn.Module):
         """
         return Batch(labels)
 
-    def own_parameters(self) -> list[nn.Parameter]:
-        """Return what the loss itself learns: heads, a temperature."""
+    def check_labels(self, labels: Tensor | None) -> None:  # losses without labels have nothing to check
+        """Check labels, before the model does any work.
+
+        Args:
+            labels: As the trainer gives them.
+
+        Raises:
+            LossInputError: They do not fit.
+        """
+
+    def parameters_of_its_own(self) -> list[nn.Parameter]:
+        """Return what the loss has besides the model: heads, a temperature."""
         return [parameter for name, parameter in self.named_parameters() if not name.startswith("model.")]
 
     def calculate_loss(  # the hook of the gradient cache
@@ -217,7 +240,7 @@ class NestedLoss(CachedLossMixin, nn.Module):
         loss = self._combine([torch.cat(column) for column in reps], labels)
         if not with_backward:
             return loss
-        own, embeddings = self.own_parameters(), [part for column in reps for part in column]
+        own, embeddings = self._learned(), [part for column in reps for part in column]
         gradients = torch.autograd.grad(loss, [*embeddings, *own], allow_unused=True)
         for part, gradient in zip(embeddings, gradients, strict=False):
             part.grad = gradient
@@ -228,7 +251,8 @@ class NestedLoss(CachedLossMixin, nn.Module):
         """Embed a mini-batch, at all layers."""
         with with_layers(self.model, self.layers):
             embeddings, random_state = super().embed_minibatch(*arguments, **keywords)
-        return self._by_row(embeddings), random_state
+        # What the cache holds are gradients: in half precision those of a large batch would vanish.
+        return self._by_row(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))), random_state
 
     def get_extra_state(self) -> Tensor:
         """Return the state of the draws, for `state_dict`."""
@@ -255,12 +279,18 @@ class NestedLoss(CachedLossMixin, nn.Module):
         """Return a parameter of the loss for use in `compute`, so that all processes learn the same."""
         return average_gradient(parameter)
 
+    def _learned(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters_of_its_own() if parameter.requires_grad]
+
     def _by_row(self, embeddings: Tensor) -> Tensor:
         return layers_by_row(embeddings, len(self.layers)) if self.layers else embeddings
 
     def _gathered(self, batch: Batch) -> Batch:
         if not self.gather_across_devices:
             return batch
+        first = next((value for value in (batch.labels, batch.query_ids, *batch.guide) if value is not None), None)
+        if first is not None:
+            check_equal_batches(len(first), first.device)
         labels, query_ids, document_ids = (
             None if value is None else gather(value) for value in (batch.labels, batch.query_ids, batch.document_ids)
         )
@@ -269,6 +299,7 @@ class NestedLoss(CachedLossMixin, nn.Module):
 
     def _combine(self, columns: list[Tensor], batch: Batch) -> Tensor:
         if self.gather_across_devices:
+            check_equal_batches(len(columns[0]), columns[0].device)
             batch = batch._replace(rows=local_rows(len(columns[0])))
             columns = [gather(column) for column in columns]
         dims, weights = self._draw()
@@ -305,6 +336,10 @@ class _CachedParameterGradients(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         own = (None if gradient is None else gradient * grad_output for gradient in ctx.gradients)
         return (grad_output, None, *own)
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
 
 
 def _check_layer_weights(layers: Sequence[int], weights: Sequence[float] | None) -> tuple[float, ...]:

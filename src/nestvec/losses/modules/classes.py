@@ -12,6 +12,7 @@ from nestvec.errors import LossInputError
 from nestvec.losses.classes import nested_softmax, nested_supervised_contrastive
 from nestvec.losses.modules.base import Batch, ModuleOptions, NestedLoss
 from nestvec.losses.modules.temperature import TemperatureLoss
+from nestvec.losses.prefixes import check_class_labels
 
 __all__ = ["NestedSoftmax", "NestedSupervisedContrastive"]
 
@@ -30,6 +31,10 @@ class NestedSoftmax(NestedLoss):
     n_columns = (1, 1)
     column_names = "one text a row, with its class as label"
     rows_meet = False
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are classes."""
+        check_class_labels(labels, 0 if labels is None else labels.numel(), self.n_classes)
 
     def __init__(
         self,
@@ -107,6 +112,10 @@ class NestedSupervisedContrastive(TemperatureLoss):
     n_columns = (1, 1)
     column_names = "one text a row, with its class as label"
     rows_meet = True
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are classes."""
+        check_class_labels(labels, 0 if labels is None else labels.numel())
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,7 +12,29 @@ from torch import Tensor
 
 from nestvec.errors import LossInputError
 
-__all__ = ["average_gradient", "gather", "local_rows"]
+__all__ = ["average_gradient", "check_equal_batches", "gather", "is_distributed", "local_rows", "same_everywhere"]
+
+
+def check_equal_batches(rows: int, device: torch.device) -> None:
+    """Check, before anything is gathered, that it fits together.
+
+    Args:
+        rows: Of this process's batch.
+        device: Where the batch is.
+
+    Raises:
+        LossInputError: Processes have batches of different sizes.
+    """
+    if not is_distributed():
+        return
+    own = torch.tensor([rows], device=device)
+    sizes = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(sizes, own)
+    if len({int(size) for size in sizes}) > 1:
+        raise LossInputError(
+            f"Processes have batches of {[int(size) for size in sizes]} rows. Gathering needs equal ones: drop the "
+            "last, incomplete one (dataloader_drop_last=True)."
+        )
 
 
 def gather(vectors: Tensor) -> Tensor:
@@ -25,23 +48,12 @@ def gather(vectors: Tensor) -> Tensor:
 
     Returns:
         [processes * rows, ...]; the same as given where there is one process.
-
-    Raises:
-        LossInputError: Processes have batches of different sizes.
     """
-    if not _distributed():
+    if not is_distributed():
         return vectors
-    sizes = [torch.empty(1, dtype=torch.long, device=vectors.device) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(sizes, torch.tensor([len(vectors)], device=vectors.device))
-    rows = [int(size) for size in sizes]
-    if len(set(rows)) > 1:
-        raise LossInputError(
-            f"Processes have batches of {rows} rows. Gathering needs equal ones: drop the last incomplete batch "
-            "(dataloader_drop_last=True)."
-        )
     if vectors.is_floating_point() and vectors.requires_grad:
         return torch.cat(torch.distributed.nn.functional.all_gather(vectors))  # type: ignore[no-untyped-call]
-    gathered = [torch.empty_like(vectors) for _ in rows]
+    gathered = [torch.empty_like(vectors) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(gathered, vectors.contiguous())
     return torch.cat(gathered)
 
@@ -55,7 +67,7 @@ def local_rows(batch: int) -> slice | None:
     Returns:
         Their place; None where there is one process.
     """
-    if not _distributed():
+    if not is_distributed():
         return None
     start = torch.distributed.get_rank() * batch
     return slice(start, start + batch)
@@ -70,8 +82,20 @@ def average_gradient(parameter: Tensor) -> Tensor:
     Returns:
         The same; its gradient is averaged over the processes on its way back.
     """
-    averaged: Tensor = _AverageGradient.apply(parameter) if _distributed() else parameter  # type: ignore[no-untyped-call]
+    averaged: Tensor = _AverageGradient.apply(parameter) if is_distributed() else parameter  # type: ignore[no-untyped-call]
     return averaged
+
+
+@torch.no_grad()
+def same_everywhere(parameters: Iterable[Tensor]) -> None:
+    """Give all processes the parameters of the first: each may have drawn its own.
+
+    Args:
+        parameters: Of the loss, the same shapes everywhere; are overwritten.
+    """
+    if is_distributed():
+        for parameter in parameters:
+            torch.distributed.broadcast(parameter.detach(), src=0)
 
 
 class _AverageGradient(torch.autograd.Function):
@@ -86,7 +110,8 @@ class _AverageGradient(torch.autograd.Function):
         return gradient / torch.distributed.get_world_size()
 
 
-def _distributed() -> bool:
+def is_distributed() -> bool:
+    """Say whether several processes train together."""
     return (
         torch.distributed.is_available()
         and torch.distributed.is_initialized()

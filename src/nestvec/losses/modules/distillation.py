@@ -32,6 +32,11 @@ class NestedEmbeddingDistillation(NestedLoss):
     column_names = "any number of texts, with the teacher's vectors as label"
     rows_meet = False
 
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there is a teacher."""
+        if labels is None:
+            raise LossInputError("There are no labels. Give the teacher's vectors in a column named label.")
+
     def __init__(
         self,
         model: nn.Module,
@@ -59,9 +64,7 @@ class NestedEmbeddingDistillation(NestedLoss):
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
-        targets = _teacher_columns(batch.labels, len(columns))
-        if targets is None:
-            raise LossInputError("There are no labels. Give the teacher's vectors in a column named label.")
+        targets = _teacher_columns(batch.require_labels(self), len(columns))
         return nested_embedding_distillation(
             torch.cat(columns), torch.cat(targets), dims=dims, weights=weights, distance=self.distance
         )
@@ -115,7 +118,7 @@ class NestedSimilarityDistillation(NestedLoss):
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
-        teacher = _teacher_columns(batch.labels, len(columns))
+        teacher = None if batch.labels is None else _teacher_columns(batch.labels, len(columns))
         return nested_similarity_distillation(
             columns[0],
             torch.cat(columns[1:]) if len(columns) > 1 else None,
@@ -136,10 +139,8 @@ class NestedSimilarityDistillation(NestedLoss):
         }
 
 
-def _teacher_columns(labels: Tensor | None, n_columns: int) -> list[Tensor] | None:
+def _teacher_columns(labels: Tensor, n_columns: int) -> list[Tensor]:
     """The teacher's vectors for each text column, from a label of [rows, dim] or [rows, columns, dim]."""
-    if labels is None:
-        return None
     if labels.ndim == 2:
         return [labels] * n_columns
     if labels.ndim != 3 or labels.shape[1] != n_columns:

@@ -54,12 +54,13 @@ class Guide(CachedLossMixin):  # which cuts batches into mini-batches
     @torch.no_grad()
     def embed(self, features: dict[str, Any]) -> Tensor:
         """Return [rows, guide_dim] for a tokenised column of the model that is trained."""
-        self.model.eval()
+        device = features["input_ids"].device
+        self.model.to(device).eval()
         if not self._reads_same_tokens:
             texts = decode(features, self._tokenizer)
             batch_size = min(self.mini_batch_size, len(texts))
             vectors = self.model.encode(texts, batch_size=batch_size, convert_to_tensor=True, show_progress_bar=False)
-            moved: Tensor = vectors.clone().to(features["input_ids"].device)
+            moved: Tensor = vectors.clone().to(device)
             return moved
         if self.mini_batch_size == sys.maxsize:
             embedded: Tensor = self.model(dict(features))["sentence_embedding"]

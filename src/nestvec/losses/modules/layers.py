@@ -13,23 +13,42 @@ from torch import Tensor, nn
 
 from nestvec.errors import LossInputError
 
-__all__ = ["check_layers", "input_modules", "layers_by_row", "with_layers"]
+__all__ = ["check_layers", "input_modules", "layers_by_row", "unwrap", "with_layers"]
+
+# What encoders call the normalisation behind their last layer; states of earlier layers come without it.
+_FINAL_NORMS = ("final_norm", "norm", "ln_f", "final_layer_norm")
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Take a model out of the wrappers of torch (data parallel, compiled).
+
+    Args:
+        model: Perhaps wrapped.
+
+    Returns:
+        The `SentenceTransformer` inside, or the module itself if there is none.
+    """
+    inner = model
+    while not isinstance(inner, SentenceTransformer):
+        wrapped = getattr(inner, "module", None) or getattr(inner, "_orig_mod", None)
+        if not isinstance(wrapped, nn.Module):
+            return model
+        inner = wrapped
+    return inner
 
 
 def input_modules(model: nn.Module) -> list[nn.Module]:
     """Find the modules that read the input.
 
     Args:
-        model: A `SentenceTransformer`, perhaps inside a wrapper of torch (data parallel, compiled).
+        model: A `SentenceTransformer`, perhaps wrapped.
 
     Returns:
-        The first module, or that of every route of a `Router`.
+        The first module, or that of every route of a `Router`; none for a module of another kind.
     """
-    while not isinstance(model, SentenceTransformer):
-        inner = getattr(model, "module", None) or getattr(model, "_orig_mod", None)
-        if not isinstance(inner, nn.Module):
-            return []
-        model = inner
+    model = unwrap(model)
+    if not isinstance(model, SentenceTransformer):
+        return []
     first = model[0]
     if isinstance(first, Router):
         return [route[0] for route in first.sub_modules.values()]  # type: ignore[index]  # a Sequential
@@ -70,8 +89,9 @@ def check_layers(model: nn.Module, layers: Sequence[int]) -> tuple[int, ...]:
 def with_layers(model: nn.Module, layers: Sequence[int]) -> Iterator[None]:
     """Within the block, let the model embed every row at these layers as well.
 
-    The states of the layers pass the rest of the model (pooling, dense, normalisation) as additional rows, so that one
-    call embeds them all, also behind a router, a data-parallel wrapper or a gradient cache.
+    The states of the layers pass the encoder's final normalisation, if it has one, and the rest of the model
+    (pooling, dense, normalisation) as additional rows: as a model cut to that layer would embed them. One call embeds
+    all, also behind a router, a data-parallel wrapper or a gradient cache.
 
     Args:
         model: A `SentenceTransformer`, perhaps wrapped.
@@ -81,8 +101,8 @@ def with_layers(model: nn.Module, layers: Sequence[int]) -> Iterator[None]:
         yield
         return
 
-    def add_layers(_encoder: Any, _arguments: Any, features: dict[str, Any]) -> dict[str, Any]:
-        return _stack_layers(features, layers)
+    def add_layers(encoder: Any, _arguments: Any, features: dict[str, Any]) -> dict[str, Any]:
+        return _stack_layers(features, layers, _final_norm(encoder.model))
 
     encoders: list[Any] = input_modules(model)
     configs = [encoder.model.config for encoder in encoders]
@@ -113,7 +133,12 @@ def layers_by_row(embeddings: Tensor, n_layers: int) -> Tensor:
     return by_layer.transpose(0, 1).flatten(1)
 
 
-def _stack_layers(features: dict[str, Any], layers: Sequence[int]) -> dict[str, Any]:
+def _final_norm(encoder: nn.Module) -> nn.Module | None:
+    norms = (getattr(encoder, name, None) for name in _FINAL_NORMS)
+    return next((norm for norm in norms if isinstance(norm, nn.Module)), None)
+
+
+def _stack_layers(features: dict[str, Any], layers: Sequence[int], norm: nn.Module | None) -> dict[str, Any]:
     if "cu_seq_lens_q" in features:
         raise LossInputError("layers cannot be trained on batches packed into one sequence. Use the usual collator.")
     last = features["token_embeddings"]  # [rows, tokens, hidden]
@@ -122,5 +147,6 @@ def _stack_layers(features: dict[str, Any], layers: Sequence[int]) -> dict[str, 
     for name, value in features.items():
         if isinstance(value, Tensor) and value.ndim and len(value) == len(last):
             stacked[name] = value.repeat(1 + len(layers), *(1,) * (value.ndim - 1))
-    stacked["token_embeddings"] = torch.cat([last, *(states[layer] for layer in layers)])
+    earlier = [states[layer] if norm is None else norm(states[layer]) for layer in layers]
+    stacked["token_embeddings"] = torch.cat([last, *earlier])
     return stacked

@@ -12,13 +12,14 @@ from nestvec.losses.modules.base import Batch, ModuleOptions, NestedLoss
 from nestvec.losses.modules.margin import MarginLoss
 from nestvec.losses.pairs import (
     check_even,
+    check_scores,
     nested_angle,
     nested_contrastive,
     nested_cosent,
     nested_cosine_regression,
     nested_online_contrastive,
 )
-from nestvec.losses.prefixes import check_temperature
+from nestvec.losses.prefixes import check_binary_labels, check_temperature
 
 __all__ = ["NestedAnglE", "NestedCoSENT", "NestedContrastive", "NestedCosineRegression", "NestedOnlineContrastive"]
 
@@ -26,6 +27,10 @@ __all__ = ["NestedAnglE", "NestedCoSENT", "NestedContrastive", "NestedCosineRegr
 class _PairLoss(NestedLoss):
     n_columns = (2, 2)
     column_names = "two texts a row, with a label"
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are scores."""
+        check_scores(labels, _count(labels))
 
 
 class NestedCosineRegression(_PairLoss):
@@ -39,6 +44,10 @@ class NestedCosineRegression(_PairLoss):
     """
 
     rows_meet = False
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are scores a cosine can reach."""
+        check_scores(labels, _count(labels), lowest=-1.0, highest=1.0)
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
@@ -138,6 +147,10 @@ class NestedContrastive(MarginLoss, _PairLoss):
 
     rows_meet = False
 
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are labels, each 0 or 1."""
+        check_binary_labels(labels, _count(labels))
+
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
         return nested_contrastive(
@@ -163,6 +176,10 @@ class NestedOnlineContrastive(MarginLoss, _PairLoss):
 
     rows_meet = True
 
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are labels, each 0 or 1."""
+        check_binary_labels(labels, _count(labels))
+
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
         return nested_online_contrastive(
@@ -174,3 +191,7 @@ class NestedOnlineContrastive(MarginLoss, _PairLoss):
             margin=self.margin,
             distance=self.distance,
         )
+
+
+def _count(labels: Tensor | None) -> int:
+    return 0 if labels is None else labels.numel()

@@ -9,10 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nestvec.errors import LossInputError
 from nestvec.losses.modules.base import ModuleOptions, NestedLoss
 from nestvec.losses.prefixes import check_temperature
 
 __all__ = ["TemperatureLoss"]
+
+
+_LEAST_LEARNED = 0.01  # as in CLIP
 
 
 class TemperatureLoss(NestedLoss):
@@ -43,6 +47,8 @@ class TemperatureLoss(NestedLoss):
         """
         super().__init__(model, dims, weights, **options)
         self._start_temperature = check_temperature(temperature)
+        if learn_temperature and temperature < _LEAST_LEARNED:
+            raise LossInputError(f"A learned temperature never falls below {_LEAST_LEARNED}. Start at least there.")
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learn_temperature else None
 
     @property
@@ -50,7 +56,9 @@ class TemperatureLoss(NestedLoss):
         """What similarities are divided by; a learned one never falls below 0.01, as in CLIP."""
         if self.log_temperature is None:
             return self._start_temperature
-        return self.shared(self.log_temperature).exp().clamp(min=0.01)
+        with torch.no_grad():  # held in place rather than cut, so that it can rise again
+            self.log_temperature.clamp_(min=math.log(_LEAST_LEARNED))
+        return self.shared(self.log_temperature).exp()
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings."""

@@ -22,7 +22,7 @@ def text_ids(features: dict[str, Any]) -> Tensor:
 
     Returns:
         [rows], int64: a polynomial hash of the tokens that the model sees, after cutting long texts. Two different
-        texts share a number with a chance of about 1 in 2^60.
+        texts share a number with a chance of less than 1 in 2^50.
 
     Raises:
         LossInputError: The features hold no tokens.

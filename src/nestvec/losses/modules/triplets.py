@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nestvec.losses.modules.base import Batch
 from nestvec.losses.modules.margin import MarginLoss
+from nestvec.losses.prefixes import check_class_labels
 from nestvec.losses.triplets import nested_batch_hard_triplet, nested_triplet
 
 __all__ = ["NestedBatchHardTriplet", "NestedTriplet"]
@@ -54,6 +55,10 @@ class NestedBatchHardTriplet(MarginLoss):
     n_columns = (1, 1)
     column_names = "one text a row, with its class as label"
     rows_meet = True
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are classes."""
+        check_class_labels(labels, 0 if labels is None else labels.numel())
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
