@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -113,7 +112,7 @@ def _resident_mib(key: str) -> float:
 def in_own_process(variant: str, batch: int) -> dict[str, Any]:
     """The same in a fresh process."""
     command = [sys.executable, __file__, "--child", variant, "--batches", str(batch)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ}).stdout
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured: dict[str, Any] = json.loads(output.splitlines()[-1])
     return measured
 
@@ -166,6 +165,9 @@ def print_batch(cells: list[dict[str, Any]], batch: int) -> None:
     """Print the table of one batch size."""
     of_batch = {cell["variant"]: cell for cell in cells if cell["batch"] == batch}
     ours = of_batch["nestvec"]
+    if "skipped" in ours:
+        print(f"  nestvec not run: {ours['skipped']}")
+        return
     print(f"\nbatch {batch:,}, dims {DIMS}")
     for variant, cell in of_batch.items():
         if "skipped" in cell:

@@ -229,9 +229,10 @@ def _teacher(dim: int, n_columns: int | None):
 
 def _columnwise(function):
     """Most functions take a column an argument, then the labels."""
+    name = function.__name__
 
     def call(columns, labels, **options):
-        return function(*columns, labels, **options)
+        return getattr(losses, name)(*columns, labels, **options)
 
     return call
 

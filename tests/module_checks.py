@@ -16,6 +16,12 @@ from loss_cases import LossCase, reference
 
 DIMS, WEIGHTS = [16, 8, 4], [1.0, 0.5, 2.0]
 ROWS = 12
+SAME_LABELS = torch.arange(ROWS) % 7
+IN_BATCH: dict[str, dict[str, object]] = {  # settings of InfoNCE that make the rows of all processes meet
+    "symmetric, learned temperature": {"symmetric": True, "learn_temperature": True},
+    "learned temperature, cached": {"learn_temperature": True, "mini_batch_size": 4},
+    "masks": {"mask_same_text": True, "mask_same_label": True, "margin": -0.01, "symmetric": True},
+}
 
 
 def make_model(kind: str, folder: Path, other: Path) -> SentenceTransformer:

@@ -18,7 +18,9 @@ from builders import build_tiny_model
 from loss_cases import BY_NAME, CASES, LossCase
 from module_checks import (
     DIMS,
+    IN_BATCH,
     ROWS,
+    SAME_LABELS,
     WEIGHTS,
     assert_same_gradients,
     expected_gradients,
@@ -28,7 +30,9 @@ from module_checks import (
     make_model,
     texts_of,
 )
+from nestvec import losses
 from nestvec.errors import LossInputError
+from nestvec.losses.modules.base import Batch
 
 every_loss = pytest.mark.parametrize("name", list(BY_NAME))
 
@@ -120,7 +124,7 @@ def from_two_processes(folders, tmp_path_factory) -> dict[str, dict[str, torch.T
         )
         for rank in range(2)
     ]
-    outputs = [process.communicate()[0] for process in processes]
+    outputs = [process.communicate()[0] for process in processes]  # a process whose twin died gives up by itself
     assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
     return torch.load(out, weights_only=True)
 
@@ -138,6 +142,38 @@ def test_two_processes_train_like_one(name: str, mode: str, folders, from_two_pr
     if case.head:
         wanted = wanted | {n: g for n, g in gradients_of(loss).items() if not n.startswith("model.")}
     assert_same_gradients(from_two_processes[f"{name} {mode}"], wanted)
+
+
+@pytest.mark.parametrize("name", list(IN_BATCH))
+def test_two_processes_share_negatives_masks_and_the_temperature(name: str, folders, from_two_processes) -> None:
+    model = make_model("transformer", *folders)
+    loss = losses.NestedInfoNCE(model, DIMS, WEIGHTS, **IN_BATCH[name]).double()
+    loss(features_of(model, texts_of(3)), SAME_LABELS).backward()
+    wanted = {key.removeprefix("model."): gradient for key, gradient in gradients_of(loss).items()}
+    assert_same_gradients(from_two_processes[name], wanted)
+    if "learn_temperature" in IN_BATCH[name]:
+        assert wanted["log_temperature"] != 0
+
+
+@every_loss
+@pytest.mark.parametrize("mini_batch_size", [None, 5])
+def test_under_autocast_only_the_encoder_loses_digits(name: str, mini_batch_size: int | None, folders) -> None:
+    case, model = BY_NAME[name], make_model("transformer", *folders).float()
+    texts, labels = texts_of(case.n_columns), case.labels(torch.Generator().manual_seed(0), ROWS)
+    torch.manual_seed(1)
+    loss = case.module(model, DIMS, WEIGHTS, mini_batch_size=mini_batch_size, **case.settings)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(features_of(model, texts), labels)
+        columns = [model(features)["sentence_embedding"] for features in features_of(model, texts)]
+    value.backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert value.dtype == torch.float32
+    with torch.no_grad():
+        expected = loss.compute([column.float() for column in columns], Batch(labels), DIMS, WEIGHTS)
+    if mini_batch_size is None:
+        torch.testing.assert_close(value.detach(), expected)
+    else:  # bfloat16 rounds differently in batches of another shape
+        torch.testing.assert_close(value.detach(), expected, rtol=0.1, atol=0.1)
 
 
 def test_every_case_has_a_name_of_its_own() -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from nestvec.losses import engine, nested_info_nce, nested_supervised_contrastive
+from nestvec.losses import nested_info_nce, nested_supervised_contrastive
 
 MEASURE = """
 import torch
@@ -37,25 +37,26 @@ def test_a_step_never_holds_a_score_matrix() -> None:
     assert float(run.stdout) < 128
 
 
-def test_a_step_computes_one_full_product_not_one_a_dim(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = 0
-    whole_mm, whole_addmm = torch.mm, torch.addmm
+@pytest.mark.parametrize(("gradients", "products"), [(False, 1), (True, 3)])
+def test_all_dims_cost_one_full_product_and_two_on_the_way_back(gradients: bool, products: int) -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
 
-    def mm(left, right, **options):
-        nonlocal numbers
-        numbers += left.shape[0] * left.shape[1] * right.shape[1]
-        return whole_mm(left, right, **options)
+    class Count(TorchDispatchMode):
+        numbers = 0
 
-    def addmm(start, left, right, **options):
-        nonlocal numbers
-        numbers += left.shape[0] * left.shape[1] * right.shape[1]
-        return whole_addmm(start, left, right, **options)
+        def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+            name = function.name().split("::")[1].split(".")[0]
+            if name in ("mm", "addmm", "addmm_", "bmm", "baddbmm"):
+                left, right = arguments[-2:]
+                self.numbers += left.shape[0] * left.shape[1] * right.shape[1]
+            return function(*arguments, **(keywords or {}))
 
-    monkeypatch.setattr(engine.torch, "mm", mm)
-    monkeypatch.setattr(engine.torch, "addmm", addmm)
-    with torch.no_grad():
-        nested_info_nce(torch.randn(8, 64), torch.randn(24, 64), dims=[64, 48, 32, 16])
-    assert numbers == 8 * 64 * 24
+    queries, documents = torch.randn(8, 64, requires_grad=gradients), torch.randn(24, 64, requires_grad=gradients)
+    with Count() as count:
+        value = nested_info_nce(queries, documents, dims=[64, 48, 32, 16])
+        if gradients:
+            value.backward()
+    assert count.numbers == products * 8 * 64 * 24
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -114,6 +114,21 @@ def test_a_guide_decides_instead_of_the_vectors_that_are_trained(symmetric: bool
     assert relative_error(found, oracle(queries, documents, symmetric=symmetric)) > 0.01, "nothing was masked"
 
 
+def test_a_guide_in_half_precision_decides_in_float32() -> None:
+    queries, documents = draw(3, 200, 0, 8)
+    guides = [vectors.detach().bfloat16() for vectors in draw(4, 200, 0, 16)]
+    found, expected = (
+        nested_info_nce(
+            queries,
+            documents,
+            dims=DIMS,
+            false_negatives=FalseNegatives(margin=0.0, guide_queries=one, guide_documents=other),
+        )
+        for one, other in (guides, [guide.double() for guide in guides])
+    )
+    assert relative_error(found, expected) < 1e-10
+
+
 def test_when_every_negative_is_false_there_is_nothing_to_learn() -> None:
     queries, documents = draw(5, 4, 1, 8)
     everything = FalseNegatives(margin=10.0)
@@ -222,6 +237,9 @@ def test_without_gradients_the_value_is_the_same_and_half_wanted_gradients_too()
         (torch.ones(2, 4), torch.ones(2, 4), {"temperature": 0.0}, "must be above 0"),
         (torch.ones(2, 4), torch.ones(2, 4), {"temperature": math.nan}, "must be above 0"),
         (torch.ones(2, 4), torch.ones(2, 4), {"temperature": torch.tensor(-1.0)}, "must be above 0"),
+        (torch.ones(2, 4), torch.ones(2, 4), {"temperature": torch.ones(2)}, "Give one number"),
+        (torch.ones(2, 4), torch.ones(2, 4), {"temperature": 1e-40}, "1e-6 at least"),
+        (torch.ones(2, 4), torch.ones(2, 4), {"rows": slice(2, 4)}, "none of the 2 rows"),
         (torch.ones(2, 4), torch.ones(2, 4), {"weights": [1.0]}, "1 weights for 2 dims"),
         (torch.ones(2, 4), torch.ones(2, 4), {"weights": [1.0, -1.0]}, "not negative"),
         (torch.ones(2, 4), torch.ones(2, 4), {"weights": [math.inf, 1.0]}, "finite"),
@@ -363,6 +381,9 @@ def test_the_module_refuses_what_cannot_work_when_it_is_made(model: SentenceTran
         ({"n_dims_per_step": 3}, LossInputError, "Draw from 1 to 2"),
         ({"n_dims_per_step": 2, "weights": [1.0, 0.0]}, LossInputError, "Draw from 1 to 1"),
         ({"mini_batch_size": 0}, LossInputError, "at least 1 row"),
+        ({"mini_batch_size": 2.5}, LossInputError, "at least 1 row"),
+        ({"n_dims_per_step": 1.5}, LossInputError, "Draw from 1 to 2"),
+        ({"learn_temperature": True, "temperature": 0.005}, LossInputError, "never falls below 0.01"),
         ({"layers": [1]}, LossInputError, "none below the last"),
         ({"layer_weights": [1.0]}, LossInputError, "without layers"),
     ):

@@ -82,6 +82,7 @@ def test_a_class_without_a_head_is_refused() -> None:
         ([torch.ones(2, 4), torch.ones(2, 2)], [torch.ones(2), torch.ones(3)], r"A bias is \[3\]"),
         (torch.ones(2, 4), [torch.ones(2)], "a list of 1"),
         (torch.full((2, 4), math.nan), None, "not finite"),
+        (torch.ones(2, 4), torch.full((2,), math.inf), "not finite"),
     ],
 )
 def test_heads_that_do_not_fit_are_refused(heads, biases, message) -> None:

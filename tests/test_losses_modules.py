@@ -14,12 +14,14 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.sentence_transformer import losses as theirs
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import ModernBertConfig, ModernBertModel
 
 from builders import build_tiny_model, synthetic_rows
 from loss_cases import BY_NAME
 from module_checks import features_of, make_model, texts_of
 from nestvec import losses
-from nestvec.errors import LossInputError
+from nestvec.errors import DimensionError, LossInputError
 from nestvec.losses.modules.layers import with_layers
 
 DIMS = [16, 8, 4]
@@ -48,7 +50,14 @@ def pairs(count: int = 32) -> Dataset:
     return Dataset.from_dict(columns)
 
 
-def fit(model: SentenceTransformer, loss: torch.nn.Module, data: Dataset, folder: Path, **options) -> None:
+def fit(
+    model: SentenceTransformer,
+    loss: torch.nn.Module,
+    data: Dataset,
+    folder: Path,
+    evaluation: Dataset | None = None,
+    **options,
+) -> None:
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         **{
@@ -68,7 +77,7 @@ def fit(model: SentenceTransformer, loss: torch.nn.Module, data: Dataset, folder
         def add_model_card_callback(self, default_args_dict) -> None:
             pass
 
-    Quiet(model=model, args=arguments, train_dataset=data, loss=loss).train()
+    Quiet(model=model, args=arguments, train_dataset=data, eval_dataset=evaluation, loss=loss).train()
 
 
 def assert_same_weights(one: SentenceTransformer, other: SentenceTransformer, base: Path) -> None:
@@ -136,8 +145,62 @@ def test_scores_and_teacher_vectors_come_as_the_label_column(folder: Path, tmp_p
         fit(model, make(model, DIMS), Dataset.from_dict({**texts, "label": label}), tmp_path / make.__name__)
 
 
+@pytest.mark.parametrize("mini_batch_size", [None, 3])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_trainer_also_evaluates(folder: Path, tmp_path: Path, mini_batch_size: int | None, bf16: bool) -> None:
+    model = load(folder)
+    loss = losses.NestedInfoNCE(model, DIMS, learn_temperature=True, mini_batch_size=mini_batch_size, layers=[1])
+    options = {"eval_strategy": "steps", "eval_steps": 2, "bf16": bf16, "per_device_eval_batch_size": 8}
+    fit(model, loss, pairs(), tmp_path, evaluation=pairs(16), **options)
+    assert loss._parameter_gradients == []  # nothing of a step stays behind
+
+
+def test_what_is_frozen_in_the_loss_stays_frozen_under_a_gradient_cache(folder: Path) -> None:
+    model = make_model("transformer", folder, folder)
+    loss = losses.NestedInfoNCE(model, DIMS, learn_temperature=True, mini_batch_size=5).double()
+    loss.log_temperature.requires_grad_(False)
+    loss(features_of(model, texts_of(2))).backward()
+    assert loss.log_temperature.grad is None
+    assert any(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_learned_temperature_can_leave_its_floor_again() -> None:
+    loss = losses.NestedInfoNCE(torch.nn.Identity(), DIMS, learn_temperature=True)
+    with torch.no_grad():
+        loss.log_temperature.fill_(-9.0)
+    temperature = loss.temperature
+    assert float(temperature.detach()) == pytest.approx(0.01)
+    temperature.backward()
+    assert loss.log_temperature.grad != 0
+
+
+def test_a_wrapped_model_is_checked_like_the_one_inside(folder: Path) -> None:
+    wrapped = torch.nn.DataParallel(load(folder))
+    assert losses.NestedInfoNCE(wrapped, DIMS, mini_batch_size=4, layers=[1]).layers == (1,)
+    with pytest.raises(DimensionError):
+        losses.NestedInfoNCE(wrapped, [64, 8])
+
+
+def test_labels_are_checked_before_the_model_does_any_work(folder: Path) -> None:
+    class Untouched(torch.nn.Module):
+        def forward(self, features):
+            raise AssertionError("the model was asked to work")
+
+    features = features_of(load(folder), texts_of(2))
+    for make, columns, labels, message in (
+        (losses.NestedCosineRegression, 2, torch.full((12,), 5.0), "from -1 to 1"),
+        (losses.NestedCoSENT, 2, None, "no labels"),
+        (losses.NestedContrastive, 2, torch.full((12,), 2), "A label is 2"),
+        (losses.NestedBatchHardTriplet, 1, torch.ones(12), "whole numbers"),
+        (lambda model, dims: losses.NestedSoftmax(model, dims, n_classes=2), 1, torch.full((12,), 2), "2 classes"),
+        (losses.NestedEmbeddingDistillation, 1, None, "no labels"),
+    ):
+        with pytest.raises(LossInputError, match=message):
+            make(Untouched(), DIMS)(features[:columns], labels)
+
+
 @pytest.mark.parametrize("mini_batch_size", [None, 4])
-def test_the_trainer_evaluates_with_all_dims(folder: Path, mini_batch_size: int | None) -> None:
+def test_an_evaluation_takes_all_dims(folder: Path, mini_batch_size: int | None) -> None:
     model = make_model("transformer", folder, folder)
     features = features_of(model, texts_of(2))
     drawing = losses.NestedInfoNCE(model, DIMS, n_dims_per_step=1, mini_batch_size=mini_batch_size)
@@ -229,11 +292,26 @@ def test_layers_leave_the_encoder_as_it_was_also_after_an_error(folder: Path) ->
         losses.NestedInfoNCE(model, DIMS, layers=[1, 2], layer_weights=[1.0])
 
 
-def test_a_model_cut_to_a_layer_is_what_was_trained_at_that_layer(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_a_model_cut_to_a_layer_is_what_was_trained_at_that_layer(folder: Path, tmp_path: Path, kind: str) -> None:
     model = load(folder).eval()
+    if kind == "modernbert":  # normalises behind its last layer
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+        tokens = {"vocab_size": len(model.tokenizer), "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3}
+        encoder = ModernBertModel(ModernBertConfig(**sizes, **tokens, attn_implementation="eager"))
+        torch.nn.init.uniform_(encoder.final_norm.weight, 0.2, 3.0)
+        encoder.save_pretrained(tmp_path / "modernbert")
+        model.tokenizer.save_pretrained(tmp_path / "modernbert")
+        model = SentenceTransformer(
+            modules=[Transformer(str(tmp_path / "modernbert")), Pooling(16)], device="cpu"
+        ).eval()
+    texts = ["the river", "what does the castle"]
     with with_layers(model, [2]), torch.no_grad():
-        stacked = model(model.preprocess(["the river", "what does the castle"]))["sentence_embedding"]
+        stacked = model(model.preprocess(texts))["sentence_embedding"]
     encoder = model[0].model
-    encoder.encoder.layer = encoder.encoder.layer[:2]
-    cut = model.encode(["the river", "what does the castle"], convert_to_tensor=True)
-    torch.testing.assert_close(stacked[2:], cut)
+    if kind == "bert":
+        encoder.encoder.layer = encoder.encoder.layer[:2]
+    else:
+        encoder.layers = encoder.layers[:2]
+    torch.testing.assert_close(stacked[2:], model.encode(texts, convert_to_tensor=True))

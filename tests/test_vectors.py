@@ -47,6 +47,19 @@ def test_a_zero_prefix_gets_a_finite_gradient() -> None:
     assert torch.isfinite(vectors.grad).all()
 
 
+def test_a_float32_vector_whose_length_leaves_its_type_still_gets_unit_length() -> None:
+    huge = torch.full((2, 768), 1e38)
+    torch.testing.assert_close(normalize(huge).norm(dim=1), torch.ones(2))
+    assert normalize(huge).dtype == torch.float32
+
+
+def test_a_zero_vector_gets_no_gradient() -> None:
+    vectors = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    (normalize(vectors) * torch.tensor([[1.0, 2.0], [1.0, 2.0]])).sum().backward()
+    assert (vectors.grad[0] == 0).all()
+    assert (vectors.grad[1] != 0).all()
+
+
 def test_a_tiny_float32_vector_still_gets_unit_length() -> None:
     np.testing.assert_allclose(np.linalg.norm(normalize(np.full((1, 4), 1e-30, np.float32))), 1.0, rtol=1e-6)
 

@@ -14,8 +14,9 @@ import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from loss_cases import CASES
-from module_checks import DIMS, ROWS, WEIGHTS, features_of, gradients_of, make_model, texts_of
+from module_checks import DIMS, IN_BATCH, ROWS, SAME_LABELS, WEIGHTS, features_of, gradients_of, make_model, texts_of
 from nestvec.errors import LossInputError
+from nestvec.losses import NestedInfoNCE, NestedSoftmax
 from nestvec.losses.modules.devices import check_equal_batches
 
 
@@ -38,6 +39,19 @@ def main() -> None:
             loss(features, None if labels is None else labels[own]).backward()
             heads = {n: g for n, g in gradients_of(loss).items() if not n.startswith("model.")}
             results[f"{case.name} {mode}"] = gradients_of(model) | heads
+    for name, settings in IN_BATCH.items():
+        model = make_model("transformer", *folders)
+        loss = NestedInfoNCE(model, DIMS, WEIGHTS, gather_across_devices=True, **settings).double()
+        loss.model = DistributedDataParallel(model, find_unused_parameters=True)
+        loss(features_of(model, [column[own] for column in texts_of(3)]), SAME_LABELS[own]).backward()
+        temperature = {n: g for n, g in gradients_of(loss).items() if not n.startswith("model.")}
+        results[name] = gradients_of(model) | temperature
+    torch.manual_seed(rank)  # heads drawn differently become those of the first process
+    loss = NestedSoftmax(make_model("transformer", *folders), DIMS, n_classes=3).double()
+    loss(features_of(loss.model, texts_of(1)), torch.arange(ROWS) % 3)
+    heads = [torch.empty_like(loss.heads[0]) for _ in range(2)]
+    torch.distributed.all_gather(heads, loss.heads[0].detach())
+    assert torch.equal(*heads)
     with pytest.raises(LossInputError, match=r"batches of \[2, 3\] rows"):
         check_equal_batches(2 + rank, torch.device("cpu"))
     if rank == 0:
