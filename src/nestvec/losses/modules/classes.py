@@ -23,7 +23,7 @@ class NestedSoftmax(NestedLoss):
     Columns are a text and its class, from 0.
 
     Example:
-        >>> head = NestedSoftmax(torch.nn.Linear(8, 8), dims=[8, 4], n_classes=3)
+        >>> head = NestedSoftmax(nn.Linear(8, 8), dims=[8, 4], n_classes=3)
         >>> [tuple(weight.shape) for weight in head.heads]
         [(3, 8), (3, 4)]
     """
@@ -105,7 +105,7 @@ class NestedSupervisedContrastive(TemperatureLoss):
     Columns are a text and its class; draw batches with several rows of a class (`BatchSamplers.GROUP_BY_LABEL`).
 
     Example:
-        >>> NestedSupervisedContrastive(torch.nn.Identity(), dims=[64, 32]).temperature
+        >>> NestedSupervisedContrastive(nn.Identity(), dims=[64, 32]).temperature
         0.05
     """
 

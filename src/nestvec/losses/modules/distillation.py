@@ -24,7 +24,7 @@ class NestedEmbeddingDistillation(NestedLoss):
     the teacher's vector [dim] for all of them, or one for each [columns, dim].
 
     Example:
-        >>> NestedEmbeddingDistillation(torch.nn.Identity(), dims=[64, 32]).distance
+        >>> NestedEmbeddingDistillation(nn.Identity(), dims=[64, 32]).distance
         'cosine'
     """
 
@@ -81,7 +81,7 @@ class NestedSimilarityDistillation(NestedLoss):
     label, if there is one, holds the teacher's vectors, [columns, teacher_dim].
 
     Example:
-        >>> NestedSimilarityDistillation(torch.nn.Identity(), dims=[64, 32]).temperature
+        >>> NestedSimilarityDistillation(nn.Identity(), dims=[64, 32]).temperature
         0.05
     """
 

@@ -28,7 +28,7 @@ class NestedInfoNCE(TemperatureLoss):
     takes the place of `CachedMultipleNegativesRankingLoss`, with a `guide` that of `GISTEmbedLoss`.
 
     Example:
-        >>> NestedInfoNCE(torch.nn.Identity(), dims=[64, 32]).dims
+        >>> NestedInfoNCE(nn.Identity(), dims=[64, 32]).dims
         (64, 32)
     """
 

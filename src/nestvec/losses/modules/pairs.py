@@ -39,7 +39,7 @@ class NestedCosineRegression(_PairLoss):
     Columns are two texts, and a label from -1 to 1. Options as in `NestedLoss`.
 
     Example:
-        >>> NestedCosineRegression(torch.nn.Identity(), dims=[64, 32]).dims
+        >>> NestedCosineRegression(nn.Identity(), dims=[64, 32]).dims
         (64, 32)
     """
 
@@ -60,7 +60,7 @@ class NestedCoSENT(_PairLoss):
     Columns are two texts, and a label whose order counts.
 
     Example:
-        >>> NestedCoSENT(torch.nn.Identity(), dims=[64, 32]).temperature
+        >>> NestedCoSENT(nn.Identity(), dims=[64, 32]).temperature
         0.05
     """
 
@@ -107,7 +107,7 @@ class NestedAnglE(NestedCoSENT):
     Columns are two texts, and a label whose order counts. Dims must be even.
 
     Example:
-        >>> NestedAnglE(torch.nn.Identity(), dims=[64, 32]).dims
+        >>> NestedAnglE(nn.Identity(), dims=[64, 32]).dims
         (64, 32)
     """
 
@@ -141,7 +141,7 @@ class NestedContrastive(MarginLoss, _PairLoss):
     Columns are two texts, and a label 1 where they belong together or 0 where they do not.
 
     Example:
-        >>> NestedContrastive(torch.nn.Identity(), dims=[64, 32]).margin
+        >>> NestedContrastive(nn.Identity(), dims=[64, 32]).margin
         0.5
     """
 
@@ -170,7 +170,7 @@ class NestedOnlineContrastive(MarginLoss, _PairLoss):
     Columns are two texts, and a label 1 where they belong together or 0 where they do not.
 
     Example:
-        >>> NestedOnlineContrastive(torch.nn.Identity(), dims=[64, 32]).distance
+        >>> NestedOnlineContrastive(nn.Identity(), dims=[64, 32]).distance
         'cosine'
     """
 
