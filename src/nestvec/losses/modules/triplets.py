@@ -21,7 +21,7 @@ class NestedTriplet(MarginLoss):
     Columns are anchors, positives and at least one negative.
 
     Example:
-        >>> NestedTriplet(nn.Identity(), dims=[64, 32], distance="euclidean").distance
+        >>> NestedTriplet(torch.nn.Identity(), dims=[64, 32], distance="euclidean").distance
         'euclidean'
     """
 
@@ -48,7 +48,7 @@ class NestedBatchHardTriplet(MarginLoss):
     Columns are a text and its class; draw batches with several rows of a class (`BatchSamplers.GROUP_BY_LABEL`).
 
     Example:
-        >>> NestedBatchHardTriplet(nn.Identity(), dims=[64, 32]).margin
+        >>> NestedBatchHardTriplet(torch.nn.Identity(), dims=[64, 32]).margin
         0.5
     """
 
