@@ -164,12 +164,11 @@ class _Operand:
         self.shape = vectors.shape
         # The largest prefix gets unit length first, so that squares of very short or long vectors stay in range. The
         # losses do not depend on length: their gradient is that of the unit vector, divided by the length.
-        self.inverse_length = _inverse(_lengths(full)) if cosine else None
+        self.inverse_length = _inverse(_lengths(full)[0]) if cosine else None
         self.vectors = full if self.inverse_length is None else (full * self.inverse_length[:, None]).to(full.dtype)
         self.blocks = [self.vectors[:, prefix.start : prefix.dim] for prefix in prefixes]  # each [n, block]
         if cosine:
-            squares = torch.stack([_lengths(block).square() for block in self.blocks]).cumsum(dim=0)
-            lengths = squares.sqrt()
+            lengths = _lengths(*self.blocks).square().cumsum(dim=0).sqrt()  # [K, n]
             # A prefix this much shorter than its vector counts as zero: its inverse square would leave the type.
             negligible = torch.finfo(vectors.dtype).tiny ** 0.4  # 6e-16 in float32
             self.inverse_lengths = _inverse(lengths.where(lengths > negligible, 0.0)).to(vectors.dtype)  # [K, n]
@@ -201,11 +200,13 @@ def _tile_rows(like: Tensor, n_columns: int) -> int:
     return max(least, scores // n_columns)
 
 
-def _lengths(vectors: Tensor) -> Tensor:
-    """[n]; in float64 where squares in float32 could leave its range."""
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1)
-    if lengths.dtype == torch.float32 and not (lengths.min() > _SHORT and lengths.max() < 1 / _SHORT):
-        lengths = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64)
+def _lengths(*blocks: Tensor) -> Tensor:
+    """[blocks, n]; in float64 where squares in float32 could leave its range."""
+    lengths = torch.stack([torch.linalg.vector_norm(block, dim=1) for block in blocks])
+    if lengths.dtype == torch.float32:
+        shortest, longest = lengths.aminmax()
+        if not (shortest > _SHORT and longest < 1 / _SHORT):
+            return torch.stack([torch.linalg.vector_norm(block, dim=1, dtype=torch.float64) for block in blocks])
     return lengths
 
 

@@ -118,5 +118,5 @@ class CrossEntropy:
         others = gradient.sum(dim=1, keepdim=True)
         # What the others hold is 1 - the target's share, without the cancellation when that share is near 1.
         gradient.scatter_(1, targets, -others)
-        margin = others.log() + log_total - target_scores
-        return torch.logaddexp(margin, torch.zeros_like(margin))[:, 0]
+        # log(1 + others / target), which keeps the digits of a small loss.
+        return torch.nn.functional.softplus(others.log() + log_total - target_scores, threshold=50.0)[:, 0]
