@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -488,7 +487,13 @@ def test_interrupting_says_how_to_continue(tiny_recipe: Path, tmp_path: Path) ->
         "--set",
         "training.epochs=200",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite started in the background ignores interrupts, and its children would with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and not list(out.glob("work/checkpoints/run.json")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
