@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -65,6 +65,7 @@ class NestedCoSENT(_PairLoss):
     """
 
     rows_meet = True
+    _function = staticmethod(nested_cosent)
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class NestedCoSENT(_PairLoss):
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
-        return nested_cosent(
+        return self._function(
             columns[0], columns[1], batch.require_labels(self), dims=dims, weights=weights, temperature=self.temperature
         )
 
@@ -111,6 +112,8 @@ class NestedAnglE(NestedCoSENT):
         (64, 32)
     """
 
+    _function = staticmethod(nested_angle)
+
     def __init__(
         self,
         model: nn.Module,
@@ -128,14 +131,30 @@ class NestedAnglE(NestedCoSENT):
         super().__init__(model, dims, weights, temperature, **options)
         check_even(self.dims)
 
+
+class _LabelledPairLoss(MarginLoss, _PairLoss):
+    """A loss on pairs that belong together or not."""
+
+    _function: Callable[..., Tensor]
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there are labels, each 0 or 1."""
+        check_binary_labels(labels, _count(labels))
+
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
-        return nested_angle(
-            columns[0], columns[1], batch.require_labels(self), dims=dims, weights=weights, temperature=self.temperature
+        return self._function(
+            columns[0],
+            columns[1],
+            batch.require_labels(self),
+            dims=dims,
+            weights=weights,
+            margin=self.margin,
+            distance=self.distance,
         )
 
 
-class NestedContrastive(MarginLoss, _PairLoss):
+class NestedContrastive(_LabelledPairLoss):
     """Nested contrastive loss in place of `MatryoshkaLoss(model, ContrastiveLoss(model), dims)`.
 
     Columns are two texts, and a label 1 where they belong together or 0 where they do not.
@@ -146,25 +165,10 @@ class NestedContrastive(MarginLoss, _PairLoss):
     """
 
     rows_meet = False
-
-    def check_labels(self, labels: Tensor | None) -> None:
-        """Check that there are labels, each 0 or 1."""
-        check_binary_labels(labels, _count(labels))
-
-    def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
-        """Compute the loss from embeddings."""
-        return nested_contrastive(
-            columns[0],
-            columns[1],
-            batch.require_labels(self),
-            dims=dims,
-            weights=weights,
-            margin=self.margin,
-            distance=self.distance,
-        )
+    _function = staticmethod(nested_contrastive)
 
 
-class NestedOnlineContrastive(MarginLoss, _PairLoss):
+class NestedOnlineContrastive(_LabelledPairLoss):
     """Nested contrastive loss on hard pairs in place of `MatryoshkaLoss(model, OnlineContrastiveLoss(model), dims)`.
 
     Columns are two texts, and a label 1 where they belong together or 0 where they do not.
@@ -175,22 +179,7 @@ class NestedOnlineContrastive(MarginLoss, _PairLoss):
     """
 
     rows_meet = True
-
-    def check_labels(self, labels: Tensor | None) -> None:
-        """Check that there are labels, each 0 or 1."""
-        check_binary_labels(labels, _count(labels))
-
-    def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
-        """Compute the loss from embeddings."""
-        return nested_online_contrastive(
-            columns[0],
-            columns[1],
-            batch.require_labels(self),
-            dims=dims,
-            weights=weights,
-            margin=self.margin,
-            distance=self.distance,
-        )
+    _function = staticmethod(nested_online_contrastive)
 
 
 def _count(labels: Tensor | None) -> int:
