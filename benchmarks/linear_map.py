@@ -10,7 +10,6 @@ MatryoshkaLoss and for nestvec, in processes of their own that take turns; MRR@1
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import json
 import statistics
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 
 from nestvec.data import scan_installed_docs, split_by_package
 from nestvec.encoders import SentenceTransformerEncoder, load_base
-from nestvec.evaluation import BenchmarkVectors, encode_benchmark, measure_sizes
+from nestvec.evaluation import Retrieval, TaskVectors, encode_task, measure_grid
 from nestvec.losses import NestedInfoNCE
 from nestvec.vectors import normalize
 from provenance import describe_run
@@ -80,12 +79,11 @@ def train(name: str, pairs_file: Path, weight_file: Path, batch: int, epochs: in
     return {"seconds": seconds, "steps": steps}
 
 
-def mean_reciprocal_ranks(vectors: BenchmarkVectors, weight: NDArray[np.float32]) -> dict[int, float]:
+def mean_reciprocal_ranks(task: Retrieval, vectors: TaskVectors, weight: NDArray[np.float32]) -> dict[int, float]:
     """MRR@10 at each dim after a map."""
-    queries, documents = (normalize(side @ weight.T) for side in (vectors.queries, vectors.documents))
-    mapped = dataclasses.replace(vectors, queries=queries, documents=documents)
-    values = measure_sizes(mapped, DIMS, metrics=("MRR@10",)).values
-    return {dim: round(float(values[dim]["MRR@10"].mean()), 4) for dim in DIMS}
+    mapped = TaskVectors(*(normalize(side @ weight.T) for side in vectors))
+    scores = measure_grid(task, mapped, DIMS).scores
+    return {key.dim: round(metrics["MRR@10"].value, 4) for key, metrics in scores.items()}
 
 
 def main() -> None:
@@ -102,13 +100,14 @@ def main() -> None:
         return
     rows, benchmark = split_by_package(scan_installed_docs(seed=42), queries=1000, documents=5000, seed=42)
     encoder = SentenceTransformerEncoder(load_base("static"))
-    vectors = encode_benchmark(benchmark, encoder)
+    task = Retrieval(benchmark, metrics=["MRR@10"])
+    vectors = encode_task(task, encoder)
     sides = [
         encoder.encode_queries([row.query for row in rows]),
         encoder.encode_documents([row.positive for row in rows]),
     ]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in LOSSES}
-    scores = {"raw": mean_reciprocal_ranks(vectors, np.eye(DIM, dtype=np.float32))}
+    scores = {"raw": mean_reciprocal_ranks(task, vectors, np.eye(DIM, dtype=np.float32))}
     with tempfile.TemporaryDirectory() as folder:
         pairs_file = Path(folder) / "pairs.npy"
         np.save(pairs_file, np.stack(sides, axis=1))
@@ -119,7 +118,7 @@ def main() -> None:
                 command += ["--batch", str(arguments.batch), "--epochs", str(arguments.epochs)]
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
                 runs[name].append(json.loads(output.splitlines()[-1]))
-                scores[name] = mean_reciprocal_ranks(vectors, np.load(weight_file))
+                scores[name] = mean_reciprocal_ranks(task, vectors, np.load(weight_file))
     seconds = {name: statistics.median(run["seconds"] for run in of_name) for name, of_name in runs.items()}
     print(f"{len(rows):,} pairs, batch {arguments.batch:,}, {runs['st'][0]['steps']} steps, dims {DIMS}")
     for name, values in scores.items():

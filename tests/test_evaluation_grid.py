@@ -1,33 +1,47 @@
-"""Intervals and cells. Run: pytest tests/test_evaluation_grid.py (seconds)."""
+"""Every cell of the grid against slow float64 loops. Run: pytest tests/test_evaluation_grid.py (seconds)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from nestvec.data import Benchmark
-from nestvec.errors import DataError, DimensionError, MetricError, ModelError, VectorError
-from nestvec.evaluation import encode_benchmark, interval, make_cells, measure_run, measure_sizes, resampled_means
-from nestvec.evaluation.grid import QueryScores
+from nestvec.errors import DimensionError, GridError, MetricError, ModelError, PrecisionError, VectorError
+from nestvec.evaluation import (
+    CellKey,
+    Rerank,
+    Retrieval,
+    TaskVectors,
+    check_task_vectors,
+    encode_task,
+    measure_grid,
+    measure_run,
+    parse_rerank,
+)
+from nestvec.quantization import BITS_PER_NUMBER, fit_quantizer
 from nestvec.vectors import truncate
+
+DIM = 16
 
 
 class TableEncoder:
     """Looks vectors up: what a text means is known exactly."""
 
-    full_dim = 8
+    full_dim = DIM
 
     def __init__(self, seed: int = 0) -> None:
         self.generator = np.random.default_rng(seed)
         self.table: dict[str, np.ndarray] = {}
 
+    def identity(self, side: str) -> str:
+        return f"table-{side}"
+
     def _encode(self, texts: Sequence[str], **_: object) -> np.ndarray:
         for text in texts:
             if text not in self.table:
-                vector = self.generator.normal(size=8)
+                vector = self.generator.normal(size=DIM)
                 self.table[text] = (vector / np.linalg.norm(vector)).astype(np.float32)
         return np.stack([self.table[text] for text in texts])
 
@@ -35,8 +49,9 @@ class TableEncoder:
 
 
 def random_benchmark(seed: int = 0, n_queries: int = 40, n_documents: int = 60) -> Benchmark:
+    """Graded judgements; every fifth document repeats the text of another."""
     generator = np.random.default_rng(seed)
-    corpus = {f"d{i}": f"document {i}" for i in range(n_documents)}
+    corpus = {f"d{i}": f"document {i - 7 if i % 5 == 0 and i > 7 else i}" for i in range(n_documents)}
     qrels = {
         f"q{i}": {f"d{j}": int(generator.integers(0, 3)) for j in generator.choice(n_documents, 6, replace=False)}
         for i in range(n_queries)
@@ -45,116 +60,148 @@ def random_benchmark(seed: int = 0, n_queries: int = 40, n_documents: int = 60) 
     return Benchmark({f"q{i}": f"query {i}" for i in range(n_queries)}, corpus, qrels)
 
 
-def test_a_cell_equals_scoring_a_run_of_truncated_vectors() -> None:
-    benchmark, encoder = random_benchmark(), TableEncoder()
-    scores = measure_sizes(encode_benchmark(benchmark, encoder), [4, 2])
-    assert list(scores.values) == [8, 4, 2]  # the full size is always measured
-    for dim in (8, 4, 2):
-        run: dict[str, dict[str, float]] = {}
-        for query, text in benchmark.queries.items():
-            q = truncate(encoder.table[text].astype(np.float64), dim)
-            run[query] = {
-                document: float(q @ truncate(encoder.table[body].astype(np.float64), dim))
-                for document, body in benchmark.corpus.items()
+METRICS = ("MRR@10", "Recall@10", "nDCG@5", "MAP@10")
+
+
+def slow_scores(task: Retrieval, vectors: TaskVectors, key: CellKey) -> dict[str, list[float]]:
+    """Decode, cut, compare one by one in float64, sort, and score as a run of a search engine."""
+
+    def similarities(precision: str, dim: int) -> list[dict[str, float]]:
+        quantizer = fit_quantizer(vectors.documents, precision)
+        stored = quantizer.decode(quantizer.encode(vectors.documents)).astype(np.float64)
+        return [
+            {
+                name: round(float(truncate(query, dim) @ truncate(row, dim)), 9)
+                for name, row in zip(task.document_ids, stored, strict=True)
             }
-        expected = measure_run(benchmark.qrels, run, ["MRR@10", "Recall@10", "nDCG@10"])
-        for metric, values in expected.items():
-            np.testing.assert_allclose(scores.values[dim][metric], list(values.values()), atol=1e-9)
+            for query in vectors.queries.astype(np.float64)
+        ]
+
+    run = similarities(key.precision, key.dim)
+    if key.rerank is not None:
+        again = similarities(key.rerank.precision, DIM)
+        for place, scores in enumerate(run):
+            short = sorted(scores, key=lambda name: (scores[name], name), reverse=True)[: key.rerank.shortlist]
+            run[place] = {name: again[place][name] for name in short}
+    found = measure_run(task.benchmark.qrels, dict(zip(task.query_ids, run, strict=True)), METRICS)
+    return {metric: list(values.values()) for metric, values in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_cell_equals_a_slow_computation_ties_included(seed: int) -> None:
+    task = Retrieval(random_benchmark(seed), metrics=METRICS)
+    vectors = encode_task(task, TableEncoder(seed))
+    reranks = [None, Rerank("int8", 10), Rerank("float32", 20), Rerank("float16", 60), Rerank("int8", 200)]
+    grid = measure_grid(task, vectors, [DIM, 5, 2], precisions=list(BITS_PER_NUMBER), reranks=reranks)
+    assert len(grid.scores) == 3 * 5 * 5
+    for key, scores in grid.scores.items():
+        expected = slow_scores(task, vectors, key)
+        for metric in METRICS:
+            np.testing.assert_allclose(scores[metric].values, expected[metric], atol=1e-9, err_msg=f"{key} {metric}")
+
+
+def test_the_full_float32_vector_is_always_measured_and_nothing_else_unasked() -> None:
+    task = Retrieval(random_benchmark())
+    grid = measure_grid(task, encode_task(task, TableEncoder()), [4], precisions=["int8", "binary"])
+    assert list(grid.scores) == [CellKey(DIM), CellKey(4, "int8"), CellKey(4, "binary")]
+
+
+def test_a_shortlist_of_everything_is_the_second_stage_alone() -> None:
+    task = Retrieval(random_benchmark())
+    vectors = encode_task(task, TableEncoder())
+    grid = measure_grid(task, vectors, [2], precisions=["binary"], reranks=[Rerank("float32", 60)])
+    np.testing.assert_array_equal(
+        grid.scores[CellKey(2, "binary", Rerank("float32", 60))]["MRR@10"].values,
+        grid.scores[CellKey(DIM)]["MRR@10"].values,
+    )
 
 
 def test_equal_vectors_are_ordered_as_trec_eval_orders_them() -> None:
     encoder = TableEncoder()
-    benchmark = Benchmark({"q": "x"}, {"a": "same", "b": "same", "c": "other"}, {"q": {"a": 1}})
+    benchmark = Benchmark(
+        {"q": "x", "r": "x"}, {"a": "same", "b": "same", "c": "other"}, {"q": {"a": 1}, "r": {"b": 1}}
+    )
     encoder.table = {
-        "x": np.eye(8, dtype=np.float32)[0],
-        "same": np.eye(8, dtype=np.float32)[0],
-        "other": np.eye(8, dtype=np.float32)[1],
+        "x": np.eye(DIM, dtype=np.float32)[0],
+        "same": np.eye(DIM, dtype=np.float32)[0],
+        "other": np.eye(DIM, dtype=np.float32)[1],
     }
-    scores = measure_sizes(encode_benchmark(benchmark, encoder), [8])
-    assert scores.values[8]["MRR@10"] == [0.5]  # b is before a
+    task = Retrieval(benchmark)
+    scores = measure_grid(task, encode_task(task, encoder), [DIM])
+    assert scores.scores[scores.full]["MRR@10"].values.tolist() == [0.5, 1.0]  # b is before a
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    generator = np.random.default_rng(0)
-    truth, covered, trials = 0.5, 0, 400
-    for trial in range(trials):
-        values = generator.beta(2, 2, size=60)
-        bounds = interval(values.mean(), resampled_means(values, samples=400, seed=trial)[0], confidence=0.9)
-        covered += bounds.low <= truth <= bounds.high
-    # A binomial of 400 at 0.9 lies within 0.85..0.94 all but once in a thousand; percentile intervals run narrow.
-    assert 0.84 <= covered / trials <= 0.95
+def test_blocks_of_any_size_give_the_same_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Retrieval(random_benchmark())
+    vectors = encode_task(task, TableEncoder())
+    options = {"precisions": ["float16", "int4"], "reranks": [None, Rerank("int8", 12)]}
+    whole = measure_grid(task, vectors, [8, 3], **options)
+    monkeypatch.setattr("nestvec.evaluation.search._SCORES_IN_MEMORY", 130)
+    monkeypatch.setattr("nestvec.evaluation.search._NUMBERS_IN_MEMORY", 40)
+    monkeypatch.setattr("nestvec.evaluation.search._GROUPS", 3)
+    monkeypatch.setattr("nestvec.evaluation.grid._ROWS_AT_A_TIME", 7)
+    parts = measure_grid(task, vectors, [8, 3], **options)
+    for key, scores in whole.scores.items():
+        for metric, score in scores.items():
+            np.testing.assert_array_equal(parts.scores[key][metric].values, score.values)
 
 
-def test_a_paired_interval_is_narrower_than_two_of_their_own() -> None:
-    generator = np.random.default_rng(0)
-    hardness = generator.normal(size=200)
-    before, after = hardness, hardness + 0.1 + 0.01 * generator.normal(size=200)
-    first, second = resampled_means([before, after], samples=500, seed=1)
-    paired = interval(0.1, second - first)
-    alone = interval(after.mean(), second)
-    assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
-    assert paired.low > 0
-
-
-def test_resamples_do_not_depend_on_how_many_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).normal(size=(3, 50))
-    whole = resampled_means(values, samples=100, seed=5)
-    monkeypatch.setattr("nestvec.evaluation.bootstrap._DRAWS_IN_MEMORY", 700)
-    np.testing.assert_allclose(resampled_means(values, samples=100, seed=5), whole)
-
-
-def scores_of(*headline: Sequence[float]) -> QueryScores:
-    values = {dim: {"MRR@10": np.array(one, dtype=float)} for dim, one in zip((8, 4), headline, strict=True)}
-    return QueryScores(8, values)
-
-
-def test_retention_and_gain_are_of_the_headline_metric() -> None:
-    before, after = scores_of([0.5, 0.5], [0.25, 0.25]), scores_of([1.0, 0.6], [0.5, 0.5])
-    full, short = make_cells("after", after, before=before)
-    assert (full.dim, full.bytes_per_vector, full.retention.value, full.gain.value) == (8, 32, 1.0, pytest.approx(0.3))
-    assert short.retention.value == pytest.approx(0.625)
-    assert short.gain.value == pytest.approx(0.25)
-    assert short.gain.low == short.gain.high == pytest.approx(0.25)  # every query gains the same
-
-
-def test_a_cell_has_the_shape_that_reports_keep() -> None:
-    cell = make_cells("before", scores_of([1.0, 0.0], [0.5, 0.0]))[1].as_json()
-    assert set(cell) == {"model", "dim", "precision", "bytes_per_vector", "metrics", "retention", "retention_interval"}
-    assert set(cell["metrics"]["MRR@10"]) == {"value", "low", "high"}
-    assert cell["retention"] == 0.5
-
-
-def test_retention_of_a_model_that_finds_nothing_is_not_a_number_made_up() -> None:
-    cells = make_cells("before", scores_of([0.0, 0.0], [0.0, 0.0]))
-    assert [cell.retention for cell in cells] == [None, None]
-    assert cells[0].as_json()["retention"] is None
-
-
-def test_one_query_gives_an_interval_of_no_width() -> None:
-    cell = make_cells("before", scores_of([0.5], [0.25]))[0]
-    assert cell.metrics["MRR@10"] == (0.5, 0.5, 0.5)
-    assert not math.isnan(cell.retention.low)
+def test_a_rerank_is_read_from_its_name() -> None:
+    assert parse_rerank("none") is None
+    assert parse_rerank("float16:400") == Rerank("float16", 400)
+    assert str(Rerank("int8", 100)) == "int8:100"
+    for wrong in ("int8", "int8:", "int8:0", "int8:-3", "int8:1e2", "100"):
+        with pytest.raises(GridError, match="Cannot read the rerank"):
+            parse_rerank(wrong)
+    with pytest.raises(PrecisionError):
+        parse_rerank("int7:100")
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
-    vectors = encode_benchmark(random_benchmark(), TableEncoder())
+    task = Retrieval(random_benchmark())
+    vectors = encode_task(task, TableEncoder())
     with pytest.raises(DimensionError):
-        measure_sizes(vectors, [16])
+        measure_grid(task, vectors, [32])
+    with pytest.raises(PrecisionError):
+        measure_grid(task, vectors, [4], precisions=["int2"])
+    with pytest.raises(GridError, match="No precisions given"):
+        measure_grid(task, vectors, [4], precisions=[])
+    with pytest.raises(GridError, match="name one twice"):
+        measure_grid(task, vectors, [4], precisions=["int8", "int8"])
+    with pytest.raises(GridError, match="shortlist of 5 cannot fill the 10 ranks"):
+        measure_grid(task, vectors, [4], reranks=[Rerank("int8", 5)])
     with pytest.raises(MetricError):
-        measure_sizes(vectors, [4], metrics=["accuracy"])
+        Retrieval(random_benchmark(), metrics=["accuracy"])
     with pytest.raises(MetricError, match="No metrics given"):
-        measure_sizes(vectors, [4], metrics=[])
-    with pytest.raises(DataError, match="no values to resample"):
-        resampled_means(np.zeros((2, 0)), samples=10, seed=0)
-    with pytest.raises(DimensionError, match="same dims"):
-        make_cells("after", scores_of([1.0], [1.0]), before=QueryScores(8, {8: {"MRR@10": np.ones(1)}}))
+        Retrieval(random_benchmark(), metrics=[])
+    lonely = Retrieval(random_benchmark(n_queries=1))
+    with pytest.raises(GridError, match="no interval follows from one"):
+        measure_grid(lonely, encode_task(lonely, TableEncoder()), [4])
+
+
+def test_vectors_that_do_not_fit_the_task_are_refused() -> None:
+    task = Retrieval(random_benchmark())
+    queries, documents = encode_task(task, TableEncoder())
+    with pytest.raises(VectorError, match=r"60 documents and the vectors are \[59, 16\]"):
+        check_task_vectors(task, TaskVectors(queries, documents[1:]))
+    with pytest.raises(VectorError, match="40 queries"):
+        check_task_vectors(task, TaskVectors(queries[0], documents))
+    with pytest.raises(VectorError, match="Queries have 8 numbers and documents 16"):
+        check_task_vectors(task, TaskVectors(queries[:, :8], documents))
+    broken = documents.copy()
+    broken[4, 2] = np.inf
+    with pytest.raises(VectorError, match="the first in row 4"):
+        check_task_vectors(task, TaskVectors(queries, broken))
+    scaled = check_task_vectors(task, TaskVectors(queries.astype(np.float64) * 3, documents * 5))
+    np.testing.assert_allclose(scaled.documents, documents, atol=1e-6)
+    assert scaled.queries.dtype == np.float32
 
 
 def test_a_model_that_gives_every_text_the_same_vector_is_refused() -> None:
     encoder = TableEncoder()
-    encoder.encode_documents = lambda texts, **_: np.ones((len(texts), 8), np.float32)
+    encoder.encode_documents = lambda texts, **_: np.ones((len(texts), DIM), np.float32)
     with pytest.raises(VectorError, match="the same vector"):
-        encode_benchmark(random_benchmark(), encoder)
+        encode_task(Retrieval(random_benchmark()), encoder)
 
 
 def test_a_model_error_passes_through() -> None:
@@ -165,4 +212,4 @@ def test_a_model_error_passes_through() -> None:
 
     encoder.encode_queries = fail
     with pytest.raises(ModelError, match="broken"):
-        encode_benchmark(random_benchmark(), encoder)
+        encode_task(Retrieval(random_benchmark()), encoder)

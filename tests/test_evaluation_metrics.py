@@ -41,12 +41,14 @@ def oracle(qrels, run, metric: str) -> dict[str, float]:
         found = ORACLE.iter_calc([ir_measures.RR], qrels, run)
         values = {one.query_id: one.value if one.value >= 1 / k else 0.0 for one in found}
     else:
-        measure = {"Recall": ir_measures.R, "nDCG": ir_measures.nDCG}[name] @ k
+        measure = {"Recall": ir_measures.R, "nDCG": ir_measures.nDCG, "MAP": ir_measures.AP}[name] @ k
         values = {one.query_id: one.value for one in ORACLE.iter_calc([measure], qrels, run)}
     return {query: values.get(query, 0.0) for query in qrels}
 
 
-@pytest.mark.parametrize("metric", ["MRR@10", "Recall@10", "nDCG@10", "MRR@1", "nDCG@3", "Recall@100", "nDCG@100"])
+@pytest.mark.parametrize(
+    "metric", ["MRR@10", "Recall@10", "nDCG@10", "MRR@1", "nDCG@3", "Recall@100", "nDCG@100", "MAP@5", "MAP@100"]
+)
 @pytest.mark.parametrize("seed", range(25))
 def test_every_query_agrees_with_trec_eval(metric: str, seed: int) -> None:
     qrels, run = random_case(seed)
@@ -82,7 +84,12 @@ def test_a_score_beyond_float32_is_the_largest() -> None:
 
 
 def test_a_metric_is_read_whatever_its_case() -> None:
-    assert [str(parse_metric(name)) for name in ("mrr@10", "RECALL@5", "ndcg@1")] == ["MRR@10", "Recall@5", "nDCG@1"]
+    assert [str(parse_metric(name)) for name in ("mrr@10", "RECALL@5", "ndcg@1", "map@7")] == [
+        "MRR@10",
+        "Recall@5",
+        "nDCG@1",
+        "MAP@7",
+    ]
 
 
 @pytest.mark.parametrize("name", ["MRR", "MRR@0", "precision@10", "nDCG@x", ""])

@@ -12,8 +12,7 @@ import pytest
 from rich.console import Console
 
 from nestvec.errors import MissingExtraError, StorageError
-from nestvec.evaluation import make_cells
-from nestvec.evaluation.grid import QueryScores
+from nestvec.evaluation import CellKey, GridScores, MeanScore, make_cells
 from nestvec.report import (
     Example,
     ExampleAnswer,
@@ -30,15 +29,15 @@ from nestvec.report import (
 def make_report() -> Report:
     generator = np.random.default_rng(0)
 
-    def scores(shift: float) -> QueryScores:
+    def scores(shift: float) -> GridScores:
         values = {
-            dim: {
-                name: np.clip(generator.normal(0.4 + shift + dim / 1000, 0.2, size=100), 0, 1)
+            CellKey(dim): {
+                name: MeanScore(np.clip(generator.normal(0.4 + shift + dim / 1000, 0.2, size=100), 0, 1))
                 for name in ("MRR@10", "nDCG@10")
             }
             for dim in (384, 64, 32)
         }
-        return QueryScores(384, values)
+        return GridScores(384, values)
 
     before, after = scores(0.0), scores(0.1)
     return Report(

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nestvec.data import Benchmark, read_benchmark, read_records, write_benchmark
-    from nestvec.encoders import SentenceTransformerEncoder, load_base, load_model
+    from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base, load_model
     from nestvec.errors import NestvecError
-    from nestvec.evaluation import encode_benchmark, make_cells, measure_run, measure_sizes, search_prefixes
+    from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, measure_run, search_prefixes
     from nestvec.jobs.train_and_measure import train_and_measure
     from nestvec.losses import NestedInfoNCE, nested_info_nce
+    from nestvec.quantization import fit_quantizer
     from nestvec.training import Recipe, load_recipe
     from nestvec.vectors import cosine, normalize, truncate
 
@@ -22,18 +23,21 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Benchmark": "nestvec.data",
+    "CachedEncoder": "nestvec.encoders",
     "NestedInfoNCE": "nestvec.losses",
     "NestvecError": "nestvec.errors",
     "Recipe": "nestvec.training",
+    "Retrieval": "nestvec.evaluation",
     "SentenceTransformerEncoder": "nestvec.encoders",
     "cosine": "nestvec.vectors",
-    "encode_benchmark": "nestvec.evaluation",
+    "encode_task": "nestvec.evaluation",
+    "fit_quantizer": "nestvec.quantization",
     "load_base": "nestvec.encoders",
     "load_model": "nestvec.encoders",
     "load_recipe": "nestvec.training",
     "make_cells": "nestvec.evaluation",
+    "measure_grid": "nestvec.evaluation",
     "measure_run": "nestvec.evaluation",
-    "measure_sizes": "nestvec.evaluation",
     "nested_info_nce": "nestvec.losses",
     "normalize": "nestvec.vectors",
     "read_benchmark": "nestvec.data",
@@ -46,19 +50,22 @@ _HOMES = {
 
 __all__ = [
     "Benchmark",
+    "CachedEncoder",
     "NestedInfoNCE",
     "NestvecError",
     "Recipe",
+    "Retrieval",
     "SentenceTransformerEncoder",
     "__version__",
     "cosine",
-    "encode_benchmark",
+    "encode_task",
+    "fit_quantizer",
     "load_base",
     "load_model",
     "load_recipe",
     "make_cells",
+    "measure_grid",
     "measure_run",
-    "measure_sizes",
     "nested_info_nce",
     "normalize",
     "read_benchmark",

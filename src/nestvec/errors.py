@@ -14,6 +14,7 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
     |-- ModelError (ValueError)              a base that is no model, or weights that fail their checksum
     |-- LossInputError (ValueError)          embeddings or settings a loss cannot be computed from
     |-- MetricError (ValueError)             a metric name that is not known
+    |-- GridError (ValueError)               cells that cannot be measured, compared or planned with
     |-- OutputExistsError (FileExistsError)  results that would be overwritten
     |-- StorageError (OSError)               a full disk or a folder that cannot be written
     |-- ResumeError (ValueError)             a finished run, or a different one
@@ -27,6 +28,7 @@ __all__ = [
     "BenchmarkError",
     "DataError",
     "DimensionError",
+    "GridError",
     "LossInputError",
     "MetricError",
     "MissingExtraError",
@@ -89,6 +91,10 @@ class LossInputError(NestvecError, ValueError):
 
 class MetricError(NestvecError, ValueError):
     """A metric name is not known."""
+
+
+class GridError(NestvecError, ValueError):
+    """Cells of a grid cannot be measured, compared or planned with."""
 
 
 class OutputExistsError(NestvecError, FileExistsError):

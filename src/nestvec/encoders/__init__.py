@@ -1,7 +1,20 @@
 """Text to vectors: the encoder protocol, and the models that fulfil it. torch is imported when a model is loaded."""
 
 from nestvec.encoders.bases import PACKAGED_BASES, is_static, load_base, load_model
+from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
 
-__all__ = ["PACKAGED_BASES", "Encoder", "SentenceTransformerEncoder", "is_static", "load_base", "load_model"]
+__all__ = [
+    "PACKAGED_BASES",
+    "CacheEntry",
+    "CachedEncoder",
+    "Encoder",
+    "SentenceTransformerEncoder",
+    "cache_entries",
+    "cache_folder",
+    "clear_cache",
+    "is_static",
+    "load_base",
+    "load_model",
+]

@@ -27,6 +27,10 @@ class Encoder(Protocol):
         """Numbers in a vector as the encoder gives it."""
         ...
 
+    def identity(self, side: str) -> str:
+        """Return a digest of all that the vectors of a side (`query` or `document`) depend on beside the text."""
+        ...
+
     def encode_queries(self, texts: Sequence[str], *, progress: Progress = silent) -> Float32Vectors:
         """Return unit vectors, [n_texts, full_dim], in the order of `texts`."""
         ...

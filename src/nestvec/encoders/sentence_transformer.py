@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nestvec.encoders.identity import model_identity
 from nestvec.encoders.protocol import Float32Vectors
 from nestvec.errors import ModelError
 from nestvec.progress import Progress, silent
@@ -35,6 +36,20 @@ class SentenceTransformerEncoder:
     def full_dim(self) -> int:
         """Numbers in a vector as the encoder gives it."""
         return int(self.model.get_embedding_dimension() or 0)
+
+    def identity(self, side: str) -> str:
+        """Digest all that the vectors depend on beside the text.
+
+        Args:
+            side: `query` or `document`; where the model treats both alike, they have one identity.
+
+        Returns:
+            64 hexadecimal digits; another after the model was changed.
+        """
+        prompts = self.model.prompts
+        names = ("query",) if side == "query" else ("document", "passage", "corpus")
+        name = next((name for name in names if name in prompts), self.model.default_prompt_name)
+        return model_identity(self.model, prompt=prompts.get(name or "") or "", task=side)
 
     def encode_queries(self, texts: Sequence[str], *, progress: Progress = silent) -> Float32Vectors:
         """Encode queries.

@@ -1,24 +1,77 @@
-"""Vectors and relevance to a grid: metrics, exact search at every size, intervals, cells."""
+"""Vectors and relevance to a grid: tasks, metrics, exact search at every size, intervals, cells."""
 
-from nestvec.evaluation.bootstrap import Interval, interval, resampled_means
-from nestvec.evaluation.grid import BenchmarkVectors, Cell, QueryScores, encode_benchmark, make_cells, measure_sizes
+from nestvec.evaluation.bootstrap import Interval, interval, resample
+from nestvec.evaluation.cells import Cell, Latency, make_cells
+from nestvec.evaluation.grid import (
+    CellKey,
+    GridScores,
+    Rerank,
+    TaskVectors,
+    check_task_vectors,
+    encode_task,
+    measure_grid,
+    parse_rerank,
+)
 from nestvec.evaluation.metrics import DEFAULT_METRICS, Metric, measure_run, parse_metric
-from nestvec.evaluation.search import TopK, search_prefixes
+from nestvec.evaluation.scores import (
+    AveragePrecision,
+    MeanScore,
+    PearsonCorrelation,
+    Score,
+    SpearmanCorrelation,
+    VMeasure,
+)
+from nestvec.evaluation.search import TopK, rerank, search_prefixes
+from nestvec.evaluation.significance import Difference, compare
+from nestvec.evaluation.tasks import (
+    BitextMining,
+    Classification,
+    Clustering,
+    FewShot,
+    PairClassification,
+    Reranking,
+    Retrieval,
+    SemanticSimilarity,
+    Task,
+)
 
 __all__ = [
     "DEFAULT_METRICS",
-    "BenchmarkVectors",
+    "AveragePrecision",
+    "BitextMining",
     "Cell",
+    "CellKey",
+    "Classification",
+    "Clustering",
+    "Difference",
+    "FewShot",
+    "GridScores",
     "Interval",
+    "Latency",
+    "MeanScore",
     "Metric",
-    "QueryScores",
+    "PairClassification",
+    "PearsonCorrelation",
+    "Rerank",
+    "Reranking",
+    "Retrieval",
+    "Score",
+    "SemanticSimilarity",
+    "SpearmanCorrelation",
+    "Task",
+    "TaskVectors",
     "TopK",
-    "encode_benchmark",
+    "VMeasure",
+    "check_task_vectors",
+    "compare",
+    "encode_task",
     "interval",
     "make_cells",
+    "measure_grid",
     "measure_run",
-    "measure_sizes",
     "parse_metric",
-    "resampled_means",
+    "parse_rerank",
+    "rerank",
+    "resample",
     "search_prefixes",
 ]

@@ -1,18 +1,20 @@
-"""How sure a score is: intervals from resampling the queries."""
+"""How sure a score is: intervals from drawing its units again."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from nestvec.errors import DataError
+from nestvec.evaluation.scores import MeanScore, Score
 
-__all__ = ["Interval", "interval", "resampled_means"]
+__all__ = ["Interval", "interval", "resample"]
 
 Floats = NDArray[np.float64]
-_DRAWS_IN_MEMORY = 4_000_000
+_DRAWS_IN_MEMORY = 2_000_000
 
 
 class Interval(NamedTuple):
@@ -23,57 +25,76 @@ class Interval(NamedTuple):
     high: float
 
 
-def resampled_means(values: ArrayLike, *, samples: int, seed: int) -> Floats:
-    """Means of many series over the same bootstrap resamples of the queries.
+def resample(scores: Sequence[Score], *, samples: int, seed: int) -> Floats:
+    """Compute many scores of the same units on the same bootstrap resamples.
 
-    Because every series sees the same resamples, ratios and differences of the results are paired.
+    Because every score sees the same resamples, ratios and differences of the results are paired.
 
     Args:
-        values: One value a query for each series, [n_series, n_queries].
+        scores: Scores of the same units, in the same order.
         samples: Resamples to draw.
         seed: Seed of the draw.
 
     Returns:
-        [n_series, samples].
+        [n_scores, samples]; NaN where a resample leaves a score undefined.
 
     Raises:
-        DataError: There are no values.
+        DataError: There are no scores, or they are of different units.
 
     Source:
         Efron 1979; on retrieval metrics: Sakai 2006, "Evaluating evaluation metrics based on the bootstrap".
     """
-    values = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    n_series, n_queries = values.shape
-    if n_queries == 0:
-        raise DataError("There are no values to resample. Measure at least one query.")
-    generator = np.random.default_rng(seed)
-    means = np.empty((n_series, samples))
-    block = max(1, _DRAWS_IN_MEMORY // n_queries)
-    for first in range(0, samples, block):
-        size = min(block, samples - first)
-        # How often each query is drawn, [size, n_queries]
-        counts = np.empty((size, n_queries))
-        for row in range(size):
-            counts[row] = np.bincount(generator.integers(0, n_queries, n_queries), minlength=n_queries)
-        means[:, first : first + size] = values @ counts.T / n_queries
-    return means
+    counts_of_units = {score.n_units for score in scores}
+    if len(counts_of_units) != 1:
+        raise DataError(f"Scores to resample need the same units; these have {sorted(counts_of_units) or 'none'}.")
+    # Means, which most scores are, take one matrix product together.
+    means = [place for place, score in enumerate(scores) if isinstance(score, MeanScore)]
+    others = [place for place in range(len(scores)) if place not in set(means)]
+    values = np.stack([score.values for score in scores if isinstance(score, MeanScore)]) if means else None
+    resampled = np.empty((len(scores), samples))
+    start = 0
+    for counts in _draw_counts(counts_of_units.pop(), samples, seed):
+        part = slice(start, start + len(counts))
+        if values is not None:
+            resampled[means, part] = values @ counts.T / counts.shape[1]
+        for place in others:
+            resampled[place, part] = scores[place].resampled(counts)
+        start = part.stop
+    return resampled
 
 
 def interval(value: float, resampled: Floats, *, confidence: float = 0.95) -> Interval:
     """Percentile interval of a statistic.
 
     Args:
-        value: The statistic on the queries as they are.
-        resampled: The same statistic on each resample, [samples].
+        value: The statistic on the units as they are.
+        resampled: The same statistic on each resample, [samples]; those where it is not defined (NaN) do not count.
         confidence: Share of resamples between the bounds, between 0 and 1.
 
     Returns:
         The value with its bounds.
 
+    Raises:
+        DataError: The statistic is not defined on any resample.
+
     Example:
         >>> interval(0.5, np.array([0.0, 0.25, 0.5, 0.75, 1.0]), confidence=0.5)
         Interval(value=0.5, low=0.25, high=0.75)
     """
+    defined = resampled[np.isfinite(resampled)]
+    if not len(defined):
+        raise DataError("The score is not defined on any resample of so few units. Measure on more.")
     tail = (1.0 - confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1.0 - tail])
+    low, high = np.quantile(defined, [tail, 1.0 - tail])
     return Interval(float(value), float(low), float(high))
+
+
+def _draw_counts(n_units: int, samples: int, seed: int) -> Iterator[Floats]:
+    """How often each unit is drawn in each resample, in blocks [block, n_units]."""
+    generator = np.random.default_rng(seed)
+    block = max(1, _DRAWS_IN_MEMORY // n_units)
+    for first in range(0, samples, block):
+        counts = np.empty((min(block, samples - first), n_units))
+        for row in counts:
+            row[:] = np.bincount(generator.integers(0, n_units, n_units), minlength=n_units)
+        yield counts

@@ -1,235 +1,282 @@
-"""The grid: every cell of a model's sizes, measured from one encoding of a benchmark."""
+"""The grid: every cell of size x precision x rerank, measured from one encoding."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.data.benchmarks import Benchmark
 from nestvec.encoders.protocol import Encoder
-from nestvec.errors import DimensionError, MetricError, VectorError
-from nestvec.evaluation.bootstrap import Interval, interval, resampled_means
-from nestvec.evaluation.metrics import DEFAULT_METRICS, judge, parse_metric, score_queries
-from nestvec.evaluation.search import search_prefixes
+from nestvec.errors import GridError, VectorError
+from nestvec.evaluation.tasks import Retrieval, Scores, Task
 from nestvec.progress import Progress, silent
-from nestvec.quantization import bytes_per_vector
-from nestvec.vectors import check_dims
+from nestvec.quantization import check_precision, fit_quantizer
+from nestvec.vectors import check_dims, normalize
 
-__all__ = ["BenchmarkVectors", "Cell", "QueryScores", "encode_benchmark", "make_cells", "measure_sizes"]
+__all__ = [
+    "CellKey",
+    "GridScores",
+    "Rerank",
+    "TaskVectors",
+    "check_task_vectors",
+    "encode_task",
+    "measure_grid",
+    "parse_rerank",
+]
+
+Float32s = NDArray[np.float32]
+_ROWS_AT_A_TIME = 16_384
+
+
+class Rerank(NamedTuple):
+    """A second stage: order a shortlist anew by longer vectors."""
+
+    precision: str
+    """How the full vectors of the second stage are stored."""
+    shortlist: int
+    """Documents that the first stage hands over."""
+
+    def __str__(self) -> str:
+        """Write it as the command line does: `int8:100`."""
+        return f"{self.precision}:{self.shortlist}"
+
+
+class CellKey(NamedTuple):
+    """Which cell of a grid."""
+
+    dim: int
+    precision: str = "float32"
+    rerank: Rerank | None = None
+
+
+class TaskVectors(NamedTuple):
+    """A task as one model sees it: encoded once, measured in every cell."""
+
+    queries: Float32s
+    """Unit vectors of the task's queries, [n_queries, full_dim]."""
+    documents: Float32s
+    """Unit vectors of the task's documents, [n_documents, full_dim]."""
 
 
 @dataclass(frozen=True)
-class BenchmarkVectors:
-    """A benchmark as one model sees it: encoded once, measured at every size.
+class GridScores:
+    """Scores of every cell, before they are summed up: what cells, intervals and comparisons are made from.
 
     Attributes:
-        benchmark: What was encoded.
-        queries: Unit vectors of the judged queries, in the order of the qrels, [n_queries, full_dim].
-        documents: Unit vectors of the corpus, [n_documents, full_dim].
-        document_ids: Id of each row of `documents`: ordered last first, so that among equal scores the earlier row
-            is the one that trec_eval ranks first.
-    """
-
-    benchmark: Benchmark
-    queries: NDArray[np.float32]
-    documents: NDArray[np.float32]
-    document_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class QueryScores:
-    """Per-query values at each size: what cells, intervals and paired comparisons are made from.
-
-    Attributes:
-        full_dim: Size of the full vector; it is always measured.
-        values: Per-query values by dim and metric name, [n_queries] each.
+        full_dim: Size of the full vector; it is always measured, at float32.
+        scores: Scores by cell, largest size first within each precision and rerank.
     """
 
     full_dim: int
-    values: Mapping[int, Mapping[str, NDArray[np.float64]]]
+    scores: Mapping[CellKey, Scores]
+
+    @property
+    def full(self) -> CellKey:
+        """The cell that retention is relative to: the full float32 vector."""
+        return CellKey(self.full_dim)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One entry of the grid.
-
-    Attributes:
-        model: Which model: `before` or `after` training.
-        dim: Leading numbers kept.
-        precision: How each is stored.
-        bytes_per_vector: What one vector costs.
-        metrics: Value and bounds by metric name.
-        retention: Headline metric relative to the full float32 vector of the same model, with bounds; None where that
-            is 0.
-        gain: Headline metric minus that of the same cell before training, with paired bounds; None where there
-            is nothing to compare with.
-    """
-
-    model: str
-    dim: int
-    precision: str
-    bytes_per_vector: int
-    metrics: Mapping[str, Interval]
-    retention: Interval | None
-    gain: Interval | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the cell in the shape that every report keeps."""
-        document: dict[str, Any] = {
-            "model": self.model,
-            "dim": self.dim,
-            "precision": self.precision,
-            "bytes_per_vector": self.bytes_per_vector,
-            "metrics": {name: value._asdict() for name, value in self.metrics.items()},
-            "retention": None if self.retention is None else self.retention.value,
-            "retention_interval": None if self.retention is None else self.retention._asdict(),
-        }
-        if self.gain is not None:
-            document["gain"] = self.gain._asdict()
-        return document
-
-
-def encode_benchmark(benchmark: Benchmark, encoder: Encoder, *, progress: Progress = silent) -> BenchmarkVectors:
-    """Encode the judged queries and the whole corpus, once.
+def parse_rerank(text: str) -> Rerank | None:
+    """Read a second stage from its name.
 
     Args:
-        benchmark: What to encode.
+        text: `none`, or a precision and the length of the shortlist, such as `int8:100`.
+
+    Returns:
+        The second stage; None for none.
+
+    Raises:
+        GridError: It is neither.
+        PrecisionError: The precision is not known.
+
+    Example:
+        >>> parse_rerank("int8:100")
+        Rerank(precision='int8', shortlist=100)
+    """
+    if text == "none":
+        return None
+    precision, _, shortlist = text.partition(":")
+    if not shortlist.isdecimal() or int(shortlist) < 1:
+        raise GridError(f"Cannot read the rerank {text!r}. Write none, or a precision and a length, such as int8:100.")
+    return Rerank(check_precision(precision), int(shortlist))
+
+
+def encode_task(task: Task, encoder: Encoder, *, progress: Progress = silent) -> TaskVectors:
+    """Encode the texts of a task, once.
+
+    Args:
+        task: What to encode.
         encoder: What encodes it.
         progress: How to report progress.
 
     Returns:
-        The vectors, in a fixed order.
+        The vectors, in the task's order.
 
     Raises:
         ModelError: The model gave a vector that is not finite.
         VectorError: Every document got the same vector, so that nothing can be told apart.
     """
-    document_ids = tuple(sorted(benchmark.corpus, reverse=True))
-    documents = encoder.encode_documents([benchmark.corpus[key] for key in document_ids], progress=progress)
-    queries = encoder.encode_queries([benchmark.queries[key] for key in benchmark.qrels], progress=progress)
-    if len(documents) > 1 and (documents == documents[0]).all():
-        raise VectorError(
-            f"The model gives all {len(documents)} documents of {benchmark.name} the same vector. "
-            "Its weights are damaged, or every text is cut to nothing: check the base and model.max_tokens."
-        )
-    return BenchmarkVectors(benchmark, queries, documents, document_ids)
+    documents = encoder.encode_documents(list(task.documents), progress=progress)
+    queries = np.empty((0, documents.shape[1]), np.float32)
+    if task.queries:
+        queries = encoder.encode_queries(list(task.queries), progress=progress)
+    return check_task_vectors(task, TaskVectors(queries, documents))
 
 
-def measure_sizes(
-    vectors: BenchmarkVectors,
-    dims: Sequence[int],
-    *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
-    progress: Progress = silent,
-) -> QueryScores:
-    """Score every query at every size, from vectors truncated and re-normalised.
+def check_task_vectors(task: Task, vectors: TaskVectors) -> TaskVectors:
+    """Check that vectors fit a task, wherever they come from, and scale them to unit length.
 
     Args:
-        vectors: An encoded benchmark.
-        dims: Sizes to measure; the full size is measured as well.
-        metrics: Names such as `nDCG@10`.
-        progress: How to report progress, in queries.
+        task: What they are of.
+        vectors: One row a query and one a document, in the task's order.
 
     Returns:
-        Per-query values, largest dim first.
+        The vectors as unit vectors of float32.
+
+    Raises:
+        VectorError: Their number or size is wrong, one is not finite, or every document has the same vector.
+    """
+    sides = (("queries", vectors.queries, task.queries), ("documents", vectors.documents, task.documents))
+    for side, rows, texts in sides:
+        if rows.ndim != 2 or len(rows) != len(texts):
+            raise VectorError(f"{task.name} has {len(texts):,} {side} and the vectors are {list(rows.shape)}.")
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(bad):
+            raise VectorError(f"{len(bad)} vectors of {side} are not finite, the first in row {bad[0]}.")
+    if len(vectors.queries) and vectors.queries.shape[1] != vectors.documents.shape[1]:
+        raise VectorError(
+            f"Queries have {vectors.queries.shape[1]} numbers and documents {vectors.documents.shape[1]}. "
+            "They must come from one model."
+        )
+    if len(vectors.documents) > 1 and (vectors.documents == vectors.documents[0]).all():
+        raise VectorError(
+            f"The model gives all {len(vectors.documents)} documents of {task.name} the same vector. "
+            "Its weights are damaged, or every text is cut to nothing: check the base and model.max_tokens."
+        )
+    return TaskVectors(*(normalize(np.asarray(side, np.float32)) for side in vectors))
+
+
+def measure_grid(
+    task: Task,
+    vectors: TaskVectors,
+    dims: Sequence[int],
+    *,
+    precisions: Sequence[str] = ("float32",),
+    reranks: Sequence[Rerank | None] = (None,),
+    progress: Progress = silent,
+) -> GridScores:
+    """Measure every cell of dims x precisions x reranks.
+
+    A document is stored at a precision and cut to a dim, both of which a search can undo only in part: a cell compares
+    the query, truncated and otherwise as it is, with what the codes of the document stand for. Quantizers are fitted
+    on the documents. All sizes of one precision come from one pass over the numbers. Memory beyond the vectors: those
+    of the documents once more, and about 300 MiB.
+
+    Args:
+        task: What to measure.
+        vectors: Its texts as the model sees them.
+        dims: Sizes, strictly rising or falling.
+        precisions: Names in `BITS_PER_NUMBER`.
+        reranks: Second stages for every size and precision; None measures without. They store full vectors.
+        progress: How to report progress.
+
+    Returns:
+        Scores of every cell, and of the full float32 vector.
 
     Raises:
         DimensionError: A dim is outside the vectors, repeated or out of order.
-        MetricError: A metric is not known, or there is none.
+        PrecisionError: A precision is not known.
+        GridError: There are less than two units, nothing is to be measured, something is given twice, the task has no
+            shortlists to rerank, or a shortlist is shorter than the ranks that the metrics look at.
     """
-    full_dim = vectors.queries.shape[1]
-    measured = tuple(sorted({full_dim, *check_dims(dims, full_dim)}, reverse=True))
-    parsed = [parse_metric(name) for name in metrics]
-    if not parsed:
-        raise MetricError("No metrics given. Give at least one, such as MRR@10.")
-    depth = min(max(metric.cutoff for metric in parsed), len(vectors.documents))
-    qrels = vectors.benchmark.qrels
-    values: dict[int, dict[str, NDArray[np.float64]]] = {}
-    found = search_prefixes(vectors.queries, vectors.documents, dims=measured, k=depth, progress=progress)
-    for dim, top in found.items():
-        rankings = {
-            query: [vectors.document_ids[row] for row in rows] for query, rows in zip(qrels, top.indices, strict=True)
-        }
-        judged = judge(qrels, rankings, depth)
-        values[dim] = {str(metric): score_queries(metric, judged) for metric in parsed}
-    return QueryScores(full_dim, values)
+    full_dim = vectors.documents.shape[1]
+    checked = tuple(sorted(check_dims(dims, full_dim), reverse=True))
+    if task.n_units < 2:
+        raise GridError(f"{task.name} has {task.n_units} of the {task.unit}: no interval follows from one. Give more.")
+    _check_stages(task, precisions, reranks)
+    depths = [stage.shortlist for stage in reranks if stage is not None]
+    measured: dict[CellKey, Scores] = {}
+    shortlists: dict[CellKey, NDArray[np.int32]] = {}
+    stored = [*precisions, *(["float32"] if "float32" not in precisions else [])]
+    for precision in stored:
+        sizes = checked if precision in precisions else ()
+        if precision == "float32":
+            sizes = tuple(sorted({full_dim, *sizes}, reverse=True))
+        documents = stored_vectors(vectors.documents, precision)
+        if not (depths and isinstance(task, Retrieval)):
+            found = task.measure(vectors.queries, documents, sizes, progress=progress)
+            measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
+            continue
+        depth = max(task.depth, *depths)
+        for dim, top in task.search(vectors.queries, documents, sizes, depth=depth, progress=progress).items():
+            measured[CellKey(dim, precision)] = task.score(top)
+            if precision in precisions and dim in checked:
+                shortlists[CellKey(dim, precision)] = top.indices.astype(np.int32)
+    if isinstance(task, Retrieval):
+        second = _rerank_all(task, vectors, [stage for stage in reranks if stage], shortlists, progress)
+        measured.update(second)
+    wanted = [CellKey(*key) for key in itertools.product(checked, precisions, reranks)]
+    full = CellKey(full_dim)
+    return GridScores(full_dim, {key: measured[key] for key in dict.fromkeys([full, *wanted])})
 
 
-def make_cells(
-    model: str,
-    scores: QueryScores,
-    *,
-    before: QueryScores | None = None,
-    samples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> list[Cell]:
-    """Turn per-query values into cells with bootstrap intervals.
-
-    The first metric is the headline: retention and gain are of it. Every interval of one grid comes from the same
-    resamples of the queries.
+def stored_vectors(vectors: Float32s, precision: str) -> Float32s:
+    """Return what vectors are worth once they are stored at a precision.
 
     Args:
-        model: What to call the model in the report.
-        scores: Its per-query values.
-        before: Per-query values of the model it is compared with, on the same benchmark; None for no comparison.
-        samples: Bootstrap resamples.
-        confidence: Confidence of the intervals, between 0 and 1.
-        seed: Seed of the resampling.
+        vectors: [n, full_dim], float32; the quantizer is fitted on them.
+        precision: A name in `BITS_PER_NUMBER`.
 
     Returns:
-        One float32 cell a dim, largest first.
-
-    Raises:
-        DimensionError: `before` was not measured at the same dims.
+        What their codes stand for, [n, full_dim], float32; the same array for float32.
     """
-    if before is not None and before.values.keys() != scores.values.keys():
-        raise DimensionError(
-            f"Cannot compare sizes {list(scores.values)} with {list(before.values)}. Measure both at the same dims."
-        )
-    dims = list(scores.values)
-    names = list(scores.values[scores.full_dim])
-    headline = names[0]
-    series = [scores.values[dim][name] for dim in dims for name in names]
-    if before is not None:
-        series += [before.values[dim][headline] for dim in dims]
-    resampled = resampled_means(series, samples=samples, seed=seed)  # [n_series, samples]
-    means = [float(one.mean()) for one in series]
-    place = {(dim, name): row for row, (dim, name) in enumerate((dim, name) for dim in dims for name in names)}
-    full = place[scores.full_dim, headline]
+    if precision == "float32":
+        return vectors
+    quantizer = fit_quantizer(vectors, precision)
+    decoded = np.empty_like(vectors)
+    for first in range(0, len(vectors), _ROWS_AT_A_TIME):
+        rows = slice(first, first + _ROWS_AT_A_TIME)
+        decoded[rows] = quantizer.decode(quantizer.encode(vectors[rows]))
+    return decoded
 
-    cells = []
-    for position, dim in enumerate(dims):
-        own = place[dim, headline]
-        gain = None
-        if before is not None:
-            base = len(place) + position
-            gain = interval(means[own] - means[base], resampled[own] - resampled[base], confidence=confidence)
-        cells.append(
-            Cell(
-                model=model,
-                dim=dim,
-                precision="float32",
-                bytes_per_vector=bytes_per_vector(dim, "float32"),
-                metrics={
-                    name: interval(means[place[dim, name]], resampled[place[dim, name]], confidence=confidence)
-                    for name in names
-                },
-                retention=_retention(means[own], means[full], resampled[own], resampled[full], confidence),
-                gain=gain,
+
+def _rerank_all(
+    task: Retrieval,
+    vectors: TaskVectors,
+    stages: Sequence[Rerank],
+    shortlists: Mapping[CellKey, NDArray[np.int32]],
+    progress: Progress,
+) -> Iterator[tuple[CellKey, Scores]]:
+    """Scores of every first stage with every second one; each precision of the second is computed once."""
+    for precision in dict.fromkeys(stage.precision for stage in stages):
+        cells = [
+            (CellKey(first.dim, first.precision, stage), rows[:, : stage.shortlist])
+            for first, rows in shortlists.items()
+            for stage in stages
+            if stage.precision == precision
+        ]
+        documents = stored_vectors(vectors.documents, precision)
+        scores = task.rerank(vectors.queries, documents, [rows for _, rows in cells], progress=progress)
+        yield from zip((key for key, _ in cells), scores, strict=True)
+
+
+def _check_stages(task: Task, precisions: Sequence[str], reranks: Sequence[Rerank | None]) -> None:
+    for name, given in (("precisions", [check_precision(one) for one in precisions]), ("reranks", list(reranks))):
+        if not given:
+            raise GridError(f"No {name} given. Give at least one.")
+        if len(set(given)) < len(given):
+            raise GridError(f"The {name} {', '.join(map(str, given))} name one twice.")
+    for stage in reranks:
+        if stage is None:
+            continue
+        if not (isinstance(task, Retrieval) and task.has_shortlists):
+            raise GridError(f"There is no shortlist to rerank in {task.kind}. Leave the rerank {stage} out.")
+        if stage.shortlist < task.depth:
+            raise GridError(
+                f"A shortlist of {stage.shortlist} cannot fill the {task.depth} ranks that {', '.join(task.metrics)} "
+                "look at. Choose a longer one."
             )
-        )
-    return cells
-
-
-def _retention(
-    score: float, full: float, resampled: NDArray[np.float64], resampled_full: NDArray[np.float64], confidence: float
-) -> Interval | None:
-    usable = resampled_full > 0  # a resample of a few queries may hold none that the full vector answers
-    if full <= 0 or not usable.any():
-        return None
-    return interval(score / full, resampled[usable] / resampled_full[usable], confidence=confidence)

@@ -1,4 +1,4 @@
-"""Retrieval metrics, by the names of the papers: MRR@10, Recall@10, nDCG@10.
+"""Retrieval metrics, by the names of the papers: MRR@10, Recall@10, nDCG@10, MAP@10.
 
 Every query with qrels counts: one that finds nothing, or has no relevant document, is worth 0. Documents with equal
 scores are ordered by document id, last first, as trec_eval does.
@@ -27,7 +27,7 @@ class Metric(NamedTuple):
     """One measure at one cut-off."""
 
     name: str
-    """`MRR`, `Recall` or `nDCG`."""
+    """`MRR`, `Recall`, `nDCG` or `MAP`."""
     cutoff: int
     """Ranks that count, from 1."""
 
@@ -51,7 +51,7 @@ def parse_metric(text: str) -> Metric:
     """Read a metric from its name.
 
     Args:
-        text: `MRR@k`, `Recall@k` or `nDCG@k`; case does not count.
+        text: `MRR@k`, `Recall@k`, `nDCG@k` or `MAP@k`; case does not count.
 
     Returns:
         The metric.
@@ -167,6 +167,13 @@ def _normalized_discounted_cumulative_gain(judged: Judged) -> Floats:
     return _ratio(judged.grades @ discounts, judged.ideal @ discounts)
 
 
+def _mean_average_precision(judged: Judged) -> Floats:
+    """Precision at each relevant document that is found, summed, / relevant documents (Buckley and Voorhees 2000)."""
+    relevant = judged.grades > 0
+    precision = relevant.cumsum(axis=1) / np.arange(1, relevant.shape[1] + 1)
+    return _ratio((precision * relevant).sum(axis=1), judged.relevant)
+
+
 def _ratio(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
@@ -175,4 +182,5 @@ _MEASURES: dict[str, Callable[[Judged], Floats]] = {
     "MRR": _mean_reciprocal_rank,
     "Recall": _recall,
     "nDCG": _normalized_discounted_cumulative_gain,
+    "MAP": _mean_average_precision,
 }

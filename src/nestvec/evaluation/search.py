@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +12,28 @@ from nestvec.errors import DimensionError, VectorError
 from nestvec.progress import Progress, silent
 from nestvec.vectors import check_dims
 
-__all__ = ["TopK", "search_prefixes"]
+__all__ = ["TopK", "rerank", "search_prefixes"]
+
+Float32s = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 _SCORES_IN_MEMORY = 8_000_000  # 32 MiB of float32 similarities at a time
+_NUMBERS_IN_MEMORY = 4_000_000
+_GROUPS = 2048
 
 
 class TopK(NamedTuple):
     """The best documents of every query, best first."""
 
-    indices: NDArray[np.int64]
+    indices: Rows
     """Row of each document, [n_queries, k]."""
-    scores: NDArray[np.float32]
+    scores: Float32s
     """Cosine similarity, [n_queries, k]."""
 
 
 def search_prefixes(
-    queries: NDArray[np.float32],
-    documents: NDArray[np.float32],
+    queries: Float32s,
+    documents: Float32s,
     *,
     dims: Sequence[int],
     k: int,
@@ -38,17 +43,18 @@ def search_prefixes(
 
     The un-normalised similarity of a prefix is that of the next shorter one plus one block product, so the products
     of all dims cost as much as those of the largest; finding the best k is done once a dim. Memory beyond the vectors
-    stays under 200 MiB up to 8 million documents.
+    stays under 300 MiB up to 8 million documents.
 
     Args:
         queries: [n_queries, full_dim], float32.
-        documents: [n_documents, full_dim], float32.
+        documents: [n_documents, full_dim], float32: the vectors themselves, or what their codes stand for.
         dims: Prefix sizes, strictly rising or falling.
         k: Documents to return for each query; fewer where the corpus is smaller.
         progress: How to report progress, in queries.
 
     Returns:
-        The nearest documents for each dim, in the order of `dims`. Equal scores are ordered by row, first first.
+        The nearest documents for each dim, in the order of `dims`. Equal scores are ordered by row, first first;
+        documents that are equal up to a dim have equal scores there.
 
     Raises:
         DimensionError: A dim is outside the vectors, repeated or out of order, or the two have different sizes.
@@ -60,52 +66,140 @@ def search_prefixes(
         array([[0]])
     """
     checked = check_dims(dims, queries.shape[1])
+    _check(queries, documents, k)
+    n_queries, n_documents = len(queries), len(documents)
+    k = min(k, n_documents)
+    found = {dim: TopK(np.empty((n_queries, k), np.int64), np.empty((n_queries, k), np.float32)) for dim in checked}
+    repeated = _repeated_rows(documents, checked)
+    document_scales = {dim: _inverse_lengths(documents[:, :dim]) for dim in checked}  # [n_documents]
+    query_scales = {dim: _inverse_lengths(queries[:, :dim]) for dim in checked}  # [n_queries]
+    block = max(1, _SCORES_IN_MEMORY // n_documents)
+    products, scores = np.empty((2, min(block, n_queries), n_documents), np.float32)
+    with progress("searching", n_queries) as advance:
+        for first in range(0, n_queries, block):
+            rows = slice(first, min(first + block, n_queries))
+            products, scores = products[: rows.stop - first], scores[: rows.stop - first]
+            start = 0
+            for dim in sorted(checked):
+                part = queries[rows, start:dim] @ documents[:, start:dim].T
+                products = part if start == 0 else np.add(products, part, out=products)
+                start = dim
+                np.multiply(products, document_scales[dim], out=scores)
+                rows_again, first_rows = repeated[dim]
+                scores[:, rows_again] = scores[:, first_rows]  # rounding must not tell equal documents apart
+                best = _largest(scores, k)
+                found[dim].indices[rows] = best
+                found[dim].scores[rows] = np.take_along_axis(scores, best, axis=1) * query_scales[dim][rows, None]
+            advance(rows.stop - rows.start)
+    return found
+
+
+def rerank(
+    queries: Float32s,
+    documents: Float32s,
+    shortlists: Sequence[NDArray[np.integer[Any]]],
+    *,
+    k: int,
+    progress: Progress = silent,
+) -> list[TopK]:
+    """Order shortlists anew by the cosine of other, usually longer vectors.
+
+    The scores of all documents are computed once for all shortlists: with more than a few of them that is cheaper
+    than gathering the vectors of each.
+
+    Args:
+        queries: [n_queries, dim], float32.
+        documents: [n_documents, dim], float32: what the reranking stage stores.
+        shortlists: Rows of documents, [n_queries, depth] each; depths may differ.
+        k: Documents to keep for each query; fewer where a shortlist is shorter.
+        progress: How to report progress, in queries.
+
+    Returns:
+        The best of each shortlist. Equal scores are ordered by row, first first.
+
+    Raises:
+        DimensionError: The two have vectors of different sizes.
+        VectorError: There are no documents, k is below 1, or a number is not finite.
+    """
+    _check(queries, documents, k)
+    shapes = [(len(queries), min(k, shortlist.shape[1])) for shortlist in shortlists]
+    found = [TopK(np.empty(shape, np.int64), np.empty(shape, np.float32)) for shape in shapes]
+    rows_again, first_rows = _repeated_rows(documents, [documents.shape[1]])[documents.shape[1]]
+    document_scales, query_scales = _inverse_lengths(documents), _inverse_lengths(queries)
+    block = max(1, _SCORES_IN_MEMORY // len(documents))
+    with progress("reranking", len(queries)) as advance:
+        for first in range(0, len(queries), block):
+            rows = slice(first, min(first + block, len(queries)))
+            scores = queries[rows] @ documents.T
+            scores *= document_scales
+            scores[:, rows_again] = scores[:, first_rows]
+            for shortlist, top in zip(shortlists, found, strict=True):
+                short = np.take_along_axis(scores, shortlist[rows], axis=1)
+                order = np.lexsort((shortlist[rows], -short), axis=1)[:, : top.indices.shape[1]]
+                top.indices[rows] = np.take_along_axis(shortlist[rows], order, axis=1)
+                top.scores[rows] = np.take_along_axis(short, order, axis=1) * query_scales[rows, None]
+            advance(rows.stop - rows.start)
+    return found
+
+
+def _check(queries: Float32s, documents: Float32s, k: int) -> None:
     if queries.shape[1] != documents.shape[1]:
         raise DimensionError(f"Queries have {queries.shape[1]} numbers and documents {documents.shape[1]}.")
     if len(documents) == 0 or k < 1:
         raise VectorError(f"Cannot find {k} of {len(documents)} documents. Give documents, and a k from 1.")
     if not (np.isfinite(queries).all() and np.isfinite(documents).all()):
         raise VectorError("Vectors hold numbers that are not finite. Encode again, or leave those texts out.")
-    n_queries, n_documents = len(queries), len(documents)
-    k = min(k, n_documents)
-    found = {dim: TopK(np.empty((n_queries, k), np.int64), np.empty((n_queries, k), np.float32)) for dim in checked}
-    document_scales = {dim: _inverse_lengths(documents[:, :dim]) for dim in checked}  # [n_documents]
-    query_scales = {dim: _inverse_lengths(queries[:, :dim]) for dim in checked}  # [n_queries]
-    block = max(1, _SCORES_IN_MEMORY // n_documents)
-    with progress("searching", n_queries) as advance:
-        for first in range(0, n_queries, block):
-            rows = slice(first, min(first + block, n_queries))
-            products = np.zeros((rows.stop - rows.start, n_documents), np.float32)
-            start = 0
-            for dim in sorted(checked):
-                products += queries[rows, start:dim] @ documents[:, start:dim].T
-                start = dim
-                scores = products * document_scales[dim]
-                scores *= query_scales[dim][rows, None]
-                indices = _largest(scores, k)
-                found[dim].indices[rows] = indices
-                found[dim].scores[rows] = np.take_along_axis(scores, indices, axis=1)
-            advance(rows.stop - rows.start)
-    return found
 
 
-def _inverse_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _inverse_lengths(vectors: Float32s) -> Float32s:
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
     inverse: NDArray[np.float64] = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return inverse.astype(np.float32)
 
 
-def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+def _repeated_rows(vectors: Float32s, dims: Sequence[int]) -> dict[int, tuple[Rows, Rows]]:
+    """Rows whose first `dim` numbers stand in an earlier row too, and the first of those, by dim."""
+    hashes = np.zeros(len(vectors), np.uint64)
+    factors = np.random.default_rng(0).integers(0, 2**64, size=vectors.shape[1], dtype=np.uint64) | np.uint64(1)
+    found = {}
+    start = 0
+    for dim in sorted(dims):
+        block = max(1, _NUMBERS_IN_MEMORY // (dim - start))
+        for first in range(0, len(vectors), block):
+            rows = slice(first, first + block)
+            bits = (vectors[rows, start:dim] + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
+            mixed = (bits ^ (bits >> 15)).astype(np.uint64) * factors[start:dim]
+            hashes[rows] += (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
+        start = dim
+        found[dim] = _repeats(hashes, vectors[:, :dim])
+    return found
+
+
+def _repeats(hashes: NDArray[np.uint64], vectors: Float32s) -> tuple[Rows, Rows]:
+    _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    first_row = first[group]  # [n]
+    repeated = np.flatnonzero(first_row != np.arange(len(hashes)))
+    same = (vectors[repeated] == vectors[first_row[repeated]]).all(axis=1)
+    if not same.all():  # two different rows share a hash
+        _, first, group = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
+        first_row = first[group.reshape(-1)]
+        repeated = np.flatnonzero(first_row != np.arange(len(hashes)))
+    return repeated, first_row[repeated]
+
+
+def _largest(scores: Float32s, k: int) -> Rows:
     """Columns of the k largest values of each row, largest first; equal values by column, [n_rows, k]."""
-    chosen = np.argpartition(scores, -k, axis=1)[:, -k:]
-    values = np.take_along_axis(scores, chosen, axis=1)
-    smallest = values.min(axis=1, keepdims=True)  # [n_rows, 1]
-    # argpartition takes any of several columns that tie for the last place; the first ones are wanted.
-    tied = np.flatnonzero((scores >= smallest).sum(axis=1) > k)
-    for row in tied:
-        above = np.flatnonzero(scores[row] > smallest[row])
-        equal = np.flatnonzero(scores[row] == smallest[row])
-        chosen[row] = np.concatenate([above, equal[: k - len(above)]])
-        values[row] = scores[row, chosen[row]]
-    order = np.lexsort((chosen, -values), axis=1)
-    return np.take_along_axis(chosen, order, axis=1)
+    n_rows, n_columns = scores.shape
+    n_groups = min(n_columns, max(_GROUPS, 4 * k))
+    size = n_columns // n_groups
+    # k groups have a value of at least the k-th largest group maximum, so no smaller value is among the k largest.
+    maxima = scores[:, :n_groups].copy()
+    for first in range(n_groups, size * n_groups, n_groups):
+        np.maximum(maxima, scores[:, first : first + n_groups], out=maxima)
+    bounds = np.partition(maxima, n_groups - k, axis=1)[:, n_groups - k]
+    places = np.flatnonzero(scores >= bounds[:, None])
+    rows, columns = np.divmod(places, n_columns)
+    order = np.lexsort((columns, -scores.ravel()[places], rows))
+    starts = np.searchsorted(rows, np.arange(n_rows))  # at least k places a row
+    best: Rows = columns[order][starts[:, None] + np.arange(k)]
+    return best

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from nestvec.data import Benchmark
-from nestvec.evaluation import BenchmarkVectors, search_prefixes
+from nestvec.evaluation import Retrieval, TaskVectors
 from nestvec.report import Example, ExampleAnswer, FoundDocument
 
 __all__ = ["answer_examples"]
@@ -15,13 +14,13 @@ _TEXT_CHARACTERS = 200
 
 
 def answer_examples(
-    benchmark: Benchmark, vectors: dict[str, BenchmarkVectors], *, dim: int, count: int, seed: int
+    task: Retrieval, vectors: dict[str, TaskVectors], *, dim: int, count: int, seed: int
 ) -> list[Example]:
     """Answer a few benchmark queries, drawn at random, with every model.
 
     Args:
-        benchmark: Where the queries come from.
-        vectors: The benchmark as each model sees it, by the model's name.
+        task: Where the queries come from.
+        vectors: The task as each model sees it, by the model's name.
         dim: Numbers to search with.
         count: Queries to draw.
         seed: Seed of the draw.
@@ -29,17 +28,18 @@ def answer_examples(
     Returns:
         The queries with the first documents of each model, and the rank of the best right one.
     """
+    benchmark = task.benchmark
     answerable = [query for query, grades in benchmark.qrels.items() if any(grade > 0 for grade in grades.values())]
     drawn = random.Random(seed).sample(answerable, min(count, len(answerable)))
-    row_of = {query: row for row, query in enumerate(benchmark.qrels)}
+    rows_of_queries = [task.query_ids.index(query) for query in drawn]
     answers: dict[str, list[ExampleAnswer]] = {query: [] for query in drawn}
     for name, own in vectors.items():
         if not drawn:
             break
-        queries = own.queries[[row_of[query] for query in drawn]]
-        found = search_prefixes(queries, own.documents, dims=[dim], k=len(own.documents))[dim]
+        depth = len(own.documents)
+        found = task.search(own.queries[rows_of_queries], own.documents, [dim], depth=depth)[dim]
         for query, rows in zip(drawn, found.indices, strict=True):
-            ranking = [own.document_ids[row] for row in rows]
+            ranking = [task.document_ids[row] for row in rows]
             rank = next(i for i, document in enumerate(ranking, 1) if benchmark.qrels[query].get(document, 0) > 0)
             shown = [FoundDocument(key, benchmark.corpus[key][:_TEXT_CHARACTERS]) for key in ranking[:_DEPTH]]
             answers[query].append(ExampleAnswer(name, rank, shown))

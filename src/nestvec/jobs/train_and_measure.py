@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from nestvec.data import write_benchmark
 from nestvec.encoders import SentenceTransformerEncoder, load_base, load_model
 from nestvec.errors import RecipeError, VerificationError
-from nestvec.evaluation import encode_benchmark, make_cells, measure_sizes, parse_metric
+from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, parse_metric
 from nestvec.files import write_text
 from nestvec.jobs.examples import answer_examples
 from nestvec.jobs.outputs import claim_output, staged_results
@@ -74,7 +74,7 @@ def train_and_measure(
     started = time.perf_counter()
     seconds: dict[str, float] = {}
     settings = recipe.evaluation
-    metrics = [str(parse_metric(metric)) for metric in settings.metrics]
+    metrics = [str(parse_metric(metric)) for metric in settings.metrics]  # a wrong name costs no work
     with claim_output(out, resume=resume, overwrite=overwrite) as work, deterministic(recipe.seed):
         with _timed(seconds, "load"), progress(f"loading {recipe.model.base}", None):
             model = load_base(recipe.model.base)
@@ -85,6 +85,7 @@ def train_and_measure(
         measured = check_dims(settings.dims or dims, full_dim)
         with _timed(seconds, "data"):
             data = load_training_data(recipe, progress=progress)
+            task = Retrieval(data.benchmark, metrics=metrics)
             run = prepare(
                 model,
                 data.rows,
@@ -96,13 +97,13 @@ def train_and_measure(
             )
 
         with _timed(seconds, "encode"):
-            vectors_before = encode_benchmark(data.benchmark, encoder, progress=progress)
-            before = measure_sizes(vectors_before, measured, metrics=metrics, progress=progress)
+            vectors_before = encode_task(task, encoder, progress=progress)
+            before = measure_grid(task, vectors_before, measured, progress=progress)
         with _timed(seconds, "train"):
             outcome = train(run, progress=progress)
         with _timed(seconds, "encode"):
-            vectors_after = encode_benchmark(data.benchmark, encoder, progress=progress)
-            after = measure_sizes(vectors_after, measured, metrics=metrics, progress=progress)
+            vectors_after = encode_task(task, encoder, progress=progress)
+            after = measure_grid(task, vectors_after, measured, progress=progress)
 
         with progress("resampling", None):
             samples, confidence, seed = settings.bootstrap_samples, settings.confidence, recipe.seed
@@ -120,7 +121,7 @@ def train_and_measure(
             benchmark={"name": data.benchmark.name, **data.benchmark.counts()},
             training=_describe_training(data, outcome, dims, model),
             examples=answer_examples(
-                data.benchmark,
+                task,
                 {"before": vectors_before, "after": vectors_after},
                 dim=short_dim,
                 count=settings.examples,

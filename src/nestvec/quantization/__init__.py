@@ -1,5 +1,25 @@
-"""Vectors to fewer bytes."""
+"""Vectors to fewer bytes: fit a quantizer, encode, decode, score, and keep it with its codes."""
 
-from nestvec.quantization.precisions import BITS_PER_NUMBER, bytes_per_vector
+from nestvec.quantization.binary import BinaryQuantizer, hamming
+from nestvec.quantization.fitting import QUANTIZERS, fit_quantizer
+from nestvec.quantization.floats import FloatQuantizer
+from nestvec.quantization.precisions import BITS_PER_NUMBER, bytes_per_vector, check_precision
+from nestvec.quantization.quantizer import Quantizer
+from nestvec.quantization.scalar import ScalarQuantizer
+from nestvec.quantization.storage import StoredCodes, load_codes, save_codes
 
-__all__ = ["BITS_PER_NUMBER", "bytes_per_vector"]
+__all__ = [
+    "BITS_PER_NUMBER",
+    "QUANTIZERS",
+    "BinaryQuantizer",
+    "FloatQuantizer",
+    "Quantizer",
+    "ScalarQuantizer",
+    "StoredCodes",
+    "bytes_per_vector",
+    "check_precision",
+    "fit_quantizer",
+    "hamming",
+    "load_codes",
+    "save_codes",
+]

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nestvec.evaluation import Interval
+from nestvec.evaluation import Difference, Interval
 from nestvec.report.document import Example, Report, size_rows
 
 __all__ = ["markdown_table", "terminal_examples", "terminal_table"]
@@ -137,7 +137,9 @@ def _bounds(cell: _Cell, *, compact: bool) -> str:
     return f"{low}{',' if low[0] in '+-' else '-'}{high}" if compact else f"({low}, {high})"
 
 
-def _spell(value: Interval | None, write: Callable[[float], str], write_bound: Callable[[float], str]) -> _Cell:
+def _spell(
+    value: Interval | Difference | None, write: Callable[[float], str], write_bound: Callable[[float], str]
+) -> _Cell:
     if value is None:
         return _Cell("-", None)
     exact = value.low == value.value == value.high
