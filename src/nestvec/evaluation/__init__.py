@@ -1,7 +1,7 @@
 """Vectors and relevance to a grid: tasks, metrics, exact search at every size, intervals, cells."""
 
 from nestvec.evaluation.bootstrap import Interval, interval, resample
-from nestvec.evaluation.cells import Cell, Latency, make_cells
+from nestvec.evaluation.cells import Cell, make_cells
 from nestvec.evaluation.grid import (
     CellKey,
     GridScores,
@@ -12,6 +12,7 @@ from nestvec.evaluation.grid import (
     measure_grid,
     parse_rerank,
 )
+from nestvec.evaluation.latency import Latency, measure_latency
 from nestvec.evaluation.metrics import DEFAULT_METRICS, Metric, measure_run, parse_metric
 from nestvec.evaluation.scores import (
     AveragePrecision,
@@ -68,6 +69,7 @@ __all__ = [
     "interval",
     "make_cells",
     "measure_grid",
+    "measure_latency",
     "measure_run",
     "parse_metric",
     "parse_rerank",

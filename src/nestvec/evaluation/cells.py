@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,25 +11,15 @@ from numpy.typing import NDArray
 
 from nestvec.errors import GridError
 from nestvec.evaluation.bootstrap import Interval, interval, resample
-from nestvec.evaluation.grid import CellKey, GridScores, Rerank
+from nestvec.evaluation.grid import CellKey, GridScores, Rerank, parse_rerank
+from nestvec.evaluation.latency import Latency
 from nestvec.evaluation.scores import Score
 from nestvec.evaluation.significance import Difference, difference
-from nestvec.quantization import bytes_per_vector
+from nestvec.quantization import bytes_per_vector, check_precision
 
-__all__ = ["Cell", "Latency", "make_cells"]
+__all__ = ["Cell", "make_cells"]
 
 Floats = NDArray[np.float64]
-
-
-class Latency(NamedTuple):
-    """How fast a cell is searched on the machine that measured it."""
-
-    median_ms: float
-    """Time of one query, alone, in milliseconds."""
-    p95_ms: float
-    """Time that 95 of 100 queries stay under, in milliseconds."""
-    queries_per_second: float
-    """Queries answered in a second when many are given at once."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +59,40 @@ class Cell:
         """Which cell of the grid it is."""
         return CellKey(self.dim, self.precision, self.rerank)
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Cell:
+        """Read a cell in the shape of `as_json`.
+
+        Args:
+            document: The cell; keys that `as_json` did not write in earlier versions may be missing.
+
+        Returns:
+            The cell.
+
+        Raises:
+            GridError: It is no cell.
+        """
+        try:
+            rerank = document.get("rerank")
+            median_ms = document.get("latency_ms")
+            return cls(
+                model=str(document["model"]),
+                dim=int(document["dim"]),
+                precision=check_precision(document["precision"]),
+                rerank=None if rerank is None else parse_rerank(rerank),
+                bytes_per_vector=int(document["bytes_per_vector"]),
+                rerank_bytes_per_vector=int(document.get("rerank_bytes_per_vector", 0)),
+                metrics={name: Interval(**value) for name, value in document["metrics"].items()},
+                retention=_from_json(Interval, document["retention_interval"]),
+                reference_retention=_from_json(Interval, document.get("reference_retention")),
+                gain=_from_json(Difference, document.get("gain")),
+                latency=None
+                if median_ms is None
+                else Latency(median_ms, document["p95_ms"], document["queries_per_second"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise GridError(f"This is no cell of a grid ({type(error).__name__}: {error}): {document}") from error
+
     def as_json(self) -> dict[str, Any]:
         """Return the cell in the shape that every report keeps."""
         return {
@@ -107,8 +131,8 @@ def make_cells(
     Args:
         model: What to call the model in the report.
         scores: Its scores.
-        before: Scores of the model it is compared with, on the same task and in the same cells; None for no
-            comparison.
+        before: Scores of the model it is compared with, on the same task; cells that it lacks have no gain. None for
+            no comparison.
         latencies: How fast cells are searched.
         samples: Bootstrap resamples.
         confidence: Confidence of the intervals, between 0 and 1.
@@ -118,7 +142,7 @@ def make_cells(
         One cell for each of `scores`, in their order.
 
     Raises:
-        GridError: `before` was not measured in the same cells, or on other units.
+        GridError: `before` was measured on other units.
     """
     resampled = _resample(scores, before, samples, seed)
     headline = next(iter(scores.scores[scores.full]))
@@ -136,9 +160,6 @@ class _Resampled(NamedTuple):
 
 
 def _resample(scores: GridScores, before: GridScores | None, samples: int, seed: int) -> _Resampled:
-    if before is not None and not before.scores.keys() >= scores.scores.keys() - {scores.full}:
-        missing = next(key for key in scores.scores if key not in before.scores)
-        raise GridError(f"Cannot compare: {_spell(missing)} was not measured with both models. Use the same cells.")
     own = {(key, name): score for key, metrics in scores.scores.items() for name, score in metrics.items()}
     other: dict[tuple[CellKey, str], Score] = {}
     if before is not None:
@@ -200,9 +221,9 @@ def _ratio(score: tuple[Score, Floats], full: tuple[Score, Floats], confidence: 
     return interval(score[0].value / full[0].value, ratios, confidence=confidence)
 
 
+def _from_json(kind: Callable[..., Any], document: Mapping[str, float] | None) -> Any:
+    return None if document is None else kind(**document)
+
+
 def _as_json(value: Interval | Difference | None) -> dict[str, float] | None:
     return None if value is None else value._asdict()
-
-
-def _spell(key: CellKey) -> str:
-    return f"{key.dim} numbers of {key.precision}" + (f" with rerank {key.rerank}" if key.rerank else "")

@@ -1,0 +1,89 @@
+"""How fast each cell is searched on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+
+from nestvec.evaluation.grid import CellKey, TaskVectors
+from nestvec.index import FaissScan, faiss_threads
+from nestvec.progress import Progress, silent
+
+__all__ = ["Latency", "measure_latency"]
+
+_FOUND = 10  # documents that a search returns
+_WARM_UP = 5
+_FEWEST, _MOST = 20, 200  # queries that are timed
+_SECONDS = 1.0  # after which no further query of a cell is timed
+
+
+class Latency(NamedTuple):
+    """How fast a cell is searched on the machine that measured it."""
+
+    median_ms: float
+    """Time of one query, alone, on one thread, in milliseconds."""
+    p95_ms: float
+    """Time that 95 of 100 such queries stay under, in milliseconds."""
+    queries_per_second: float
+    """Queries answered in a second when many are given at once, on all threads."""
+
+
+def measure_latency(
+    vectors: TaskVectors, keys: Iterable[CellKey], *, progress: Progress = silent
+) -> dict[CellKey, Latency]:
+    """Time the search for the best 10 documents in each cell, with faiss and the codes in memory.
+
+    Queries are given one by one and as one batch, both from ready vectors: encoding a text is not part of it. Times
+    are those of the corpus as it is; a scan of twice as many documents takes twice as long.
+
+    Args:
+        vectors: Queries and documents of a task.
+        keys: Cells to time.
+        progress: How to report progress, in cells.
+
+    Returns:
+        Times by cell.
+
+    Raises:
+        MissingExtraError: faiss is not installed.
+    """
+    found = {}
+    wanted = list(dict.fromkeys(keys))
+    k = min(_FOUND, len(vectors.documents))
+    ordered = sorted(wanted, key=lambda key: (key.dim, key.precision, key.rerank.precision if key.rerank else ""))
+    with progress("timing", len(wanted)) as advance:
+        for (dim, precision, second), cells in groupby(
+            ordered, lambda key: (key.dim, key.precision, key.rerank.precision if key.rerank else None)
+        ):
+            scan = FaissScan(vectors.documents, dim, precision, rerank_precision=second)
+            for key in cells:
+                shortlist = None if key.rerank is None else max(k, min(key.rerank.shortlist, len(vectors.documents)))
+                found[key] = _time(
+                    lambda queries, at=shortlist, scan=scan: scan.search(queries, k, shortlist=at), vectors
+                )
+                advance(1)
+    return {key: found[key] for key in wanted}
+
+
+def _time(search: Callable[..., object], vectors: TaskVectors) -> Latency:
+    queries = vectors.queries[:_MOST]
+    times = []
+    with faiss_threads(1):
+        for query in queries[:_WARM_UP]:
+            search(query[None])
+        started = time.perf_counter()
+        for query in queries:
+            before = time.perf_counter()
+            search(query[None])
+            times.append(time.perf_counter() - before)
+            if len(times) >= _FEWEST and times[-1] + before - started > _SECONDS:
+                break
+    started = time.perf_counter()
+    search(queries)
+    per_second = len(queries) / (time.perf_counter() - started)
+    median, p95 = np.quantile(times, [0.5, 0.95]) * 1000
+    return Latency(round(float(median), 4), round(float(p95), 4), round(per_second, 1))
