@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 else:
     Vectors = TypeVar("Vectors")
 
-__all__ = ["check_dims", "cosine", "normalize", "truncate"]
+__all__ = ["check_dims", "cosine", "default_dims", "normalize", "truncate"]
+
+_SMALLEST_DEFAULT_DIM = 32
 
 
 def truncate(vectors: Vectors, dim: int) -> Vectors:
@@ -148,6 +150,23 @@ def check_dims(dims: Sequence[int], full_dim: int | None = None) -> tuple[int, .
         in_order = sorted(checked, reverse=True)
         raise DimensionError(f"Dims {list(checked)} are out of order. Write them as {in_order}.")
     return tuple(int(dim) for dim in checked)
+
+
+def default_dims(full_dim: int) -> tuple[int, ...]:
+    """Return the full size and the powers of two below it, down to 32.
+
+    Args:
+        full_dim: Numbers in a full vector.
+
+    Returns:
+        Sizes, largest first.
+
+    Example:
+        >>> default_dims(384)
+        (384, 256, 128, 64, 32)
+    """
+    powers = [2**exponent for exponent in range(full_dim.bit_length(), 0, -1)]
+    return (full_dim, *(power for power in powers if _SMALLEST_DEFAULT_DIM <= power < full_dim))
 
 
 def _require_floating(vectors: Any) -> None:

@@ -7,7 +7,9 @@ import sys
 import click
 
 from nestvec import __version__
+from nestvec.cli.cache import cache
 from nestvec.cli.data import data
+from nestvec.cli.evaluate import evaluate
 from nestvec.cli.quickstart import quickstart
 from nestvec.cli.train import train
 from nestvec.errors import NestvecError
@@ -24,11 +26,14 @@ def cli() -> None:
     Start with:
       nestvec quickstart                     train and measure on the docs of your own packages
       nestvec train recipe.toml --out runs/mine
+      nestvec evaluate runs/mine/model --benchmark runs/mine/benchmark
     """
 
 
 cli.add_command(quickstart)
 cli.add_command(train)
+cli.add_command(evaluate)
+cli.add_command(cache)
 cli.add_command(data)
 
 

@@ -1,6 +1,6 @@
 """Text in: records, readers for every common format, benchmarks, and the documentation installed on this machine."""
 
-from nestvec.data.benchmarks import Benchmark, read_benchmark, write_benchmark
+from nestvec.data.benchmarks import Benchmark, read_benchmark, read_query_ids, write_benchmark
 from nestvec.data.installed_docs import (
     INSTALLED_DOCS_FILES,
     ApiDoc,
@@ -23,6 +23,7 @@ __all__ = [
     "hold_out_queries",
     "read_benchmark",
     "read_hub_records",
+    "read_query_ids",
     "read_records",
     "scan_installed_docs",
     "split_by_package",

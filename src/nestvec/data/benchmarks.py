@@ -13,7 +13,7 @@ from nestvec.errors import BenchmarkError, SourceNotFoundError
 from nestvec.files import atomic_folder
 from nestvec.progress import Advance, Progress, silent
 
-__all__ = ["Benchmark", "read_benchmark", "write_benchmark"]
+__all__ = ["Benchmark", "read_benchmark", "read_query_ids", "write_benchmark"]
 
 
 _GRADE_HEADERS = ("score", "relevance", "rel", "grade", "label")
@@ -113,6 +113,22 @@ def read_benchmark(folder: str | Path, *, split: str = "test", progress: Progres
     judged = {query: text for query, text in queries.items() if query in qrels} or queries
     name = folder.resolve().name
     return Benchmark(judged, corpus, qrels, name=folder.resolve().parent.name if name == "benchmark" else name)
+
+
+def read_query_ids(folder: str | Path) -> list[str]:
+    """Read the ids of all queries of a BEIR folder, judged or not, in the order of its file.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The ids.
+
+    Raises:
+        SourceNotFoundError: The folder has no queries.
+        BenchmarkError: A line is bad.
+    """
+    return list(_read_texts(_find(Path(folder), "queries.jsonl"), lambda _: None))
 
 
 def write_benchmark(benchmark: Benchmark, folder: str | Path, *, split: str = "test") -> None:

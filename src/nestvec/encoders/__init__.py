@@ -1,6 +1,6 @@
 """Text to vectors: the encoder protocol, and the models that fulfil it. torch is imported when a model is loaded."""
 
-from nestvec.encoders.bases import PACKAGED_BASES, is_static, load_base, load_model
+from nestvec.encoders.bases import PACKAGED_BASES, is_static, load_base, load_model, trained_dims
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
@@ -17,4 +17,5 @@ __all__ = [
     "is_static",
     "load_base",
     "load_model",
+    "trained_dims",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from nestvec.extras import require
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PACKAGED_BASES", "is_static", "load_base", "load_model"]
+__all__ = ["PACKAGED_BASES", "is_static", "load_base", "load_model", "trained_dims"]
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _STATIC_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
@@ -98,6 +99,24 @@ def is_static(base: str) -> bool:
     """
     modules = Path(base).expanduser() / "modules.json"
     return base == "static" or (modules.is_file() and "StaticEmbedding" in modules.read_text(encoding="utf-8"))
+
+
+def trained_dims(base: str, model: SentenceTransformer) -> tuple[int, ...] | None:
+    """Return the sizes that a model says it was trained for.
+
+    Args:
+        base: Where it was loaded from.
+        model: The model itself.
+
+    Returns:
+        `matryoshka_dimensions` of its configuration, largest first; None where it has none.
+    """
+    config = Path(base).expanduser() / "config.json"  # where a static model keeps it
+    try:
+        found = json.loads(config.read_text(encoding="utf-8")).get("matryoshka_dimensions")
+    except (OSError, ValueError):
+        found = getattr(getattr(getattr(model[0], "auto_model", None), "config", None), "matryoshka_dimensions", None)
+    return tuple(sorted(found, reverse=True)) if found else None
 
 
 def _load_static() -> SentenceTransformer:

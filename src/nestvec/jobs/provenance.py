@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
-__all__ = ["git_commit", "package_versions"]
+__all__ = ["git_commit", "hardware", "package_versions"]
 
 _PACKAGES = ("nestvec", "torch", "sentence-transformers", "transformers", "datasets", "numpy")
 
@@ -21,6 +23,19 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def hardware() -> dict[str, Any]:
+    """Return the processor, its cores that this process may use, and the memory of this machine."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    cpu = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory_gib, 1)}
 
 
 def git_commit(folder: Path) -> str | None:

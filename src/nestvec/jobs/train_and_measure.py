@@ -25,8 +25,8 @@ from nestvec.report import Report, markdown_report, model_card, save_plot
 from nestvec.training.determinism import deterministic
 from nestvec.training.export import save_model
 from nestvec.training.recipe import Recipe, dump_recipe
-from nestvec.training.run import TrainingOutcome, default_dims, prepare, train
-from nestvec.vectors import check_dims, truncate
+from nestvec.training.run import TrainingOutcome, prepare, train
+from nestvec.vectors import check_dims, default_dims, truncate
 
 __all__ = ["train_and_measure", "verify_truncation"]
 

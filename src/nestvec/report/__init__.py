@@ -1,6 +1,8 @@
 """A grid to a page: terminal table, Markdown, JSON and plot."""
 
 from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report
+from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cells, read_grid
+from nestvec.report.grid_table import csv_grid, markdown_grid, spell_bytes, terminal_grid
 from nestvec.report.page import markdown_report, model_card
 from nestvec.report.plot import save_plot
 from nestvec.report.table import markdown_table, terminal_examples, terminal_table
@@ -9,11 +11,19 @@ __all__ = [
     "Example",
     "ExampleAnswer",
     "FoundDocument",
+    "GridReport",
     "Report",
+    "SampleQuery",
+    "csv_grid",
+    "efficient_cells",
+    "markdown_grid",
     "markdown_report",
     "markdown_table",
     "model_card",
+    "read_grid",
     "save_plot",
+    "spell_bytes",
     "terminal_examples",
+    "terminal_grid",
     "terminal_table",
 ]

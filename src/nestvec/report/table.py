@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nestvec.evaluation import Difference, Interval
 from nestvec.report.document import Example, Report, size_rows
+from nestvec.report.spelling import Spelled, spell, spell_percent, spell_signed
 
 __all__ = ["markdown_table", "terminal_examples", "terminal_table"]
 
 _WIDTH_FOR_ONE_LINE = 115
 
 
-class _Cell(NamedTuple):
-    """One cell of the table, as texts."""
-
-    value: str
-    bounds: tuple[str, str] | None
-
-
-def _table_cells(report: Report) -> tuple[list[str], list[list[_Cell]]]:
+def _table_cells(report: Report) -> tuple[list[str], list[list[Spelled]]]:
     """Lay the headline metric out: the column titles, and one row a size."""
     metric = report.headline
     titles = ["dim", "bytes", f"{metric} before", f"{metric} after", "gain", "kept before", "kept after"]
     rows = [
         [
-            _Cell(str(row.dim), None),
-            _Cell(f"{row.after.bytes_per_vector:,}", None),
-            _spell(row.before.metrics[metric], _short, _short),
-            _spell(row.after.metrics[metric], _short, _short),
-            _spell(row.after.gain, _signed, _signed),
-            _spell(row.before.retention, "{:.1%}".format, "{:.0%}".format),
-            _spell(row.after.retention, "{:.1%}".format, "{:.0%}".format),
+            Spelled(str(row.dim), None),
+            Spelled(f"{row.after.bytes_per_vector:,}", None),
+            spell(row.before.metrics[metric]),
+            spell(row.after.metrics[metric]),
+            spell_signed(row.after.gain),
+            spell_percent(row.before.retention),
+            spell_percent(row.after.retention),
         ]
         for row in size_rows(report)
     ]
@@ -100,7 +92,7 @@ def markdown_table(report: Report) -> str:
         "",
         f"| {' | '.join(titles)} |",
         "|" + "---:|" * len(titles),
-        *(f"| {' | '.join(f'{cell.value} {_bounds(cell, compact=False)}'.strip() for cell in row)} |" for row in rows),
+        *(f"| {' | '.join(cell.line(bounds=True) for cell in row)} |" for row in rows),
         "",
         _legend(report),
     ]
@@ -123,32 +115,7 @@ def _legend(report: Report) -> str:
     )
 
 
-def _terminal_cell(cell: _Cell, *, one_line: bool) -> Text:
-    bounds = _bounds(cell, compact=not one_line)
+def _terminal_cell(cell: Spelled, *, one_line: bool) -> Text:
+    bounds = cell.spelled_bounds(compact=not one_line)
     gap = " " if one_line else "\n"
     return Text.assemble(cell.value, (gap + bounds if bounds else "", "dim"))
-
-
-def _bounds(cell: _Cell, *, compact: bool) -> str:
-    """Both bounds as texts; nothing where the value is exact, such as the retention of the full size."""
-    if cell.bounds is None:
-        return ""
-    low, high = cell.bounds
-    return f"{low}{',' if low[0] in '+-' else '-'}{high}" if compact else f"({low}, {high})"
-
-
-def _spell(
-    value: Interval | Difference | None, write: Callable[[float], str], write_bound: Callable[[float], str]
-) -> _Cell:
-    if value is None:
-        return _Cell("-", None)
-    exact = value.low == value.value == value.high
-    return _Cell(write(value.value), None if exact else (write_bound(value.low), write_bound(value.high)))
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("0.", ".", 1)

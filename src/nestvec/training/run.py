@@ -29,13 +29,12 @@ from nestvec.progress import Advance, Progress, silent
 from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.recipe import TrainingSettings
 
-__all__ = ["PreparedRun", "TrainingOutcome", "default_dims", "prepare", "train"]
+__all__ = ["PreparedRun", "TrainingOutcome", "prepare", "train"]
 
 _COMPLETE = "complete"  # written into a checkpoint after everything else in it
 _RUN_FILE = "run.json"
 _CHECKPOINTS_KEPT = 2
 _LOSSES_LOGGED = 20
-_SMALLEST_DEFAULT_DIM = 32
 
 
 class TrainingOutcome(NamedTuple):
@@ -45,23 +44,6 @@ class TrainingOutcome(NamedTuple):
     resumed_at_step: int
     loss: list[tuple[int, float]]
     """Step and mean loss since the step before, in nats."""
-
-
-def default_dims(full_dim: int) -> tuple[int, ...]:
-    """Return the full size and the powers of two below it, down to 32.
-
-    Args:
-        full_dim: Numbers in a full vector.
-
-    Returns:
-        Sizes, largest first.
-
-    Example:
-        >>> default_dims(384)
-        (384, 256, 128, 64, 32)
-    """
-    powers = [2**exponent for exponent in range(full_dim.bit_length(), 0, -1)]
-    return (full_dim, *(power for power in powers if _SMALLEST_DEFAULT_DIM <= power < full_dim))
 
 
 class PreparedRun(NamedTuple):

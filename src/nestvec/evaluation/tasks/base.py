@@ -52,6 +52,16 @@ class Task(ABC):
     def documents(self) -> Sequence[str]:
         """Texts whose vectors are stored."""
 
+    @property
+    @abstractmethod
+    def listed_queries(self) -> Sequence[str]:
+        """The texts of `queries` in the order of the data, repeats included: how ready vectors are listed."""
+
+    @property
+    @abstractmethod
+    def listed_documents(self) -> Sequence[str]:
+        """The texts of `documents` in the order of the data, repeats included: how ready vectors are listed."""
+
     @abstractmethod
     def counts(self) -> dict[str, int]:
         """Return how large the task is, by what is counted."""

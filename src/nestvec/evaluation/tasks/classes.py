@@ -56,6 +56,16 @@ class _Classes(Task):
         """Every text."""
         return self._texts
 
+    @property
+    def listed_queries(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    @property
+    def listed_documents(self) -> Sequence[str]:
+        """Texts to learn from, where there are any, then texts to be right about."""
+        return self._texts
+
     def measure(
         self, queries: Float32s, documents: Float32s, dims: Sequence[int], *, progress: Progress = silent
     ) -> dict[int, Scores]:

@@ -28,7 +28,8 @@ class _Pairs(Task):
         if not pairs:
             raise DataError(f"{name} has no pairs.")
         self.name = name
-        self._texts = list(dict.fromkeys(text for pair in pairs for text in (pair.text1, pair.text2)))
+        self._listed = [text for pair in pairs for text in (pair.text1, pair.text2)]
+        self._texts = list(dict.fromkeys(self._listed))
         row_of = {text: row for row, text in enumerate(self._texts)}
         self._left = np.array([row_of[pair.text1] for pair in pairs])
         self._right = np.array([row_of[pair.text2] for pair in pairs])
@@ -48,6 +49,16 @@ class _Pairs(Task):
     def documents(self) -> Sequence[str]:
         """Every distinct text."""
         return self._texts
+
+    @property
+    def listed_queries(self) -> Sequence[str]:
+        """None."""
+        return ()
+
+    @property
+    def listed_documents(self) -> Sequence[str]:
+        """Both texts of each pair, one pair after another."""
+        return self._listed
 
     def counts(self) -> dict[str, int]:
         """Return how many pairs and texts there are."""

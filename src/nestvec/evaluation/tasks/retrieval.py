@@ -71,6 +71,16 @@ class Retrieval(Task):
         return [self.benchmark.corpus[key] for key in self.document_ids]
 
     @property
+    def listed_queries(self) -> Sequence[str]:
+        """Judged queries in the order of the benchmark."""
+        return [text for key, text in self.benchmark.queries.items() if key in self.benchmark.qrels]
+
+    @property
+    def listed_documents(self) -> Sequence[str]:
+        """The whole corpus in the order of the benchmark."""
+        return list(self.benchmark.corpus.values())
+
+    @property
     def depth(self) -> int:
         """Ranks that the metrics look at."""
         return min(max(metric.cutoff for metric in self._metrics), len(self.document_ids))
@@ -264,6 +274,17 @@ class BitextMining(Retrieval):
         queries, corpus = ({key: text for text, key in side.items()} for side in (sources, targets))
         super().__init__(Benchmark(queries, corpus, qrels, name=name), metrics=["MRR@1"])
         self.metrics = ("Accuracy",)
+        self._pairs = pairs
+
+    @property
+    def listed_queries(self) -> Sequence[str]:
+        """The sentence of each pair."""
+        return [row.query for row in self._pairs]
+
+    @property
+    def listed_documents(self) -> Sequence[str]:
+        """The translation of each pair, followed by its negatives."""
+        return [text for row in self._pairs for text in (row.positive, *row.negatives)]
 
     def score(self, top: TopK) -> Scores:
         """Tell for which sentences the nearest text is a translation.

@@ -1,0 +1,141 @@
+"""`nestvec evaluate`: the grid of a model on the user's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from nestvec.cli.console import console, draw_progress, quiet_libraries
+
+__all__ = ["evaluate"]
+
+_PathOption = click.Path(path_type=Path, dir_okay=False)
+_Value = TypeVar("_Value")
+
+
+def _separated(read: Callable[[str], _Value]) -> Callable[..., tuple[_Value, ...] | None]:
+    """Read an option that lists values with commas between them."""
+
+    def callback(context: click.Context, option: click.Parameter, value: str | None) -> tuple[_Value, ...] | None:
+        if value is None:
+            return None
+        try:
+            return tuple(read(part.strip()) for part in value.split(","))
+        except ValueError as error:
+            message = str(error) if "invalid literal" not in str(error) else f"{value!r} is no list of whole numbers."
+            raise click.BadParameter(message, context, option) from error
+
+    return callback
+
+
+def _read_rerank(text: str) -> Any:
+    from nestvec.evaluation import parse_rerank
+
+    return parse_rerank(text)
+
+
+def _read_baselines(context: click.Context, option: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    baselines = {}
+    for value in values:
+        name, separator, source = value.partition("=")
+        if value != "pca" and not (name and separator and source):
+            raise click.BadParameter(f"{value!r} is neither pca nor NAME=MODEL.", context, option)
+        baselines[name] = source or value
+    return baselines
+
+
+def _read_number(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not (1 <= number < 1e18 and number.is_integer()):
+        raise click.BadParameter(f"{value!r} is no whole number from 1, such as 1000000 or 10e6.", context, option)
+    return int(number)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--benchmark", required=True, type=click.Path(path_type=Path), help="BEIR folder, or file of records.")
+@click.option("--task", "kind", help="What to measure; default: what the data look like.")
+@click.option("--split", default="test", show_default=True, help="Which qrels, or which file of a folder.")
+@click.option("--train", type=_PathOption, help="Texts to learn from, for classification and few-shot.")
+@click.option("--shots", type=click.IntRange(min=1), default=8, show_default=True, help="Examples a class, few-shot.")
+@click.option("--metrics", callback=_separated(str), help="Such as nDCG@10,Recall@100; the first is the headline.")
+@click.option("--dims", callback=_separated(int), help="Such as 384,64; default: those the model was trained for.")
+@click.option("--precisions", callback=_separated(str), help="Default: float32,float16,int8,int4,binary.")
+@click.option("--rerank", callback=_separated(_read_rerank), help="Second stages, such as none,int8:100,float16:400.")
+@click.option("--reference", help="A model that gains are relative to, or pca.")
+@click.option("--baseline", "baselines", multiple=True, callback=_read_baselines, help="pca, or NAME=MODEL.")
+@click.option("--name", help="What to call the model.")
+@click.option("--corpus-size", callback=_read_number, help="State total bytes for so many vectors, such as 10e6.")
+@click.option("--latency/--no-latency", default=True, show_default=True, help="Time the search of every cell.")
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep vectors on disk for the next time.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts encoded at once.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
+@click.option("--json", "json_file", type=_PathOption, help="Write the grid, for nestvec plan and other tools.")
+@click.option("--csv", "csv_file", type=_PathOption, help="Write every cell as a line.")
+@click.option("--markdown", "markdown_file", type=_PathOption, help="Write the table.")
+def evaluate(model: str, benchmark: Path, **options: Any) -> None:
+    """Measure MODEL in every cell of sizes x precisions x reranks, from one encoding.
+
+    MODEL is a folder, a hub id, minilm, static, or vectors:DIR with queries.npy and documents.npy in the order of the
+    benchmark.
+
+    \b
+    Example:
+      nestvec evaluate runs/quickstart/model --benchmark runs/quickstart/benchmark --json runs/quickstart/grid.json
+    """
+    from nestvec.files import write_text
+
+    quiet_libraries()
+    with draw_progress("loading libraries", None):
+        from nestvec.jobs.evaluate import GridSettings
+        from nestvec.jobs.evaluate import evaluate as run
+        from nestvec.jobs.tasks import TaskSettings
+        from nestvec.report import csv_grid, markdown_grid, terminal_grid
+
+    settings = {"precisions": options["precisions"]} if options["precisions"] else {}
+    report = run(
+        model,
+        benchmark,
+        name=options["name"],
+        reference=options["reference"],
+        baselines=options["baselines"],
+        task_settings=TaskSettings(
+            kind=options["kind"],
+            split=options["split"],
+            train=options["train"],
+            metrics=options["metrics"],
+            shots=options["shots"],
+            seed=options["seed"],
+        ),
+        settings=GridSettings(
+            dims=options["dims"],
+            reranks=options["rerank"],
+            latency=options["latency"],
+            cache=options["cache"],
+            batch_size=options["batch_size"],
+            corpus_size=options["corpus_size"],
+            seed=options["seed"],
+            **settings,
+        ),
+        progress=draw_progress,
+    )
+    written = [
+        (options["json_file"], report.to_json),
+        (options["csv_file"], lambda: csv_grid(report)),
+        (options["markdown_file"], lambda: markdown_grid(report)),
+    ]
+    for path, make in written:
+        if path is not None:
+            write_text(path, make())
+    screen = console()
+    screen.print(terminal_grid(report, width=screen.width))
+    if any(path for path, _ in written):
+        screen.print(f"Written: {', '.join(str(path) for path, _ in written if path)}", soft_wrap=True)

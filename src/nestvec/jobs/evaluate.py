@@ -1,0 +1,262 @@
+"""Measure the grid of one or more models on one task: what `nestvec evaluate` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nestvec.adaptors import fit_pca
+from nestvec.encoders import CachedEncoder, Encoder, SentenceTransformerEncoder, load_base, trained_dims
+from nestvec.errors import DimensionError, GridError
+from nestvec.evaluation import (
+    Cell,
+    GridScores,
+    Rerank,
+    Retrieval,
+    Task,
+    TaskVectors,
+    check_task_vectors,
+    encode_task,
+    make_cells,
+    measure_grid,
+    measure_latency,
+)
+from nestvec.jobs.provenance import hardware, package_versions
+from nestvec.jobs.ready_vectors import read_task_vectors
+from nestvec.jobs.tasks import TaskSettings, load_task
+from nestvec.progress import Progress, silent
+from nestvec.quantization import BITS_PER_NUMBER
+from nestvec.report import GridReport, SampleQuery
+from nestvec.vectors import check_dims, default_dims
+
+__all__ = ["GridSettings", "evaluate"]
+
+_SAMPLES = 8
+_SAMPLE_DEPTH = 10
+_TEXT_CHARACTERS = 160
+_VECTORS = "vectors:"
+_PCA = "pca"
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """Which cells to measure, and how.
+
+    Attributes:
+        dims: Sizes; None takes those that the model was trained for, or the full size and powers of two below it.
+        precisions: Names in `BITS_PER_NUMBER`.
+        reranks: Second stages, None for none; None in their place is `none` and, for retrieval, `int8:100`.
+        latency: Time the search of each cell, where the task searches.
+        cache: Keep vectors on disk, and take them from there.
+        batch_size: Texts that the model encodes at a time.
+        corpus_size: Vectors that total bytes are stated for; None is as many as were measured.
+        samples: Bootstrap resamples.
+        confidence: Confidence of the intervals, between 0 and 1.
+        seed: Seed of resampling.
+    """
+
+    dims: Sequence[int] | None = None
+    precisions: Sequence[str] = tuple(BITS_PER_NUMBER)
+    reranks: Sequence[Rerank | None] | None = None
+    latency: bool = True
+    cache: bool = True
+    batch_size: int = 64
+    corpus_size: int | None = None
+    samples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+def evaluate(
+    model: str,
+    benchmark: str | Path,
+    *,
+    name: str | None = None,
+    reference: str | None = None,
+    baselines: Mapping[str, str] | None = None,
+    task_settings: TaskSettings | None = None,
+    settings: GridSettings | None = None,
+    progress: Progress = silent,
+) -> GridReport:
+    """Measure a model, and what it is compared with, in every cell of dims x precisions x reranks.
+
+    Args:
+        model: A model folder, a hub id, the name of a packaged base, or `vectors:` and a folder of ready vectors.
+        benchmark: What to measure with, as `load_task` takes it.
+        name: What to call the model; None is its folder's name or its id.
+        reference: Another model, as `model`: gains, and a second retention, are relative to it. `pca`, or `pca=` and a
+            model, is the principal components of a model's document vectors, by default those of `model`.
+        baselines: More models by the name to give them; they are measured and reported beside the others.
+        task_settings: How to read the task.
+        settings: Which cells to measure.
+        progress: How to report progress.
+
+    Returns:
+        The grid of every model.
+
+    Raises:
+        SourceNotFoundError: A model or benchmark is not there.
+        ModelError: A model cannot be loaded.
+        VectorError: Ready vectors do not fit the task, or a model gives every text the same vector.
+        DataError: The benchmark cannot be used.
+        MetricError: A metric is not known.
+        DimensionError: A dim is outside the vectors of `model`.
+        PrecisionError: A precision is not known.
+        GridError: No grid follows from these settings, or a name stands for two models.
+        MissingExtraError: faiss, for latencies, or what loads the model is not installed.
+    """
+    settings = settings or GridSettings()
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+    task = load_task(benchmark, task_settings, progress=progress)
+    models = _name_models(model, name, reference, baselines or {})
+    seconds["data"] = time.perf_counter() - started
+    own = next(iter(models))
+    named_reference = None if reference is None else list(models)[1]
+
+    vectors: dict[str, TaskVectors] = {}
+    dims: Sequence[int] = ()
+    for label, source in models.items():
+        started = time.perf_counter()
+        vectors[label], trained = _vectors_of(source, task, benchmark, vectors, settings, progress)
+        seconds["encode"] = seconds.get("encode", 0.0) + time.perf_counter() - started
+        if label == own:
+            full_dim = vectors[label].documents.shape[1]
+            dims = check_dims(settings.dims or trained or default_dims(full_dim), full_dim)
+
+    started = time.perf_counter()
+    scores = {label: _measure(task, one, dims, settings, progress) for label, one in vectors.items()}
+    seconds["measure"] = time.perf_counter() - started
+    started = time.perf_counter()
+    latencies = {}
+    if settings.latency and isinstance(task, Retrieval) and task.has_shortlists:
+        latencies = measure_latency(vectors[own], scores[own].scores, progress=progress)
+        seconds["time"] = time.perf_counter() - started
+    started = time.perf_counter()
+    cells: list[Cell] = []
+    with progress("resampling", None):
+        for label, one in scores.items():
+            before = None if named_reference in {None, label} else scores[named_reference or label]
+            times = latencies if label == own else None
+            cells += make_cells(
+                label,
+                one,
+                before=before,
+                latencies=times,
+                samples=settings.samples,
+                confidence=settings.confidence,
+                seed=settings.seed,
+            )
+    seconds["resample"] = time.perf_counter() - started
+    samples, shown = _answer_samples(task, vectors, dims, settings.seed)
+    return GridReport(
+        headline=task.metrics[0],
+        confidence=settings.confidence,
+        cells=cells,
+        models=models,
+        reference=named_reference,
+        benchmark={"name": task.name, "task": task.kind, "unit": task.unit, **task.counts()},
+        corpus_size=settings.corpus_size or len(task.documents),
+        samples=samples,
+        documents=shown,
+        hardware=hardware(),
+        seconds=seconds,
+        versions=package_versions(),
+        seed=settings.seed,
+    )
+
+
+def _name_models(model: str, name: str | None, reference: str | None, baselines: Mapping[str, str]) -> dict[str, str]:
+    """Sources by name: the model, then the reference, then the baselines."""
+    named = [(name or _short_name(model), model)]
+    if reference is not None:
+        named.append((_short_name(reference), reference))
+    named += baselines.items()
+    # pca alone is that of the model
+    sources = [(label, f"{_PCA}={model}" if source == _PCA else source) for label, source in named]
+    names = [label for label, _ in sources]
+    twice = next((label for label in names if names.count(label) > 1), None)
+    if twice is not None:
+        raise GridError(f"Two models are called {twice!r}. Give one another name: --name, or --baseline NAME=MODEL.")
+    return dict(sources)
+
+
+def _short_name(source: str) -> str:
+    kind, separator, rest = source.partition("=") if source.startswith(f"{_PCA}=") else ("", "", source)
+    path = Path(rest.removeprefix(_VECTORS))
+    short = path.name if path.exists() else rest
+    if path.exists() and short == "model":  # the folder of a training run says more
+        short = path.resolve().parent.name
+    return f"{kind}{separator}{short}"
+
+
+def _vectors_of(
+    source: str,
+    task: Task,
+    benchmark: str | Path,
+    known: Mapping[str, TaskVectors],
+    settings: GridSettings,
+    progress: Progress,
+) -> tuple[TaskVectors, Sequence[int] | None]:
+    """The vectors of a source, and the sizes that its model was trained for where it says so."""
+    if source.startswith(f"{_PCA}="):
+        plain, _ = _vectors_of(source.removeprefix(f"{_PCA}="), task, benchmark, known, settings, progress)
+        pca = fit_pca(plain.documents)
+        queries = pca.transform(plain.queries) if len(plain.queries) else plain.queries
+        return check_task_vectors(task, TaskVectors(queries, pca.transform(plain.documents))), None
+    if source.startswith(_VECTORS):
+        return read_task_vectors(source.removeprefix(_VECTORS), task, benchmark), None
+    with progress(f"loading {source}", None):
+        model = load_base(source)
+    encoder: Encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
+    if settings.cache:
+        encoder = CachedEncoder(encoder, about=source)
+    return encode_task(task, encoder, progress=progress), trained_dims(source, model)
+
+
+def _measure(
+    task: Task, vectors: TaskVectors, dims: Sequence[int], settings: GridSettings, progress: Progress
+) -> GridScores:
+    """The grid of one model; a shorter one is measured at the sizes it has."""
+    reranks = settings.reranks
+    if reranks is None:
+        searches = isinstance(task, Retrieval) and task.has_shortlists and task.depth <= 100
+        reranks = [None, Rerank("int8", 100)] if searches else [None]
+    full_dim = vectors.documents.shape[1]
+    sizes = [dim for dim in dims if dim <= full_dim]
+    if not sizes:
+        raise DimensionError(f"None of the dims {list(dims)} is within the {full_dim} numbers of a model.")
+    return measure_grid(task, vectors, sizes, precisions=settings.precisions, reranks=reranks, progress=progress)
+
+
+def _answer_samples(
+    task: Task, vectors: Mapping[str, TaskVectors], dims: Sequence[int], seed: int
+) -> tuple[list[SampleQuery], dict[str, str]]:
+    """A few queries, drawn at random, with what every model finds at every size."""
+    if not (isinstance(task, Retrieval) and task.has_shortlists):
+        return [], {}
+    benchmark = task.benchmark
+    judged = [
+        row for row, key in enumerate(task.query_ids) if any(grade > 0 for grade in benchmark.qrels[key].values())
+    ]
+    rows = np.random.default_rng(seed).permutation(judged)[:_SAMPLES]
+    answers: list[dict[str, dict[int, list[str]]]] = [{} for _ in rows]
+    shown: dict[str, str] = {}
+    for label, own in vectors.items():
+        sizes = [dim for dim in dims if dim <= own.documents.shape[1]]
+        found = task.search(own.queries[rows], own.documents, sizes, depth=_SAMPLE_DEPTH)
+        for dim, top in found.items():
+            for place, indices in enumerate(top.indices):
+                ids = [task.document_ids[row] for row in indices]
+                answers[place].setdefault(label, {})[dim] = ids
+                shown.update({key: " ".join(benchmark.corpus[key].split())[:_TEXT_CHARACTERS] for key in ids})
+    samples = []
+    for row, answered in zip(rows, answers, strict=True):
+        key = task.query_ids[row]
+        relevant = [document for document, grade in benchmark.qrels[key].items() if grade > 0]
+        samples.append(SampleQuery(benchmark.queries[key], relevant, answered))
+    return samples, shown

@@ -1,0 +1,77 @@
+"""Vectors that somebody else made, in the order of a benchmark's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.data import read_query_ids
+from nestvec.errors import SourceNotFoundError, VectorError
+from nestvec.evaluation import Retrieval, Task, TaskVectors, check_task_vectors
+
+__all__ = ["read_task_vectors"]
+
+
+def read_task_vectors(folder: str | Path, task: Task, benchmark: str | Path) -> TaskVectors:
+    """Read the vectors of a task's texts.
+
+    Args:
+        folder: Holds `documents.npy` and, where the task has queries, `queries.npy`: [n, dim], floating point, row i
+            being the i-th text of the benchmark. For retrieval that is the order of `corpus.jsonl` and of
+            `queries.jsonl`, with or without the queries that are not judged; for other tasks that of
+            `task.listed_documents`.
+        task: What they are of.
+        benchmark: Where the task was read from.
+
+    Returns:
+        Unit vectors in the order in which the task wants them.
+
+    Raises:
+        SourceNotFoundError: A file is missing.
+        VectorError: A file is damaged, or its rows are not those of the benchmark.
+    """
+    folder = Path(folder)
+    documents = _read(folder / "documents.npy")
+    queries = np.empty((0, documents.shape[-1]), np.float32)
+    if task.queries:
+        queries = _read(folder / "queries.npy")
+        if isinstance(task, Retrieval) and len(queries) != len(task.listed_queries) and Path(benchmark).is_dir():
+            queries = _judged(queries, task, benchmark)
+        queries = _arrange(queries, task.listed_queries, task.queries, folder / "queries.npy", benchmark)
+    documents = _arrange(documents, task.listed_documents, task.documents, folder / "documents.npy", benchmark)
+    return check_task_vectors(task, TaskVectors(queries, documents))
+
+
+def _read(path: Path) -> NDArray[np.float32]:
+    if not path.is_file():
+        raise SourceNotFoundError(f"There is no {path}. Ready vectors are queries.npy and documents.npy in one folder.")
+    try:
+        vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise VectorError(f"{path} is no readable npy file: {error}") from error
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
+        raise VectorError(f"{path} holds {vectors.dtype} {list(vectors.shape)}, not floating-point vectors [n, dim].")
+    return vectors
+
+
+def _judged(queries: NDArray[np.float32], task: Retrieval, benchmark: str | Path) -> NDArray[np.float32]:
+    ids = read_query_ids(benchmark)
+    if len(queries) != len(ids):
+        return queries  # what does not fit is reported where all is
+    judged = set(task.query_ids)
+    return queries[[row for row, key in enumerate(ids) if key in judged]]
+
+
+def _arrange(
+    vectors: NDArray[np.float32], listed: Sequence[str], wanted: Sequence[str], path: Path, benchmark: str | Path
+) -> NDArray[np.float32]:
+    """Rows of the wanted texts; equal texts have equal vectors, so the first of them serves all."""
+    if len(vectors) != len(listed):
+        raise VectorError(f"{path} has {len(vectors):,} rows and {benchmark} {len(listed):,} texts for it.")
+    row_of: dict[str, int] = {}
+    for row, text in enumerate(listed):
+        row_of.setdefault(text, row)
+    return np.asarray(vectors[[row_of[text] for text in wanted]], dtype=np.float32)

@@ -1,0 +1,159 @@
+"""Everything that one evaluation tells, and its JSON form, which `nestvec plan` and other tools read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nestvec.errors import GridError, SourceNotFoundError
+from nestvec.evaluation import Cell
+
+__all__ = ["GridReport", "SampleQuery", "efficient_cells", "read_grid"]
+
+
+class SampleQuery(NamedTuple):
+    """A benchmark query, and what each model finds for it at every size."""
+
+    query: str
+    relevant: list[str]
+    """Ids of the relevant documents."""
+    answers: dict[str, dict[int, list[str]]]
+    """Ids of the first documents, best first, by model and dim, from float32 vectors."""
+
+
+@dataclass(frozen=True)
+class GridReport:
+    """One evaluation of one or more models on one task.
+
+    Attributes:
+        headline: Metric that retention and gain are of.
+        confidence: Confidence of every interval.
+        cells: The grid of each model, one after another.
+        models: Where each model comes from, by the name that its cells carry; the first is the one evaluated.
+        reference: Name of the model that gains are relative to; None without one.
+        benchmark: Name, task, unit and counts of what was measured with.
+        corpus_size: Vectors that total bytes are stated for.
+        samples: A few queries with what is found for them; empty where the task has none.
+        documents: Beginnings of the documents that the samples show, by id.
+        hardware: What latencies were measured on.
+        seconds: Wall time of each part.
+        versions: Of Python and the packages that matter.
+        seed: Seed of resampling and draws.
+    """
+
+    headline: str
+    confidence: float
+    cells: Sequence[Cell]
+    models: Mapping[str, str]
+    reference: str | None
+    benchmark: Mapping[str, Any]
+    corpus_size: int
+    samples: Sequence[SampleQuery] = ()
+    documents: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    def total_bytes(self, cell: Cell) -> int:
+        """Return what `corpus_size` vectors of a cell cost, its second stage included, in bytes."""
+        return self.corpus_size * (cell.bytes_per_vector + cell.rerank_bytes_per_vector)
+
+    def to_json(self) -> str:
+        """Return the evaluation as JSON, indented."""
+        document = {
+            "headline": self.headline,
+            "confidence": self.confidence,
+            "cells": [{**cell.as_json(), "total_bytes": self.total_bytes(cell)} for cell in self.cells],
+            "models": dict(self.models),
+            "reference": self.reference,
+            "benchmark": dict(self.benchmark),
+            "corpus_size": self.corpus_size,
+            "samples": [sample._asdict() for sample in self.samples],
+            "documents": dict(self.documents),
+            "hardware": dict(self.hardware),
+            "seconds": {part: round(seconds, 2) for part, seconds in self.seconds.items()},
+            "versions": dict(self.versions),
+            "seed": self.seed,
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_grid(path: str | Path) -> GridReport:
+    """Read an evaluation, or the report of a training run, from its JSON.
+
+    Args:
+        path: A file of `nestvec evaluate --json`, or the `report.json` of `nestvec train`.
+
+    Returns:
+        The evaluation.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        GridError: It holds no grid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise SourceNotFoundError(
+            f"There is no grid {path}. Write one: nestvec evaluate MODEL --benchmark DIR --json {path}"
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        cells = [Cell.from_json(cell) for cell in document["cells"]]
+        benchmark = document["benchmark"]
+        models = document.get("models") or {cell.model: document.get("base", cell.model) for cell in cells}
+        samples = [
+            SampleQuery(
+                sample["query"],
+                sample["relevant"],
+                {
+                    model: {int(dim): found for dim, found in answers.items()}
+                    for model, answers in sample["answers"].items()
+                },
+            )
+            for sample in document.get("samples", [])
+        ]
+        report = GridReport(
+            headline=document["headline"],
+            confidence=document["confidence"],
+            cells=cells,
+            models=models,
+            reference=document.get("reference"),
+            benchmark=benchmark,
+            corpus_size=document.get("corpus_size") or benchmark.get("documents") or 1,
+            samples=samples,
+            documents=document.get("documents", {}),
+            hardware=document.get("hardware", {}),
+            seconds=document.get("seconds", {}),
+            versions=document.get("versions", {}),
+            seed=document["seed"],
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise GridError(f"{path} holds no grid ({error}). Write one with nestvec evaluate --json.") from error
+    if not cells:
+        raise GridError(f"{path} holds a grid without cells.")
+    return report
+
+
+def efficient_cells(report: GridReport, model: str) -> list[Cell]:
+    """Return the cells that no other cell of the model beats in both bytes and headline metric.
+
+    Args:
+        report: An evaluation.
+        model: Name of the model.
+
+    Returns:
+        The Pareto front, cheapest first. Bytes are those of the first stage, then those of the second.
+    """
+    own = [cell for cell in report.cells if cell.model == model]
+    own.sort(
+        key=lambda cell: (cell.bytes_per_vector, cell.rerank_bytes_per_vector, -cell.metrics[report.headline].value)
+    )
+    front: list[Cell] = []
+    for cell in own:
+        if not front or cell.metrics[report.headline].value > front[-1].metrics[report.headline].value:
+            front.append(cell)
+    return front

@@ -1,0 +1,185 @@
+"""The grid as a table: once as plain rows, then for the terminal, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nestvec.evaluation import Cell
+from nestvec.report.grid_document import GridReport, efficient_cells
+from nestvec.report.spelling import spell, spell_percent, spell_signed
+
+__all__ = ["csv_grid", "markdown_grid", "spell_bytes", "terminal_grid"]
+
+_WIDTH_FOR_BOUNDS = 100
+
+
+def terminal_grid(report: GridReport, *, width: int) -> RenderableType:
+    """Draw the grid for a terminal, cheapest cells last; those that nothing beats are marked.
+
+    Args:
+        report: What to show.
+        width: Columns of the terminal; in a narrow one the bounds are left out.
+
+    Returns:
+        Something rich can print.
+    """
+    blocks: list[RenderableType] = [Text(_title(report), style="bold"), Text()]
+    for model in report.models:
+        cells, titles = _cells_of(report, model), _titles(report)
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for title in titles:
+            table.add_column(title, justify="left" if title in {"", "precision", "rerank"} else "right", no_wrap=True)
+        front = {cell.key for cell in efficient_cells(report, model)}
+        for cell in cells:
+            best = cell.key in front
+            row = _row(report, cell, bounds=width >= _WIDTH_FOR_BOUNDS, best=best)
+            table.add_row(*row, style="" if best else "dim")
+        if len(report.models) > 1:
+            blocks.append(Text(_model_title(report, model), style="bold cyan"))
+        blocks += [table, Text()]
+    blocks.append(Text(_legend(report), style="dim"))
+    return Group(*blocks)
+
+
+def markdown_grid(report: GridReport) -> str:
+    """Write the grid as Markdown, with its title and legend.
+
+    Args:
+        report: What to show.
+
+    Returns:
+        Markdown, ending in a newline.
+    """
+    titles = _titles(report)
+    lines = [f"# {_title(report)}", ""]
+    for model in report.models:
+        if len(report.models) > 1:
+            lines += [f"## {_model_title(report, model)}", ""]
+        front = {cell.key for cell in efficient_cells(report, model)}
+        lines += [f"| {' | '.join(titles)} |", "|" + "---:|" * len(titles)]
+        for cell in _cells_of(report, model):
+            lines.append(f"| {' | '.join(_row(report, cell, bounds=True, best=cell.key in front))} |")
+        lines.append("")
+    return "\n".join([*lines, _legend(report)]) + "\n"
+
+
+def csv_grid(report: GridReport) -> str:
+    """Write every cell as a line of CSV, with every metric and bound.
+
+    Args:
+        report: What to show.
+
+    Returns:
+        CSV with a header; what was not measured is empty.
+    """
+    names = list(report.cells[0].metrics)
+    plain = ["model", "dim", "precision", "rerank", "bytes_per_vector", "rerank_bytes_per_vector", "total_bytes"]
+    intervals = [*names, "retention", "reference_retention", "gain"]
+    bounds = [f"{name}{suffix}" for name in intervals for suffix in ("", "_low", "_high")]
+    times = ["gain_p_value", "latency_ms", "p95_ms", "queries_per_second"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*plain, *bounds, *times])
+    for cell in report.cells:
+        document = {**cell.as_json(), "total_bytes": report.total_bytes(cell)}
+        values = [*cell.metrics.values(), cell.retention, cell.reference_retention, cell.gain]
+        writer.writerow(
+            [
+                *(document[name] for name in plain),
+                *(number for value in values for number in (("", "", "") if value is None else value[:3])),
+                "" if cell.gain is None else cell.gain.p_value,
+                *(document[name] for name in times[1:]),
+            ]
+        )
+    return text.getvalue()
+
+
+def spell_bytes(count: float) -> str:
+    """Write a number of bytes in the unit that fits, 1 GB being 10^9.
+
+    Example:
+        >>> spell_bytes(3_840), spell_bytes(15_360_000_000)
+        ('3.8 kB', '15.4 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _cells_of(report: GridReport, model: str) -> list[Cell]:
+    """The cells of a model, dearest first."""
+    own = [cell for cell in report.cells if cell.model == model]
+    return sorted(own, key=lambda cell: (-cell.bytes_per_vector, -cell.dim, cell.rerank_bytes_per_vector))
+
+
+def _has(report: GridReport, name: str) -> bool:
+    return any(getattr(cell, name) is not None for cell in report.cells)
+
+
+def _titles(report: GridReport) -> list[str]:
+    titles = ["", "dim", "precision", *(["rerank"] if _has(report, "rerank") else []), "bytes", "total"]
+    titles += [report.headline, "kept"]
+    if _has(report, "gain"):
+        titles.append("gain")
+    return [*titles, *(["ms", "p95 ms"] if _has(report, "latency") else [])]
+
+
+def _row(report: GridReport, cell: Cell, *, bounds: bool, best: bool) -> list[str]:
+    row = ["*" if best else "", str(cell.dim), cell.precision]
+    if _has(report, "rerank"):
+        row.append("" if cell.rerank is None else str(cell.rerank))
+    size = f"{cell.bytes_per_vector:,}"
+    if cell.rerank_bytes_per_vector:
+        size += f" + {cell.rerank_bytes_per_vector:,}"
+    row += [size, spell_bytes(report.total_bytes(cell))]
+    row.append(spell(cell.metrics[report.headline]).line(bounds=bounds))
+    row.append(spell_percent(cell.retention).line(bounds=bounds))
+    if _has(report, "gain"):
+        row.append(spell_signed(cell.gain).line(bounds=bounds))
+    if _has(report, "latency"):
+        row += ["", ""] if cell.latency is None else [f"{cell.latency.median_ms:.2f}", f"{cell.latency.p95_ms:.2f}"]
+    return row
+
+
+def _title(report: GridReport) -> str:
+    counts = ", ".join(
+        f"{count:,} {name}" for name, count in report.benchmark.items() if isinstance(count, int) and count != 1
+    )
+    models = " and ".join(report.models)
+    return f"{report.headline} of {models} on {report.benchmark['name']} ({counts})"
+
+
+def _model_title(report: GridReport, model: str) -> str:
+    source = report.models[model]
+    return model if source == model else f"{model} ({source})"
+
+
+def _legend(report: GridReport) -> str:
+    parts = [
+        "* no cell is both smaller and better.",
+        "Documents are cut to dim numbers and stored at the precision; bytes are per vector.",
+        f"The total is for {report.corpus_size:,} vectors.",
+    ]
+    if _has(report, "rerank"):
+        parts.append(
+            "Rerank int8:100: the best 100 are ordered anew by full vectors of int8, whose bytes come after +."
+        )
+    parts.append(
+        f"Kept: {report.headline} relative to the full float32 vector of the same model. Ranges: "
+        f"{report.confidence:.0%} bootstrap intervals over the {report.benchmark.get('unit', 'queries')}."
+    )
+    if _has(report, "gain"):
+        parts.append(f"Gain: over the same cell of {report.reference or 'the model before training'}, paired.")
+    if _has(report, "latency"):
+        parts.append(
+            f"ms: one query at a time on one thread ({report.hardware.get('cpu', 'this machine')}), median and 95th "
+            "percentile, encoding not included."
+        )
+    return " ".join(parts)
