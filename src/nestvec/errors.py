@@ -15,6 +15,8 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
     |-- LossInputError (ValueError)          embeddings or settings a loss cannot be computed from
     |-- MetricError (ValueError)             a metric name that is not known
     |-- GridError (ValueError)               cells that cannot be measured, compared or planned with
+    |-- PlanError (ValueError)               a plan, target or budget that cannot be read or met
+    |   `-- NoPlanError                      no cell of a grid will do
     |-- OutputExistsError (FileExistsError)  results that would be overwritten
     |-- StorageError (OSError)               a full disk or a folder that cannot be written
     |-- ResumeError (ValueError)             a finished run, or a different one
@@ -34,7 +36,9 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "NestvecError",
+    "NoPlanError",
     "OutputExistsError",
+    "PlanError",
     "PrecisionError",
     "RecipeError",
     "ResumeError",
@@ -95,6 +99,14 @@ class MetricError(NestvecError, ValueError):
 
 class GridError(NestvecError, ValueError):
     """Cells of a grid cannot be measured, compared or planned with."""
+
+
+class PlanError(NestvecError, ValueError):
+    """A plan, a target or a budget cannot be read, or fits no grid."""
+
+
+class NoPlanError(PlanError):
+    """No cell of a grid meets what is asked; the message says by how much the nearest one misses."""
 
 
 class OutputExistsError(NestvecError, FileExistsError):

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.cli.options import read_count, separated
 
 __all__ = ["evaluate"]
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
-_Value = TypeVar("_Value")
-
-
-def _separated(read: Callable[[str], _Value]) -> Callable[..., tuple[_Value, ...] | None]:
-    """Read an option that lists values with commas between them."""
-
-    def callback(context: click.Context, option: click.Parameter, value: str | None) -> tuple[_Value, ...] | None:
-        if value is None:
-            return None
-        try:
-            return tuple(read(part.strip()) for part in value.split(","))
-        except ValueError as error:
-            message = str(error) if "invalid literal" not in str(error) else f"{value!r} is no list of whole numbers."
-            raise click.BadParameter(message, context, option) from error
-
-    return callback
 
 
 def _read_rerank(text: str) -> Any:
@@ -47,18 +32,6 @@ def _read_baselines(context: click.Context, option: click.Parameter, values: Seq
     return baselines
 
 
-def _read_number(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
-    if not (1 <= number < 1e18 and number.is_integer()):
-        raise click.BadParameter(f"{value!r} is no whole number from 1, such as 1000000 or 10e6.", context, option)
-    return int(number)
-
-
 @click.command()
 @click.argument("model")
 @click.option("--benchmark", required=True, type=click.Path(path_type=Path), help="BEIR folder, or file of records.")
@@ -66,14 +39,14 @@ def _read_number(context: click.Context, option: click.Parameter, value: str | N
 @click.option("--split", default="test", show_default=True, help="Which qrels, or which file of a folder.")
 @click.option("--train", type=_PathOption, help="Texts to learn from, for classification and few-shot.")
 @click.option("--shots", type=click.IntRange(min=1), default=8, show_default=True, help="Examples a class, few-shot.")
-@click.option("--metrics", callback=_separated(str), help="Such as nDCG@10,Recall@100; the first is the headline.")
-@click.option("--dims", callback=_separated(int), help="Such as 384,64; default: those the model was trained for.")
-@click.option("--precisions", callback=_separated(str), help="Default: float32,float16,int8,int4,binary.")
-@click.option("--rerank", callback=_separated(_read_rerank), help="Second stages, such as none,int8:100,float16:400.")
+@click.option("--metrics", callback=separated(str), help="Such as nDCG@10,Recall@100; the first is the headline.")
+@click.option("--dims", callback=separated(int), help="Such as 384,64; default: those the model was trained for.")
+@click.option("--precisions", callback=separated(str), help="Default: float32,float16,int8,int4,binary.")
+@click.option("--rerank", callback=separated(_read_rerank), help="Second stages, such as none,int8:100,float16:400.")
 @click.option("--reference", help="A model that gains are relative to, or pca.")
 @click.option("--baseline", "baselines", multiple=True, callback=_read_baselines, help="pca, or NAME=MODEL.")
 @click.option("--name", help="What to call the model.")
-@click.option("--corpus-size", callback=_read_number, help="State total bytes for so many vectors, such as 10e6.")
+@click.option("--corpus-size", callback=read_count, help="State total bytes for so many vectors, such as 10e6.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time the search of every cell.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep vectors on disk for the next time.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts encoded at once.")

@@ -10,6 +10,7 @@ from nestvec import __version__
 from nestvec.cli.cache import cache
 from nestvec.cli.data import data
 from nestvec.cli.evaluate import evaluate
+from nestvec.cli.plan import plan
 from nestvec.cli.quickstart import quickstart
 from nestvec.cli.train import train
 from nestvec.errors import NestvecError
@@ -33,6 +34,7 @@ def cli() -> None:
 cli.add_command(quickstart)
 cli.add_command(train)
 cli.add_command(evaluate)
+cli.add_command(plan)
 cli.add_command(cache)
 cli.add_command(data)
 

@@ -5,6 +5,7 @@ from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cell
 from nestvec.report.grid_table import csv_grid, markdown_grid, spell_bytes, terminal_grid
 from nestvec.report.page import markdown_report, model_card
 from nestvec.report.plot import save_plot
+from nestvec.report.spelling import spell, spell_percent, spell_signed
 from nestvec.report.table import markdown_table, terminal_examples, terminal_table
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "model_card",
     "read_grid",
     "save_plot",
+    "spell",
     "spell_bytes",
+    "spell_percent",
+    "spell_signed",
     "terminal_examples",
     "terminal_grid",
     "terminal_table",

@@ -104,7 +104,11 @@ def read_grid(path: str | Path) -> GridReport:
         document = json.loads(path.read_text(encoding="utf-8"))
         cells = [Cell.from_json(cell) for cell in document["cells"]]
         benchmark = document["benchmark"]
-        models = document.get("models") or {cell.model: document.get("base", cell.model) for cell in cells}
+        # In the report of a training run the trained model, whose folder is beside it, comes last.
+        models = document.get("models") or {
+            cell.model: str(path.parent / "model") if cell.model == "after" else document["base"]
+            for cell in reversed(cells)
+        }
         samples = [
             SampleQuery(
                 sample["query"],

@@ -1,0 +1,18 @@
+"""A grid and a budget to a plan."""
+
+from nestvec.planning.choose import Choice, Expenses, Prices, choose, describe_cell, expenses
+from nestvec.planning.limits import COSTS, Limit, check_limits, parse_budget, parse_target
+
+__all__ = [
+    "COSTS",
+    "Choice",
+    "Expenses",
+    "Limit",
+    "Prices",
+    "check_limits",
+    "choose",
+    "describe_cell",
+    "expenses",
+    "parse_budget",
+    "parse_target",
+]
