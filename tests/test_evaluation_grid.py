@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from builders import OBJECTS, SUBJECTS, VERBS
 from nestvec.data import Benchmark
 from nestvec.errors import DimensionError, GridError, MetricError, ModelError, PrecisionError, VectorError
 from nestvec.evaluation import (
@@ -48,16 +49,21 @@ class TableEncoder:
     encode_queries = encode_documents = _encode
 
 
+def made_up(number: int) -> str:
+    """A text of words that the tiny model knows; another for every number below 1,000."""
+    return f"the {SUBJECTS[number % 10]} {VERBS[number // 10 % 10]} the {OBJECTS[number // 100]}"
+
+
 def random_benchmark(seed: int = 0, n_queries: int = 40, n_documents: int = 60) -> Benchmark:
     """Graded judgements; every fifth document repeats the text of another."""
     generator = np.random.default_rng(seed)
-    corpus = {f"d{i}": f"document {i - 7 if i % 5 == 0 and i > 7 else i}" for i in range(n_documents)}
+    corpus = {f"d{i}": made_up(i - 7 if i % 5 == 0 and i > 7 else i) for i in range(n_documents)}
     qrels = {
         f"q{i}": {f"d{j}": int(generator.integers(0, 3)) for j in generator.choice(n_documents, 6, replace=False)}
         for i in range(n_queries)
     }
     qrels["q0"]["d0"] = 1
-    return Benchmark({f"q{i}": f"query {i}" for i in range(n_queries)}, corpus, qrels)
+    return Benchmark({f"q{i}": f"what does it do {made_up(i)}" for i in range(n_queries)}, corpus, qrels)
 
 
 METRICS = ("MRR@10", "Recall@10", "nDCG@5", "MAP@10")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-__all__ = ["Advance", "Progress", "silent"]
+__all__ = ["Advance", "Progress", "about", "silent"]
 
 Advance = Callable[[int], None]
 """Called with the number of units just finished."""
@@ -32,3 +32,16 @@ def silent(description: str, total: int | None) -> Iterator[Advance]:  # noqa: A
         A function that takes the number of units just finished, and ignores it.
     """
     yield lambda _finished: None
+
+
+def about(subject: str, progress: Progress) -> Progress:
+    """Say in every description what the work is about: `searching` becomes `searching int8`.
+
+    Args:
+        subject: In a word or two.
+        progress: How progress is reported.
+
+    Returns:
+        The same, with the subject after every description.
+    """
+    return lambda description, total: progress(f"{description} {subject}", total)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nestvec.encoders.protocol import Encoder
 from nestvec.errors import GridError, VectorError
 from nestvec.evaluation.tasks import Retrieval, Scores, Task
-from nestvec.progress import Progress, silent
+from nestvec.progress import Progress, about, silent
 from nestvec.quantization import check_precision, fit_quantizer
 from nestvec.vectors import check_dims, normalize
 
@@ -208,11 +208,12 @@ def measure_grid(
             sizes = tuple(sorted({full_dim, *sizes}, reverse=True))
         documents = stored_vectors(vectors.documents, precision)
         if not (depths and isinstance(task, Retrieval)):
-            found = task.measure(vectors.queries, documents, sizes, progress=progress)
+            found = task.measure(vectors.queries, documents, sizes, progress=about(precision, progress))
             measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
             continue
         depth = max(task.depth, *depths)
-        for dim, top in task.search(vectors.queries, documents, sizes, depth=depth, progress=progress).items():
+        found_at = task.search(vectors.queries, documents, sizes, depth=depth, progress=about(precision, progress))
+        for dim, top in found_at.items():
             measured[CellKey(dim, precision)] = task.score(top)
             if precision in precisions and dim in checked:
                 shortlists[CellKey(dim, precision)] = top.indices.astype(np.int32)
@@ -260,7 +261,8 @@ def _rerank_all(
             if stage.precision == precision
         ]
         documents = stored_vectors(vectors.documents, precision)
-        scores = task.rerank(vectors.queries, documents, [rows for _, rows in cells], progress=progress)
+        rows_of_cells = [rows for _, rows in cells]
+        scores = task.rerank(vectors.queries, documents, rows_of_cells, progress=about(precision, progress))
         yield from zip((key for key, _ in cells), scores, strict=True)
 
 

@@ -143,21 +143,25 @@ def read_grid(path: str | Path) -> GridReport:
 
 
 def efficient_cells(report: GridReport, model: str) -> list[Cell]:
-    """Return the cells that no other cell of the model beats in both bytes and headline metric.
+    """Return the cells that no other cell of the model beats in memory, disk and headline metric at once.
 
     Args:
         report: An evaluation.
         model: Name of the model.
 
     Returns:
-        The Pareto front, cheapest first. Bytes are those of the first stage, then those of the second.
+        The Pareto front, that of least memory first. In memory are the codes of the first stage, on disk those of both.
     """
     own = [cell for cell in report.cells if cell.model == model]
-    own.sort(
-        key=lambda cell: (cell.bytes_per_vector, cell.rerank_bytes_per_vector, -cell.metrics[report.headline].value)
-    )
-    front: list[Cell] = []
-    for cell in own:
-        if not front or cell.metrics[report.headline].value > front[-1].metrics[report.headline].value:
-            front.append(cell)
-    return front
+
+    def merits(cell: Cell) -> tuple[float, float, float]:
+        disk = cell.bytes_per_vector + cell.rerank_bytes_per_vector
+        return -cell.bytes_per_vector, -disk, cell.metrics[report.headline].value
+
+    all_merits = [merits(cell) for cell in own]
+    front = [
+        cell
+        for cell, mine in zip(own, all_merits, strict=True)
+        if not any(other != mine and all(x >= y for x, y in zip(other, mine, strict=True)) for other in all_merits)
+    ]
+    return sorted(front, key=merits, reverse=True)

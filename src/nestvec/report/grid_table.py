@@ -15,30 +15,37 @@ from nestvec.report.spelling import spell, spell_percent, spell_signed
 
 __all__ = ["csv_grid", "markdown_grid", "spell_bytes", "terminal_grid"]
 
-_WIDTH_FOR_BOUNDS = 100
+_WIDTH_FOR_BOUNDS = 110
+_WIDTH_FOR_TOTALS = 78
 
 
 def terminal_grid(report: GridReport, *, width: int) -> RenderableType:
-    """Draw the grid for a terminal, cheapest cells last; those that nothing beats are marked.
+    """Draw the grid for a terminal, dearest cells first; those that nothing beats are marked.
 
     Args:
         report: What to show.
-        width: Columns of the terminal; in a narrow one the bounds are left out.
+        width: Columns of the terminal; a narrow one gets no bounds, a very narrow one no more than cell, bytes and
+            scores.
 
     Returns:
         Something rich can print.
     """
     blocks: list[RenderableType] = [Text(_title(report), style="bold"), Text()]
+    titles = _titles(report)
+    if width < _WIDTH_FOR_TOTALS:
+        titles = [title for title in titles if title not in {"total", "gain", "ms", "p95 ms"}]
     for model in report.models:
-        cells, titles = _cells_of(report, model), _titles(report)
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(
+            box=None, header_style="bold", pad_edge=False, padding=(0, 2 if width >= _WIDTH_FOR_TOTALS else 1, 0, 0)
+        )
         for title in titles:
-            table.add_column(title, justify="left" if title in {"", "precision", "rerank"} else "right", no_wrap=True)
+            left = title in {"", "precision", "rerank"}
+            table.add_column(title, justify="left" if left else "right", overflow="fold")
         front = {cell.key for cell in efficient_cells(report, model)}
-        for cell in cells:
+        for cell in _cells_of(report, model):
             best = cell.key in front
             row = _row(report, cell, bounds=width >= _WIDTH_FOR_BOUNDS, best=best)
-            table.add_row(*row, style="" if best else "dim")
+            table.add_row(*(row[title] for title in titles), style="" if best else "dim")
         if len(report.models) > 1:
             blocks.append(Text(_model_title(report, model), style="bold cyan"))
         blocks += [table, Text()]
@@ -63,7 +70,8 @@ def markdown_grid(report: GridReport) -> str:
         front = {cell.key for cell in efficient_cells(report, model)}
         lines += [f"| {' | '.join(titles)} |", "|" + "---:|" * len(titles)]
         for cell in _cells_of(report, model):
-            lines.append(f"| {' | '.join(_row(report, cell, bounds=True, best=cell.key in front))} |")
+            row = _row(report, cell, bounds=True, best=cell.key in front)
+            lines.append(f"| {' | '.join(row[title] for title in titles)} |")
         lines.append("")
     return "\n".join([*lines, _legend(report)]) + "\n"
 
@@ -131,21 +139,23 @@ def _titles(report: GridReport) -> list[str]:
     return [*titles, *(["ms", "p95 ms"] if _has(report, "latency") else [])]
 
 
-def _row(report: GridReport, cell: Cell, *, bounds: bool, best: bool) -> list[str]:
-    row = ["*" if best else "", str(cell.dim), cell.precision]
-    if _has(report, "rerank"):
-        row.append("" if cell.rerank is None else str(cell.rerank))
-    size = f"{cell.bytes_per_vector:,}"
-    if cell.rerank_bytes_per_vector:
-        size += f" + {cell.rerank_bytes_per_vector:,}"
-    row += [size, spell_bytes(report.total_bytes(cell))]
-    row.append(spell(cell.metrics[report.headline]).line(bounds=bounds))
-    row.append(spell_percent(cell.retention).line(bounds=bounds))
-    if _has(report, "gain"):
-        row.append(spell_signed(cell.gain).line(bounds=bounds))
-    if _has(report, "latency"):
-        row += ["", ""] if cell.latency is None else [f"{cell.latency.median_ms:.2f}", f"{cell.latency.p95_ms:.2f}"]
-    return row
+def _row(report: GridReport, cell: Cell, *, bounds: bool, best: bool) -> dict[str, str]:
+    """Every column of a cell, by its title."""
+    second = f" + {cell.rerank_bytes_per_vector:,}" if cell.rerank_bytes_per_vector else ""
+    row = {
+        "": "*" if best else "",
+        "dim": str(cell.dim),
+        "precision": cell.precision,
+        "rerank": "" if cell.rerank is None else str(cell.rerank),
+        "bytes": f"{cell.bytes_per_vector:,}{second}",
+        "total": spell_bytes(report.total_bytes(cell)),
+        report.headline: spell(cell.metrics[report.headline]).line(bounds=bounds),
+        "kept": spell_percent(cell.retention).line(bounds=bounds),
+        "gain": spell_signed(cell.gain).line(bounds=bounds),
+    }
+    if cell.latency is None:
+        return {**row, "ms": "", "p95 ms": ""}
+    return {**row, "ms": f"{cell.latency.median_ms:.2f}", "p95 ms": f"{cell.latency.p95_ms:.2f}"}
 
 
 def _title(report: GridReport) -> str:
@@ -163,7 +173,7 @@ def _model_title(report: GridReport, model: str) -> str:
 
 def _legend(report: GridReport) -> str:
     parts = [
-        "* no cell is both smaller and better.",
+        "* no other cell is smaller in memory, no larger on disk, and as good.",
         "Documents are cut to dim numbers and stored at the precision; bytes are per vector.",
         f"The total is for {report.corpus_size:,} vectors.",
     ]
