@@ -32,6 +32,12 @@ def _read_baselines(context: click.Context, option: click.Parameter, values: Seq
     return baselines
 
 
+def _read_picture(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix not in {".png", ".svg"}:
+        raise click.BadParameter(f"{str(value)!r} ends neither in .png nor in .svg.", context, option)
+    return value
+
+
 @click.command()
 @click.argument("model")
 @click.option("--benchmark", required=True, type=click.Path(path_type=Path), help="BEIR folder, or file of records.")
@@ -54,6 +60,10 @@ def _read_baselines(context: click.Context, option: click.Parameter, values: Seq
 @click.option("--json", "json_file", type=_PathOption, help="Write the grid, for nestvec plan and other tools.")
 @click.option("--csv", "csv_file", type=_PathOption, help="Write every cell as a line.")
 @click.option("--markdown", "markdown_file", type=_PathOption, help="Write the table.")
+@click.option("--plot", "plot_file", type=_PathOption, callback=_read_picture, help="Draw it: a .png or .svg file.")
+@click.option(
+    "--html", "html_file", type=_PathOption, help="Write one page that needs no network, to look at and send."
+)
 def evaluate(model: str, benchmark: Path, **options: Any) -> None:
     """Measure MODEL in every cell of sizes x precisions x reranks, from one encoding.
 
@@ -71,7 +81,7 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
         from nestvec.jobs.evaluate import GridSettings
         from nestvec.jobs.evaluate import evaluate as run
         from nestvec.jobs.tasks import TaskSettings
-        from nestvec.report import csv_grid, markdown_grid, terminal_grid
+        from nestvec.report import csv_grid, html_grid, markdown_grid, save_grid_plot, terminal_grid
 
     settings = {"precisions": options["precisions"]} if options["precisions"] else {}
     report = run(
@@ -104,11 +114,15 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
         (options["json_file"], report.to_json),
         (options["csv_file"], lambda: csv_grid(report)),
         (options["markdown_file"], lambda: markdown_grid(report)),
+        (options["html_file"], lambda: html_grid(report)),
     ]
     for path, make in written:
         if path is not None:
             write_text(path, make())
+    if options["plot_file"] is not None:
+        save_grid_plot(report, options["plot_file"])
     screen = console()
     screen.print(terminal_grid(report, width=screen.width))
-    if any(path for path, _ in written):
-        screen.print(f"Written: {', '.join(str(path) for path, _ in written if path)}", soft_wrap=True)
+    files = [path for path in (*(path for path, _ in written), options["plot_file"]) if path is not None]
+    if files:
+        screen.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report
 from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cells, read_grid
+from nestvec.report.grid_page import html_grid
+from nestvec.report.grid_plot import save_grid_plot
 from nestvec.report.grid_table import csv_grid, markdown_grid, spell_bytes, terminal_grid
 from nestvec.report.page import markdown_report, model_card
 from nestvec.report.plot import save_plot
@@ -17,11 +19,13 @@ __all__ = [
     "SampleQuery",
     "csv_grid",
     "efficient_cells",
+    "html_grid",
     "markdown_grid",
     "markdown_report",
     "markdown_table",
     "model_card",
     "read_grid",
+    "save_grid_plot",
     "save_plot",
     "spell",
     "spell_bytes",

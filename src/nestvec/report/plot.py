@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from nestvec.extras import require
 from nestvec.files import atomic_path
 from nestvec.report.document import Report, SizeRow, size_rows
 
-__all__ = ["save_plot"]
+__all__ = ["figure_style", "save_figure", "save_plot", "strip_axes"]
 
 _BEFORE, _AFTER, _INK, _GRID = "#8a8f98", "#0b6e99", "#22262b", "#e3e5e8"
 
@@ -25,12 +26,10 @@ def save_plot(report: Report, path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
         StorageError: The disk is full, or the folder cannot be written.
     """
-    matplotlib = require("matplotlib", extra="train")
     figures = require("matplotlib.figure", extra="train")
     rows = size_rows(report)
     dims = [row.dim for row in rows]
-    style = {"font.size": 10, "svg.hashsalt": "nestvec", "text.color": _INK, "axes.labelcolor": _INK}
-    with matplotlib.rc_context(style):
+    with figure_style():
         figure = figures.Figure(figsize=(7.2, 4.2), layout="constrained")
         axes = figure.add_subplot()
         for label, color, cells in (
@@ -51,11 +50,40 @@ def save_plot(report: Report, path: Path) -> None:
                 weight="bold",
             )
         _label_axes(axes, report, rows)
-        with atomic_path(path) as partial:
-            file_format = path.suffix.removeprefix(".")
-            # A date would make two equal runs differ.
-            metadata = {"Software": None} if file_format == "png" else {"Date": None}
-            figure.savefig(partial, format=file_format, dpi=150, metadata=metadata)
+        save_figure(figure, path)
+
+
+def figure_style() -> AbstractContextManager[None]:
+    """Return a context in which figures are drawn in the house's style."""
+    matplotlib = require("matplotlib", extra="train")
+    style = {"font.size": 10, "svg.hashsalt": "nestvec", "text.color": _INK, "axes.labelcolor": _INK}
+    context: AbstractContextManager[None] = matplotlib.rc_context(style)
+    return context
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure, atomically and without a date: equal figures are equal files.
+
+    Args:
+        figure: The matplotlib figure.
+        path: File to write; the suffix says the format, `.png` or `.svg`.
+
+    Raises:
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    file_format = path.suffix.removeprefix(".")
+    metadata = {"Software": None} if file_format == "png" else {"Date": None}
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format=file_format, dpi=150, metadata=metadata)
+
+
+def strip_axes(axes: Any) -> None:
+    """Leave of the frame of a plot only what helps to read it."""
+    axes.grid(axis="y", color=_GRID)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
 
 
 def _label_axes(axes: Any, report: Report, rows: list[SizeRow]) -> None:
@@ -67,11 +95,7 @@ def _label_axes(axes: Any, report: Report, rows: list[SizeRow]) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("numbers kept, and bytes of a float32 vector")
     axes.set_ylabel(report.headline)
-    axes.grid(axis="y", color=_GRID)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(length=0)
+    strip_axes(axes)
     counts = report.benchmark
     axes.set_title(
         f"{report.base}, {counts['queries']:,} queries, {counts['documents']:,} documents; "

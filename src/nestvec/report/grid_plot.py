@@ -1,0 +1,111 @@
+"""Quality against bytes as one picture: every cell with its interval, and the cells that nothing beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nestvec.evaluation import Cell
+from nestvec.extras import require
+from nestvec.report.grid_document import GridReport
+from nestvec.report.plot import figure_style, save_figure, strip_axes
+
+__all__ = ["save_grid_plot"]
+
+_PRECISIONS = {"float32": "#5b6470", "float16": "#8a63b8", "int8": "#0b6e99", "int4": "#2a8f5b", "binary": "#c4561f"}
+_MODELS = ("#0b6e99", "#8a8f98", "#c4561f", "#2a8f5b", "#8a63b8")
+
+
+def save_grid_plot(report: GridReport, path: Path) -> None:
+    """Draw the headline metric against the bytes that a vector takes in memory.
+
+    One model is drawn by precision, more of them by model. A line joins the cells that no other cell with as little
+    memory beats: solid without a second stage, dashed with one.
+
+    Args:
+        report: What to show.
+        path: File to write; the suffix says the format, `.png` or `.svg`.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    figures = require("matplotlib.figure", extra="train")
+    with figure_style():
+        figure = figures.Figure(figsize=(8.4, 5.0), layout="constrained")
+        axes = figure.add_subplot()
+        models = list(report.models)
+        for place, model in enumerate(models):
+            own = [cell for cell in report.cells if cell.model == model]
+            for cell in own:
+                color = _PRECISIONS[cell.precision] if len(models) == 1 else _MODELS[place % len(_MODELS)]
+                _draw_cell(axes, report, cell, color)
+            line = "#22262b" if len(models) == 1 else _MODELS[place % len(_MODELS)]
+            for reranked in (False, True):
+                front = _front([cell for cell in own if (cell.rerank is not None) == reranked], report.headline)
+                if front:
+                    axes.plot(
+                        [cell.bytes_per_vector for cell in front],
+                        [cell.metrics[report.headline].value for cell in front],
+                        color=line,
+                        lw=1.4,
+                        ls="--" if reranked else "-",
+                        alpha=0.7,
+                        zorder=1,
+                    )
+        _label(axes, report)
+        save_figure(figure, path)
+
+
+def _draw_cell(axes: Any, report: GridReport, cell: Cell, color: str) -> None:
+    score = cell.metrics[report.headline]
+    axes.errorbar(
+        cell.bytes_per_vector,
+        score.value,
+        yerr=[[max(0.0, score.value - score.low)], [max(0.0, score.high - score.value)]],
+        fmt="o" if cell.rerank is None else "D",
+        ms=6 if cell.rerank is None else 5,
+        color=color,
+        mfc=color if cell.rerank is None else "white",
+        elinewidth=0.8,
+        alpha=0.9,
+    )
+
+
+def _front(cells: Sequence[Cell], headline: str) -> list[Cell]:
+    """Cells that nothing with as little memory beats, smallest first."""
+    front: list[Cell] = []
+    for cell in sorted(cells, key=lambda cell: (cell.bytes_per_vector, -cell.metrics[headline].value)):
+        if not front or cell.metrics[headline].value > front[-1].metrics[headline].value:
+            front.append(cell)
+    return front
+
+
+def _label(axes: Any, report: GridReport) -> None:
+    lines = require("matplotlib.lines", extra="train")
+    sizes = sorted({cell.bytes_per_vector for cell in report.cells})
+    axes.set_xscale("log", base=2)
+    ticks = [size for size in sizes if size & (size - 1) == 0] or sizes
+    axes.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("bytes of a vector in memory")
+    axes.set_ylabel(report.headline)
+    strip_axes(axes)
+    models = list(report.models)
+    if len(models) == 1:
+        used = {cell.precision for cell in report.cells}
+        entries = [(name, color) for name, color in _PRECISIONS.items() if name in used]
+    else:
+        entries = [(name, _MODELS[place % len(_MODELS)]) for place, name in enumerate(models)]
+    handles = [lines.Line2D([], [], color=color, marker="o", ls="", label=name) for name, color in entries]
+    for stage in dict.fromkeys(cell.rerank for cell in report.cells if cell.rerank is not None):
+        label = f"the best {stage.shortlist} reranked by {stage.precision}"
+        handles.append(lines.Line2D([], [], color="#22262b", marker="D", mfc="white", ls="--", label=label))
+    axes.legend(handles=handles, frameon=False, loc="lower right")
+    counts = ", ".join(f"{count:,} {name}" for name, count in report.benchmark.items() if isinstance(count, int))
+    axes.set_title(
+        f"{' and '.join(models)} on {report.benchmark['name']}: {counts}\nbars: {report.confidence:.0%} intervals",
+        loc="left",
+        fontsize=10,
+    )
