@@ -67,7 +67,7 @@ def test_ready_vectors_need_no_model(tmp_path: Path, nestvec: RunNestvec) -> Non
     ("options", "message"),
     [
         (["--dims", "many"], "'many' is no list of whole numbers"),
-        (["--dims", "16,5,500"], "are out of order. Write them as [500, 16, 5]"),
+        (["--dims", "16,5,8"], "are out of order. Write them as [16, 8, 5]"),
         (["--dims", "500,16"], "Dim 500 is larger than the vectors, which have 16"),
         (["--precisions", "int8,int3"], "Unknown precision 'int3'"),
         (["--precisions", "int8,int8"], "name one twice"),

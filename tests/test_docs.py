@@ -13,6 +13,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from nestvec.cli.main import cli
+from nestvec.plan import parse_plan
 from nestvec.training import load_recipe
 from nestvec.training.recipe import BeirData, FileData, HubData, InstalledDocsData, Recipe
 
@@ -141,10 +142,13 @@ def test_every_python_block_runs(name: str, code: str, workplace: Path, monkeypa
     exec(compile(code, name, "exec"), {})
 
 
-def test_the_recipe_in_the_readme_is_valid(tmp_path: Path) -> None:
+def test_every_recipe_and_plan_in_the_documentation_is_valid(tmp_path: Path) -> None:
     blocks = code_blocks("toml")
     assert blocks
     for name, block in blocks:
+        if "[first_stage]" in block:
+            assert parse_plan(block, source=name).second_stage is not None
+            continue
         (tmp_path / "recipe.toml").write_text(block, encoding="utf-8")
         assert load_recipe(tmp_path / "recipe.toml").training.dims, name
 

@@ -501,3 +501,30 @@ def test_interrupting_says_how_to_continue(tiny_recipe: Path, tmp_path: Path) ->
     assert process.returncode == 130
     assert "--resume" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("mini_batch_size", [None, 4])
+def test_the_loss_of_sentence_transformers_trains_as_ours_does(
+    tiny_recipe: Path, tmp_path: Path, mini_batch_size: int | None
+) -> None:
+    history = {}
+    for loss in ("nested-info-nce", "matryoshka-loss"):
+        options = [
+            f"training.loss={loss}",
+            "training.max_steps=6",
+            "training.dropout=0.0",
+            "training.weights=[1.0,0.5,0.25]",
+        ]
+        if mini_batch_size is not None and loss == "matryoshka-loss":
+            options.append(f"training.mini_batch_size={mini_batch_size}")
+        report = train_and_measure(load_recipe(tiny_recipe, options), tmp_path / loss)
+        history[loss] = np.array(report.training["loss"])
+    ours, theirs = history.values()
+    np.testing.assert_array_equal(ours[:, 0], theirs[:, 0])
+    np.testing.assert_allclose(ours[:, 1], theirs[:, 1], atol=2e-3)
+    assert ours[-1, 1] < ours[0, 1]
+
+
+def test_a_symmetric_matryoshka_loss_is_refused(tiny_recipe: Path) -> None:
+    with pytest.raises(RecipeError, match="symmetric is for the nested loss"):
+        load_recipe(tiny_recipe, ["training.loss=matryoshka-loss", "training.symmetric=true"])

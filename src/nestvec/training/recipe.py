@@ -135,6 +135,8 @@ class BenchmarkSettings(_Section):
 class TrainingSettings(_Section):
     """How the model is trained: InfoNCE with in-batch negatives, nested over the dims."""
 
+    loss: Literal["nested-info-nce", "matryoshka-loss"] = "nested-info-nce"
+    """`matryoshka-loss` is that of sentence-transformers, to compare with: the same gradient, slower."""
     dims: Dims | None = None
     """Sizes to train, in order; None is the full size and the powers of two below it down to 32."""
     weights: list[float] | None = None
@@ -170,6 +172,12 @@ class TrainingSettings(_Section):
     @classmethod
     def _in_order(cls, dims: list[int] | None) -> list[int] | None:
         return None if dims is None else list(check_dims(dims))
+
+    @model_validator(mode="after")
+    def _known_to_the_loss(self) -> TrainingSettings:
+        if self.loss == "matryoshka-loss" and self.symmetric:
+            raise ValueError("symmetric is for the nested loss; matryoshka-loss ranks documents for queries only")
+        return self
 
     @model_validator(mode="after")
     def _one_weight_a_dim(self) -> TrainingSettings:

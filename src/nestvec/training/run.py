@@ -18,6 +18,7 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from sentence_transformers.base.sampler import BatchSamplers
+from sentence_transformers.sentence_transformer import losses
 from transformers import PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -51,7 +52,7 @@ class PreparedRun(NamedTuple):
 
     model: SentenceTransformer
     columns: dict[str, list[str]]
-    loss: NestedInfoNCE
+    loss: torch.nn.Module
     settings: TrainingSettings
     seed: int
     work: Path
@@ -95,14 +96,7 @@ def prepare(
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
-    loss = NestedInfoNCE(
-        model,
-        dims=dims,
-        weights=settings.weights,
-        temperature=settings.temperature,
-        symmetric=settings.symmetric,
-        mini_batch_size=settings.mini_batch_size,
-    )
+    loss = _make_loss(model, settings, dims)
     if settings.freeze_token_embeddings:
         _freeze_token_embeddings(model)
     if settings.dropout is not None:
@@ -121,8 +115,25 @@ def prepare(
     return PreparedRun(model, columns, loss, settings, seed, work, checkpoint, _total_steps(len(rows), settings))
 
 
+def _make_loss(model: SentenceTransformer, settings: TrainingSettings, dims: Sequence[int]) -> torch.nn.Module:
+    if settings.loss == "nested-info-nce":
+        return NestedInfoNCE(
+            model,
+            dims=dims,
+            weights=settings.weights,
+            temperature=settings.temperature,
+            symmetric=settings.symmetric,
+            mini_batch_size=settings.mini_batch_size,
+        )
+    scale = 1 / settings.temperature
+    loss: torch.nn.Module = losses.MultipleNegativesRankingLoss(model, scale=scale)
+    if settings.mini_batch_size is not None:
+        loss = losses.CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=settings.mini_batch_size)
+    return losses.MatryoshkaLoss(model, loss, list(dims), matryoshka_weights=settings.weights)
+
+
 def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
-    """Fine-tune the model in place with nested InfoNCE.
+    """Fine-tune the model in place.
 
     Call it inside `deterministic(seed)`: then the same rows, settings and seed give the same weights, also when a
     run was killed and resumed.
