@@ -14,6 +14,7 @@ from nestvec.evaluation.grid import (
 )
 from nestvec.evaluation.latency import Latency, measure_latency
 from nestvec.evaluation.metrics import DEFAULT_METRICS, Metric, measure_run, parse_metric
+from nestvec.evaluation.mteb_model import MTEBModel
 from nestvec.evaluation.scores import (
     AveragePrecision,
     MeanScore,
@@ -49,6 +50,7 @@ __all__ = [
     "GridScores",
     "Interval",
     "Latency",
+    "MTEBModel",
     "MeanScore",
     "Metric",
     "PairClassification",
