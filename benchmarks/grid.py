@@ -83,12 +83,17 @@ class Lookup:
     similarity = staticmethod(cos_sim)
 
     def __init__(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> None:
+        """Keep the vectors of all queries and of all documents."""
         self.queries, self.documents = torch.from_numpy(queries), torch.from_numpy(documents)
 
     def encode_query(self, texts: Sequence[str], *, truncate_dim: int | None = None, **_: Any) -> torch.Tensor:
+        """Return them, cut."""
+        assert len(texts) == len(self.queries)
         return self.queries[:, :truncate_dim]
 
     def encode_document(self, texts: Sequence[str], *, truncate_dim: int | None = None, **_: Any) -> torch.Tensor:
+        """Return them, cut."""
+        assert len(texts) == len(self.documents)
         return self.documents[:, :truncate_dim]
 
 
@@ -187,9 +192,8 @@ def main() -> None:
         subprocess.run([sys.executable, __file__, "--memory"], check=True, capture_output=True, text=True).stdout
     )
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    print(
-        f"{len(task.documents):,} documents, {len(task.queries):,} queries, {len(DIMS)} dims x {len(PRECISIONS)} precisions"
-    )
+    sizes = f"{len(task.documents):,} documents, {len(task.queries):,} queries"
+    print(f"{sizes}, {len(DIMS)} dims x {len(PRECISIONS)} precisions")
     for name, value in medians.items():
         print(f"  {name:24} {value:8.1f} s  {value / medians['nestvec']:6.1f} x nestvec")
     print(f"  largest difference in MRR@10: {largest:.1e}")
