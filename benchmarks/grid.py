@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class Lookup:
 
     similarity_fn_name = "cosine"
     similarity = staticmethod(cos_sim)
+    model_card_data = types.SimpleNamespace(set_evaluation_metrics=lambda *_: None)
 
     def __init__(self, queries: NDArray[np.float32], documents: NDArray[np.float32]) -> None:
         """Keep the vectors of all queries and of all documents."""

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base, load_model
     from nestvec.errors import NestvecError
     from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, measure_run, search_prefixes
+    from nestvec.jobs.evaluate import evaluate
+    from nestvec.jobs.plan import make_plan
     from nestvec.jobs.train_and_measure import train_and_measure
     from nestvec.losses import NestedInfoNCE, nested_info_nce
+    from nestvec.plan import read_plan
     from nestvec.quantization import fit_quantizer
     from nestvec.training import Recipe, load_recipe
     from nestvec.vectors import cosine, normalize, truncate
@@ -31,16 +34,19 @@ _HOMES = {
     "SentenceTransformerEncoder": "nestvec.encoders",
     "cosine": "nestvec.vectors",
     "encode_task": "nestvec.evaluation",
+    "evaluate": "nestvec.jobs.evaluate",
     "fit_quantizer": "nestvec.quantization",
     "load_base": "nestvec.encoders",
     "load_model": "nestvec.encoders",
     "load_recipe": "nestvec.training",
     "make_cells": "nestvec.evaluation",
+    "make_plan": "nestvec.jobs.plan",
     "measure_grid": "nestvec.evaluation",
     "measure_run": "nestvec.evaluation",
     "nested_info_nce": "nestvec.losses",
     "normalize": "nestvec.vectors",
     "read_benchmark": "nestvec.data",
+    "read_plan": "nestvec.plan",
     "read_records": "nestvec.data",
     "search_prefixes": "nestvec.evaluation",
     "train_and_measure": "nestvec.jobs.train_and_measure",
@@ -59,16 +65,19 @@ __all__ = [
     "__version__",
     "cosine",
     "encode_task",
+    "evaluate",
     "fit_quantizer",
     "load_base",
     "load_model",
     "load_recipe",
     "make_cells",
+    "make_plan",
     "measure_grid",
     "measure_run",
     "nested_info_nce",
     "normalize",
     "read_benchmark",
+    "read_plan",
     "read_records",
     "search_prefixes",
     "train_and_measure",

@@ -33,7 +33,7 @@ def terminal_grid(report: GridReport, *, width: int) -> RenderableType:
     blocks: list[RenderableType] = [Text(_title(report), style="bold"), Text()]
     titles = _titles(report)
     if width < _WIDTH_FOR_TOTALS:
-        titles = [title for title in titles if title not in {"total", "gain", "ms", "p95 ms"}]
+        titles = [title for title in titles if title not in {"total", "gain", "ms", "p95 ms", "queries/s"}]
     for model in report.models:
         table = Table(
             box=None, header_style="bold", pad_edge=False, padding=(0, 2 if width >= _WIDTH_FOR_TOTALS else 1, 0, 0)
@@ -136,7 +136,7 @@ def _titles(report: GridReport) -> list[str]:
     titles += [report.headline, "kept"]
     if _has(report, "gain"):
         titles.append("gain")
-    return [*titles, *(["ms", "p95 ms"] if _has(report, "latency") else [])]
+    return [*titles, *(["ms", "p95 ms", "queries/s"] if _has(report, "latency") else [])]
 
 
 def _row(report: GridReport, cell: Cell, *, bounds: bool, best: bool) -> dict[str, str]:
@@ -154,8 +154,10 @@ def _row(report: GridReport, cell: Cell, *, bounds: bool, best: bool) -> dict[st
         "gain": spell_signed(cell.gain).line(bounds=bounds),
     }
     if cell.latency is None:
-        return {**row, "ms": "", "p95 ms": ""}
-    return {**row, "ms": f"{cell.latency.median_ms:.2f}", "p95 ms": f"{cell.latency.p95_ms:.2f}"}
+        return {**row, "ms": "", "p95 ms": "", "queries/s": ""}
+    times = cell.latency
+    per_second = f"{times.queries_per_second:,.0f}"
+    return {**row, "ms": f"{times.median_ms:.2f}", "p95 ms": f"{times.p95_ms:.2f}", "queries/s": per_second}
 
 
 def _title(report: GridReport) -> str:
@@ -189,7 +191,8 @@ def _legend(report: GridReport) -> str:
         parts.append(f"Gain: over the same cell of {report.reference or 'the model before training'}, paired.")
     if _has(report, "latency"):
         parts.append(
-            f"ms: one query at a time on one thread ({report.hardware.get('cpu', 'this machine')}), median and 95th "
-            "percentile, encoding not included."
+            f"ms: search of {report.benchmark.get('documents', 0):,} vectors for one query on one thread "
+            f"({report.hardware.get('cpu', 'this machine')}), median and 95th percentile, encoding not included; "
+            "queries/s: many at once on all threads."
         )
     return " ".join(parts)
