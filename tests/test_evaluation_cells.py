@@ -21,6 +21,7 @@ from nestvec.evaluation import (
     Rerank,
     Score,
     SpearmanCorrelation,
+    VMeasure,
     compare,
     interval,
     make_cells,
@@ -29,6 +30,7 @@ from nestvec.evaluation import (
 
 # Binomial limits that a true rate leaves once in a thousand simulations of this many trials.
 TRIALS = 400
+FULL, SHORT = CellKey(8), CellKey(4, "int8", Rerank("float16", 20))
 
 
 def limits(rate: float) -> tuple[float, float]:
@@ -59,6 +61,46 @@ def test_intervals_of_correlations_cover_the_truth_as_often_as_they_say() -> Non
         return SpearmanCorrelation(x, y)
 
     assert limits(0.88)[0] <= coverage(draw, truth, 0.9) <= limits(0.9)[1]
+
+
+def test_intervals_of_average_precision_cover_the_truth_as_often_as_they_say() -> None:
+    labels = np.tile([0, 1], 60)
+
+    def draw(generator: np.random.Generator) -> Score:
+        return AveragePrecision(labels + generator.normal(size=120), labels)
+
+    generator = np.random.default_rng(5)
+    truth = float(np.mean([draw(generator).value for _ in range(4000)]))
+    assert limits(0.87)[0] <= coverage(draw, truth, 0.9) <= limits(0.91)[1]
+
+
+def test_intervals_of_a_v_measure_cover_the_truth_and_hold_the_score_itself() -> None:
+    def draw(generator: np.random.Generator) -> Score:
+        labels = generator.integers(0, 20, 400)
+        return VMeasure(labels, np.where(generator.random(400) < 0.6, labels, generator.integers(0, 20, 400)))
+
+    generator = np.random.default_rng(5)
+    truth = float(np.mean([draw(generator).value for _ in range(1000)]))
+    assert limits(0.88)[0] <= coverage(draw, truth, 0.9) <= limits(0.95)[1]
+    for trial in range(20):
+        score = draw(generator)
+        bounds = interval(score.value, resample([score], samples=200, seed=trial)[0])
+        assert bounds.low < score.value < bounds.high
+
+
+def test_intervals_of_retention_cover_the_truth_as_often_as_they_say() -> None:
+    """The ratio of two means over the same queries, which plans rest on."""
+    generator = np.random.default_rng(2)
+    covered, below = 0, 0
+    for trial in range(TRIALS):
+        full = generator.beta(3, 2, size=200)
+        short = full * generator.beta(18, 2, size=200)  # 0.9 of it on average
+        grid = GridScores(8, {FULL: {"MRR@10": MeanScore(full)}, SHORT: {"MRR@10": MeanScore(short)}})
+        retention = make_cells("x", grid, samples=400, confidence=0.9, seed=trial)[1].retention
+        covered += retention.low <= 0.9 <= retention.high
+        below += retention.low > 0.9
+    assert limits(0.885)[0] <= covered / TRIALS <= limits(0.9)[1]
+    assert below / TRIALS <= limits(0.06)[1]  # a plan is wrong no more often than half of what is left
 
 
 def false_positives(draw: Callable[[np.random.Generator], tuple[Score, Score]], level: float) -> float:
@@ -137,9 +179,6 @@ def test_resamples_do_not_depend_on_how_many_fit_in_memory(monkeypatch: pytest.M
     whole = resample(scores, samples=100, seed=5)
     monkeypatch.setattr("nestvec.evaluation.bootstrap._DRAWS_IN_MEMORY", 700)
     np.testing.assert_allclose(resample(scores, samples=100, seed=5), whole, rtol=1e-12)
-
-
-FULL, SHORT = CellKey(8), CellKey(4, "int8", Rerank("float16", 20))
 
 
 def scores_of(*headline: Sequence[float]) -> GridScores:

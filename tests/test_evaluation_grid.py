@@ -77,7 +77,7 @@ def slow_scores(task: Retrieval, vectors: TaskVectors, key: CellKey) -> dict[str
         stored = quantizer.decode(quantizer.encode(vectors.documents)).astype(np.float64)
         return [
             {
-                name: round(float(truncate(query, dim) @ truncate(row, dim)), 9)
+                name: round(float(truncate(query, dim) @ truncate(row, dim)), 6)
                 for name, row in zip(task.document_ids, stored, strict=True)
             }
             for query in vectors.queries.astype(np.float64)
@@ -98,8 +98,8 @@ def test_every_cell_equals_a_slow_computation_ties_included(seed: int) -> None:
     task = Retrieval(random_benchmark(seed), metrics=METRICS)
     vectors = encode_task(task, TableEncoder(seed))
     reranks = [None, Rerank("int8", 10), Rerank("float32", 20), Rerank("float16", 60), Rerank("int8", 200)]
-    grid = measure_grid(task, vectors, [DIM, 5, 2], precisions=list(BITS_PER_NUMBER), reranks=reranks)
-    assert len(grid.scores) == 3 * 5 * 5
+    grid = measure_grid(task, vectors, [DIM, 5, 2, 1], precisions=list(BITS_PER_NUMBER), reranks=reranks)
+    assert len(grid.scores) == 4 * 5 * 5
     for key, scores in grid.scores.items():
         expected = slow_scores(task, vectors, key)
         for metric in METRICS:
@@ -125,10 +125,11 @@ def test_a_shortlist_of_everything_is_the_second_stage_alone() -> None:
 def test_equal_vectors_are_ordered_as_trec_eval_orders_them() -> None:
     encoder = TableEncoder()
     benchmark = Benchmark(
-        {"q": "x", "r": "x"}, {"a": "same", "b": "same", "c": "other"}, {"q": {"a": 1}, "r": {"b": 1}}
+        {"q": "x", "r": "y"}, {"a": "same", "b": "same", "c": "other"}, {"q": {"a": 1}, "r": {"b": 1}}
     )
     encoder.table = {
         "x": np.eye(DIM, dtype=np.float32)[0],
+        "y": np.eye(DIM, dtype=np.float32)[0] + 0.1 * np.eye(DIM, dtype=np.float32)[2],
         "same": np.eye(DIM, dtype=np.float32)[0],
         "other": np.eye(DIM, dtype=np.float32)[1],
     }
@@ -194,6 +195,8 @@ def test_vectors_that_do_not_fit_the_task_are_refused() -> None:
         check_task_vectors(task, TaskVectors(queries[0], documents))
     with pytest.raises(VectorError, match="Queries have 8 numbers and documents 16"):
         check_task_vectors(task, TaskVectors(queries[:, :8], documents))
+    with pytest.raises(VectorError, match="all 60 documents of benchmark the same vector"):
+        check_task_vectors(task, TaskVectors(queries, np.outer(np.arange(1, 61), documents[0])))
     broken = documents.copy()
     broken[4, 2] = np.inf
     with pytest.raises(VectorError, match="the first in row 4"):

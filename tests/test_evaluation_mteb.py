@@ -14,7 +14,8 @@ from nestvec.data import ScoredPair
 from nestvec.encoders import SentenceTransformerEncoder, load_model
 from nestvec.errors import DimensionError, PrecisionError
 from nestvec.evaluation import CellKey, MTEBModel, Retrieval, SemanticSimilarity, encode_task, measure_grid
-from test_evaluation_grid import TableEncoder, made_up, random_benchmark
+from nestvec.quantization import fit_quantizer
+from test_evaluation_grid import DIM, TableEncoder, made_up, random_benchmark
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its dependencies, at import
@@ -138,3 +139,5 @@ def test_a_cell_that_there_is_not_is_refused() -> None:
         MTEBModel(TableEncoder(), dim=17)
     with pytest.raises(PrecisionError):
         MTEBModel(TableEncoder(), precision="int7")
+    with pytest.raises(PrecisionError, match="The quantizer is of int4 and the model of int8"):
+        MTEBModel(TableEncoder(), precision="int8", quantizer=fit_quantizer(np.eye(DIM, dtype=np.float32), "int4"))

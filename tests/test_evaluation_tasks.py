@@ -185,6 +185,8 @@ def test_data_that_cannot_be_measured_is_refused() -> None:
         Classification(labelled(9, n_classes=2), labelled(9))
     with pytest.raises(DataError, match="has 3 texts to learn from and 4 are to be drawn"):
         FewShot(labelled(9), labelled(9), shots=4)
+    with pytest.raises(DataError, match="0 draws of examples cannot be averaged"):
+        FewShot(labelled(9), labelled(9), shots=1, draws=0)
     with pytest.raises(BenchmarkError, match="relevant documents only"):
         Reranking(Benchmark({"q": "a"}, {"d": "b"}, {"q": {"d": 1}}))
     with pytest.raises(DataError, match="no sentence pairs"):

@@ -9,7 +9,7 @@ import pytest
 
 from nestvec.errors import DimensionError, MissingExtraError, PrecisionError, VectorError
 from nestvec.evaluation import CellKey, Rerank, TaskVectors, measure_latency
-from nestvec.index import FaissScan, faiss_threads
+from nestvec.index import FaissScan, SecondStage, faiss_threads
 from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector, fit_quantizer
 from nestvec.vectors import normalize, truncate
 
@@ -41,15 +41,17 @@ def test_codes_take_the_bytes_that_the_grid_counts(precision: str) -> None:
     assert scan._first.sa_code_size() == bytes_per_vector(32, precision)
 
 
-@pytest.mark.parametrize("second", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("second", BITS_PER_NUMBER)
 @pytest.mark.parametrize("first", ["float32", "int4", "binary"])
-def test_a_second_stage_orders_the_shortlist_by_the_full_vectors(first: str, second: str) -> None:
-    documents, queries = vectors(300), vectors(20, seed=1)
-    scan = FaissScan(documents, 13, first, rerank_precision=second)
+@pytest.mark.parametrize("full_dim", [30, 32, 27])
+def test_a_second_stage_orders_the_shortlist_by_the_full_vectors(first: str, second: str, full_dim: int) -> None:
+    documents, queries = vectors(300, full_dim), vectors(20, full_dim, seed=1)
+    scan = FaissScan(documents, 13, first, second=SecondStage(documents, second))
     everything = scan.search(queries, 5, shortlist=300)
     quantizer = fit_quantizer(documents, second)
     expected = queries @ quantizer.decode(quantizer.encode(documents)).T
-    np.testing.assert_array_equal(everything.indices, np.argsort(-expected, axis=1)[:, :5])
+    found = np.take_along_axis(expected, everything.indices, axis=1)
+    np.testing.assert_allclose(found, -np.sort(-expected, axis=1)[:, :5], atol=1e-5)
     few = scan.search(queries, 5, shortlist=5)
     assert [set(row) for row in few.indices] == [set(row) for row in scan.search(queries, 5).indices]
 
@@ -59,17 +61,23 @@ def test_a_scan_is_fast_to_ask_wrongly() -> None:
     with pytest.raises(VectorError, match="give a second stage"):
         FaissScan(documents, 8, "int8").search(documents, 5, shortlist=10)
     with pytest.raises(VectorError, match="Cannot rerank 3 documents for the best 5"):
-        FaissScan(documents, 8, "int8", rerank_precision="int8").search(documents, 5, shortlist=3)
+        FaissScan(documents, 8, "int8", second=SecondStage(documents, "int8")).search(documents, 5, shortlist=3)
     with pytest.raises(DimensionError):
         FaissScan(documents, 31, "int8")
     with pytest.raises(PrecisionError):
         FaissScan(documents, 8, "int5")
+    with pytest.raises(PrecisionError):
+        SecondStage(documents, "int5")
+    with pytest.raises(VectorError, match="not finite"):
+        FaissScan(np.full_like(documents, np.nan), 8, "int8")
 
 
 def test_without_faiss_the_pip_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
         FaissScan(vectors(30), 8, "int8")
+    with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
+        measure_latency(TaskVectors(vectors(5), vectors(30)), [CellKey(8)])
 
 
 def test_threads_are_put_back() -> None:

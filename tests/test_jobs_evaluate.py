@@ -5,14 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from builders import write_json_lines
-from nestvec.data import Benchmark, read_benchmark, write_benchmark
-from nestvec.errors import DataError, DimensionError, GridError, MetricError, SourceNotFoundError, VectorError
+from nestvec.data import Benchmark, write_benchmark
+from nestvec.errors import (
+    DataError,
+    DimensionError,
+    GridError,
+    MetricError,
+    MissingExtraError,
+    PrecisionError,
+    SourceNotFoundError,
+    VectorError,
+)
 from nestvec.evaluation import Cell, CellKey, Rerank, Retrieval, encode_task, make_cells, measure_grid
 from nestvec.jobs.evaluate import GridSettings, evaluate
 from nestvec.jobs.ready_vectors import read_task_vectors
@@ -55,6 +66,64 @@ def test_ready_vectors_are_measured_in_the_order_of_the_benchmark(ready: Path) -
     assert [cell.as_json() for cell in report.cells] == [cell.as_json() for cell in expected]
     assert report.models == {"vectors": f"vectors:{ready / 'vectors'}"}
     assert report.benchmark == {"name": "bench", "task": "retrieval", "unit": "queries", **task.counts()}
+
+
+def test_documents_of_one_text_keep_their_own_vectors(tmp_path: Path) -> None:
+    corpus = {"d1": "same", "d2": "same", "d3": "other"}
+    write_benchmark(
+        Benchmark({"q1": "one", "q2": "two"}, corpus, {"q1": {"d1": 1}, "q2": {"d2": 1}}), tmp_path / "bench"
+    )
+    rows = np.eye(3, 4, dtype=np.float32)
+    np.save(tmp_path / "queries.npy", rows[:2])
+    np.save(tmp_path / "documents.npy", rows)
+    settings = GridSettings(dims=[4], precisions=["float32"], reranks=[None], latency=False, samples=100)
+    report = evaluate(f"vectors:{tmp_path}", tmp_path / "bench", settings=settings)
+    assert report.cells[0].metrics["MRR@10"].value == 1.0
+
+
+def test_a_model_is_encoded_once_whatever_it_is_compared_with(
+    tiny_model: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nestvec.encoders import SentenceTransformerEncoder
+
+    real, counted = SentenceTransformerEncoder._encode, []
+
+    def count(self: SentenceTransformerEncoder, texts: list[str], *rest: Any) -> Any:
+        counted.append(len(texts))
+        return real(self, texts, *rest)
+
+    monkeypatch.setattr(SentenceTransformerEncoder, "_encode", count)
+    settings = GridSettings(dims=[16], precisions=["int8"], latency=False, cache=False, samples=50)
+    evaluate(
+        str(tiny_model),
+        ready / "bench",
+        reference="pca",
+        baselines={"raw": str(tiny_model)},
+        settings=settings,
+        name="it",
+    )
+    assert counted == [60, 40]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        (GridSettings(precisions=["int3"]), PrecisionError),
+        (GridSettings(reranks=[Rerank("int8", 2)]), GridError),
+        (GridSettings(precisions=["int8", "int8"]), GridError),
+    ],
+)
+def test_cells_that_there_are_not_are_refused_before_a_model_is_loaded(
+    ready: Path, settings: GridSettings, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        evaluate("./no-such-model", ready / "bench", settings=settings)
+
+
+def test_without_faiss_the_pip_command_comes_before_the_work(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
+        evaluate("./no-such-model", ready / "bench")
 
 
 def test_queries_that_are_not_judged_may_have_vectors_too(ready: Path) -> None:
@@ -161,7 +230,7 @@ def test_an_evaluation_survives_its_json(ready: Path) -> None:
     again = read_grid(path)
     assert again.to_json() == report.to_json()
     assert again.cells == report.cells
-    assert all(cell.latency is not None for cell in report.cells if cell.model == "vectors")
+    assert all(cell.latency is not None for cell in report.cells)
     assert len(report.samples) == 8
     for sample in report.samples:
         for by_dim in sample.answers.values():
@@ -251,7 +320,10 @@ def test_every_task_is_read_from_a_file_and_measured(
     write_json_lines(tmp_path / "train.jsonl", rows)
     settings = GridSettings(dims=[64, 16], latency=False, cache=False, samples=50)
     report = evaluate(
-        str(tiny_model), tmp_path, task_settings=TaskSettings(kind=kind, shots=4, draws=3), settings=settings
+        str(tiny_model),
+        tmp_path,
+        task_settings=TaskSettings(kind=kind, **({"shots": 4, "draws": 3} if kind == "few-shot" else {})),
+        settings=settings,
     )
     assert report.headline == metric
     assert report.benchmark["task"] == kind
@@ -287,6 +359,14 @@ def test_ready_vectors_of_other_tasks_follow_the_order_of_their_rows(tmp_path: P
         np.save(tmp_path / f"{name}.npy", encoder.encode_documents([row[side] for row in BITEXT]))
     vectors = read_task_vectors(tmp_path, bitext, tmp_path / "bitext.jsonl")
     np.testing.assert_allclose(vectors.queries, encoder.encode_queries(list(bitext.queries)), atol=1e-6)
+    swapped = np.load(tmp_path / "documents.npy")
+    np.save(tmp_path / "documents.npy", np.concatenate([swapped, swapped, swapped, swapped])[: 2 * len(PAIRS)][::-1])
+    with pytest.raises(VectorError, match="are of the same text, and differ"):
+        read_task_vectors(tmp_path, task, tmp_path / "pairs.jsonl")
+    np.save(tmp_path / "documents.npy", encoder.encode_documents([row["text"] for row in CLASSES]))
+    classes = load_task(write_json_lines(tmp_path / "classes.jsonl", CLASSES))
+    vectors = read_task_vectors(tmp_path, classes, tmp_path / "classes.jsonl")
+    np.testing.assert_allclose(vectors.documents, encoder.encode_documents(list(classes.documents)), atol=1e-6)
 
 
 def test_data_that_fit_no_task_are_refused(tmp_path: Path, ready: Path) -> None:
@@ -300,6 +380,8 @@ def test_data_that_fit_no_task_are_refused(tmp_path: Path, ready: Path) -> None:
         (pairs, TaskSettings(kind="retrieval"), DataError, "no BEIR folder"),
         (pairs, TaskSettings(kind="sorting"), DataError, "Unknown task 'sorting'. Tasks are: retrieval, reranking"),
         (pairs, TaskSettings(metrics=["MRR@10"]), DataError, "metrics of similarity are fixed"),
+        (pairs, TaskSettings(shots=3), DataError, "No examples are drawn in similarity"),
+        (ready / "bench", TaskSettings(train=pairs), DataError, "Nothing is learnt in retrieval"),
         (ready / "bench", TaskSettings(kind="similarity"), DataError, "retrieval or reranking with, not similarity"),
         (ready / "bench", TaskSettings(metrics=["accuracy"]), MetricError, "Unknown metric"),
         (
@@ -319,9 +401,6 @@ def test_settings_that_give_no_grid_are_refused(ready: Path) -> None:
     model = f"vectors:{ready / 'vectors'}"
     with pytest.raises(DimensionError, match="Dim 32 is larger"):
         evaluate(model, ready / "bench", settings=GridSettings(dims=[32]))
-    benchmark = read_benchmark(ready / "bench")
-    short = dict.fromkeys(benchmark.corpus, 0)
-    assert len(short) == 60
     (ready / "grid.json").write_text('{"cells": []}')
     with pytest.raises(GridError, match="holds no grid"):
         read_grid(ready / "grid.json")

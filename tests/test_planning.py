@@ -19,7 +19,7 @@ from nestvec.evaluation import Cell, CellKey, Interval, Rerank
 from nestvec.evaluation.latency import Latency
 from nestvec.jobs.plan import make_plan, write_plan
 from nestvec.plan import dump_plan, parse_plan, read_plan
-from nestvec.planning import COSTS, Limit, Prices, choose, expenses, parse_budget, parse_target
+from nestvec.planning import COSTS, Corpus, Limit, Prices, choose, expenses, parse_budget, parse_target
 from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector
 from nestvec.report import GridReport
 
@@ -56,8 +56,7 @@ def chosen(target: str | None = None, *budgets: str, prices: Prices | None = Non
         headline="MRR@10",
         target=None if target is None else parse_target(target, ["MRR@10", "nDCG@10"]),
         budgets=[parse_budget(budget) for budget in budgets],
-        corpus_size=1_000_000,
-        prices=prices,
+        corpus=Corpus(1_000_000, 1_000_000, prices),
     )
     return choice.cell.key
 
@@ -80,16 +79,37 @@ def test_budgets_narrow_the_choice() -> None:
     assert chosen(None, "bytes>=30", "bytes<=40") == CellKey(32, "int8")
 
 
+def test_times_grow_with_the_corpus() -> None:
+    asked = {"headline": "MRR@10", "target": Limit("retention", True, 0.5), "budgets": [parse_budget("p95_ms<=4")]}
+    assert choose(CELLS, **asked, corpus=Corpus(1000, 1000)).cell.key == CellKey(64, "binary")
+    assert choose(CELLS, **asked, corpus=Corpus(10, 1000)).cell.key == CellKey(64, "binary")
+    assert choose(CELLS, **asked, corpus=Corpus(8000, 1000)).cell.key == CellKey(64, "binary")  # 0.5 ms, 8 fold
+    with pytest.raises(NoPlanError, match=r"p95_ms of 5 misses p95_ms<=4 by 1"):
+        choose(CELLS, **asked, corpus=Corpus(10_000, 1000))
+
+
+def test_a_cell_that_was_not_timed_is_not_the_nearest() -> None:
+    cells = [cell(8, "int8", 0.5), cell(64, "float32", 0.9, p95_ms=9.0)]
+    with pytest.raises(NoPlanError, match="Nearest: 64 numbers of float32"):
+        choose(cells, headline="MRR@10", budgets=[parse_budget("p95_ms<=5")], corpus=Corpus(1, 1))
+
+
+def test_a_limit_is_written_as_it_was_given() -> None:
+    for text in ("retention>=0.9999999", "disk_bytes<=12345678", "bytes<=64"):
+        read = parse_budget(text) if "<" in text else parse_target(text, [])
+        assert str(read) == text
+
+
 def test_with_prices_the_least_money_is_chosen() -> None:
     assert chosen("retention>=0.9", prices=Prices(1.0, 0.0)) == CellKey(64, "binary", Rerank("int8", 100))
     assert chosen("retention>=0.9", prices=Prices(1.0, 1.0)) == CellKey(32, "int8")
-    spent = expenses(CELLS[4], 1_000_000, Prices(3.0, 0.5))
+    spent = expenses(CELLS[4], Corpus(1_000_000, 500, Prices(3.0, 0.5)))
     assert spent == pytest.approx((0.008, 0.072, 3 * 0.008 + 0.5 * 0.072))
-    assert expenses(CELLS[4], 1_000_000).money is None
+    assert expenses(CELLS[4], Corpus(1_000_000, 500)).money is None
 
 
 def test_the_reason_says_what_was_met_and_what_the_smaller_ones_miss() -> None:
-    choice = choose(CELLS, headline="MRR@10", target=Limit("retention", True, 0.97), corpus_size=1)
+    choice = choose(CELLS, headline="MRR@10", target=Limit("retention", True, 0.97), corpus=Corpus(1, 1))
     assert choice.reason == (
         "64 numbers of int8 is the smallest cell that meets retention>=0.97: its lower bound is 0.9700; of the 4 smaller "
         "ones the best, 64 numbers of binary, the best 100 reranked by float16, reaches 0.9600."
@@ -129,10 +149,10 @@ def test_what_cannot_be_asked_is_refused() -> None:
         chosen(None, "bytes<=0")
     untimed = [cell(8, "int8", 0.5)]
     with pytest.raises(PlanError, match="No cell of this grid was timed"):
-        choose(untimed, headline="MRR@10", budgets=[parse_budget("p95_ms<=5")], corpus_size=1)
+        choose(untimed, headline="MRR@10", budgets=[parse_budget("p95_ms<=5")], corpus=Corpus(1, 1))
     with pytest.raises(PlanError, match="has the reference_retention. Measure it again with --reference"):
-        choose(untimed, headline="MRR@10", target=Limit("reference_retention", True, 0.9), corpus_size=1)
-    assert all(cost(FULL, 10) > 0 for cost in COSTS.values())
+        choose(untimed, headline="MRR@10", target=Limit("reference_retention", True, 0.9), corpus=Corpus(1, 1))
+    assert all(cost(FULL, Corpus(10, 10)) > 0 for cost in COSTS.values())
 
 
 @settings(max_examples=60, deadline=None)
@@ -152,9 +172,9 @@ def test_no_other_cell_that_would_do_is_cheaper(seed: int) -> None:
     ]
     if not good:
         with pytest.raises(NoPlanError):
-            choose(cells, headline="MRR@10", target=target, budgets=[budget], corpus_size=5)
+            choose(cells, headline="MRR@10", target=target, budgets=[budget], corpus=Corpus(5, 5))
         return
-    choice = choose(cells, headline="MRR@10", target=target, budgets=[budget], corpus_size=5)
+    choice = choose(cells, headline="MRR@10", target=target, budgets=[budget], corpus=Corpus(5, 5))
     assert choice.cell in good
     assert choice.cell.bytes_per_vector == min(one.bytes_per_vector for one in good)
     assert all(one in good for one in choice.runners_up)
@@ -170,6 +190,7 @@ def grid_file(tmp_path: Path) -> Path:
         reference=None,
         benchmark={"name": "made up", "queries": 10, "documents": 500},
         corpus_size=500,
+        measured_size=500,
     )
     path = tmp_path / "grid.json"
     path.write_text(report.to_json())
@@ -177,16 +198,22 @@ def grid_file(tmp_path: Path) -> Path:
 
 
 def test_a_plan_is_a_file_that_says_what_to_store(grid_file: Path) -> None:
-    made = make_plan(grid_file, target="retention>=0.95", budgets=["p95_ms<=5"], corpus_size=2_000_000)
+    made = make_plan(grid_file, target="retention>=0.95", budgets=["p95_ms<=50000"], corpus_size=2_000_000)
     write_plan(made.plan, grid_file.with_name("plan.toml"))
     plan = read_plan(grid_file.with_name("plan.toml"))
     assert plan == made.plan
     assert (plan.model, plan.full_dim) == ("models/mine", 64)
     assert (plan.first_stage.dim, plan.first_stage.precision) == (64, "binary")
     assert (plan.second_stage.precision, plan.second_stage.shortlist) == ("int8", 100)
-    assert plan.measured["asked"] == ["retention>=0.95", "p95_ms<=5"]
+    assert plan.measured["asked"] == ["retention>=0.95", "p95_ms<=50000"]
     assert plan.measured["memory_gb"] == pytest.approx(0.016)
     assert plan.measured["saved_memory_gb"] == pytest.approx(2 * 0.256 - 0.016)
+    assert plan.measured["p95_ms"] == pytest.approx(1.5 * 4000)
+    assert len(made.notes) == 3
+    assert "times are scaled as those of a scan, 4,000.0 fold" in made.notes[0]
+    assert "a shortlist of 100 misses more" in made.notes[1]
+    assert "Only 10 queries were measured" in made.notes[2]
+    assert plan.measured["notes"] == made.notes
     assert plan.measured["scores"]["retention"] == {"value": 0.97, "low": 0.95, "high": 0.99}
 
 
@@ -217,6 +244,14 @@ def test_a_plan_that_cannot_be_used_names_what_is_wrong(tmp_path: Path, grid_fil
     (tmp_path / "latin.toml").write_bytes(b"\xff")
     with pytest.raises(PlanError, match="is no plan"):
         read_plan(tmp_path / "latin.toml")
+    document = json.loads(grid_file.read_text())
+    grid_file.write_text(json.dumps({**document, "models": {"mine": "pca=minilm"}}))
+    with pytest.raises(PlanError, match="a baseline made for this grid"):
+        make_plan(grid_file, target="retention>=0.9")
+    grid_file.write_text(json.dumps({**document, "models": {"other": "minilm"}}))
+    with pytest.raises(PlanError, match="no model 'other'"):
+        make_plan(grid_file, target="retention>=0.9")
+    grid_file.write_text(json.dumps(document))
     with pytest.raises(PlanError, match="no model 'yours'. Its models are: mine"):
         make_plan(grid_file, target="retention>=0.9", model="yours")
 
@@ -238,7 +273,7 @@ def test_the_report_of_a_training_run_can_be_planned_with(tmp_path: Path) -> Non
     (tmp_path / "report.json").write_text(json.dumps(report))
     made = make_plan(tmp_path / "report.json", target="retention>=0.5")
     assert made.plan.model == str(tmp_path / "model")
-    assert made.corpus_size == 70
+    assert made.corpus.size == made.corpus.measured == 70
     assert make_plan(tmp_path / "report.json", target="retention>=0.5", model="before").plan.model == "minilm"
 
 
@@ -249,14 +284,21 @@ def test_the_command_prints_why_and_exits_3_where_no_cell_will_do(grid_file: Pat
     )
     assert done.returncode == 0, done.stderr
     assert "64 numbers of binary, the best 100 reranked by int8 is the cheapest cell that meets" in done.stdout
-    assert "Saves 96.9% of the memory" in done.stdout
+    assert "saves 96.9% of the memory, saves 71.9% of the disk, costs 0.24 in place of 7.68" in done.stdout
+    assert "Note: 500 vectors were measured and 10,000,000 will be stored" in done.stdout
     assert read_plan(out).measured["corpus_size"] == 10_000_000
     out.unlink()
     missed = nestvec("plan", grid_file, "--target", "retention>=0.999", "--out", out)
     assert (missed.returncode, missed.stdout) == (3, "")
     assert "misses by 0.0190" in missed.stderr
     assert not out.exists()
-    for options in (["--target", "bytes<=3"], ["--budget", "bytes<=1", "--budget", "bytes>=2"], []):
+    for options in (
+        ["--target", "bytes<=3"],
+        ["--budget", "bytes<=1", "--budget", "bytes>=2"],
+        [],
+        ["--budget", "dim<=9", "--disk-price-per-gb", "1"],
+    ):
         wrong = nestvec("plan", grid_file, *options, "--out", out)
         assert (wrong.returncode, wrong.stdout) == (2, "")
-        assert wrong.stderr.startswith("Error: ")
+        assert "Error: " in wrong.stderr
+        assert "Traceback" not in wrong.stderr

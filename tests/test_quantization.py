@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nestvec.errors import DimensionError, PrecisionError, SourceNotFoundError, VectorError
+from nestvec.errors import DimensionError, PrecisionError, SourceNotFoundError, StorageError, VectorError
 from nestvec.quantization import (
     BITS_PER_NUMBER,
     QUANTIZERS,
@@ -142,6 +142,23 @@ def test_a_dimension_that_never_varies_is_kept_exactly() -> None:
         np.testing.assert_allclose(_there_and_back(vectors, precision)[:, 1], 0.25)
 
 
+def test_a_range_too_small_for_float32_is_kept_without_a_warning() -> None:
+    vectors = np.array([[0.0, 1.0], [1e-40, -1.0]], np.float32)
+    for precision in BITS_PER_NUMBER:
+        assert np.isfinite(_there_and_back(vectors, precision)).all()
+
+
+def test_scores_do_not_depend_on_how_many_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = unit_vectors(50, 24)
+    quantizer = fit_quantizer(vectors, "binary")
+    codes = quantizer.encode(vectors)
+    whole, bits = quantizer.score(vectors[:4], codes), hamming(codes[:4], codes)
+    monkeypatch.setattr("nestvec.quantization.quantizer._ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr("nestvec.quantization.binary._ROWS_AT_A_TIME", 7)
+    np.testing.assert_allclose(quantizer.score(vectors[:4], codes), whole, atol=1e-6)
+    np.testing.assert_array_equal(hamming(codes[:4], codes), bits)
+
+
 def test_values_beyond_the_sample_are_clipped_not_wrapped() -> None:
     quantizer = fit_quantizer(np.array([[-1.0], [1.0]], np.float32), "int8", clipped_percent=0)
     np.testing.assert_allclose(quantizer.decode(quantizer.encode(np.array([[-9.0], [9.0]], np.float32))), [[-1], [1]])
@@ -218,13 +235,29 @@ def test_a_damaged_or_foreign_file_of_codes_is_refused(tmp_path: Path) -> None:
     vectors = unit_vectors()
     path = tmp_path / "codes.safetensors"
     quantizer = fit_quantizer(vectors, "int8")
-    save_codes(path, quantizer, quantizer.encode(vectors))
+    codes = quantizer.encode(vectors)
+    save_codes(path, quantizer, codes)
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(VectorError, match="damaged"):
         load_codes(path)
     save_file({"codes": vectors}, path)
     with pytest.raises(VectorError, match="holds no codes"):
         load_codes(path)
+    good = {"format": "nestvec codes 1", "precision": "int8", "full_dim": "24"}
+    for arrays, metadata in (
+        ({"codes": codes}, good),
+        ({"codes": codes, "low": quantizer.low}, good),
+        ({"codes": codes, "low": quantizer.low, "step": quantizer.step}, {**good, "full_dim": "23"}),
+        ({"codes": codes, "low": quantizer.low, "step": quantizer.step}, {**good, "full_dim": "many"}),
+        ({"codes": vectors, "low": quantizer.low, "step": quantizer.step}, good),
+    ):
+        save_file(arrays, path, metadata=metadata)
+        with pytest.raises(VectorError, match="lacks a part|have others"):
+            load_codes(path)
+    with pytest.raises(VectorError, match="Codes of int8"):
+        save_codes(path, quantizer, vectors)
+    with pytest.raises(StorageError):
+        save_codes(path / "below-a-file", quantizer, codes)
     with pytest.raises(SourceNotFoundError, match="no file of codes"):
         load_codes(tmp_path / "missing")
 
@@ -236,6 +269,12 @@ def test_what_cannot_be_coded_is_refused() -> None:
         fit_quantizer(vectors, "int2")
     with pytest.raises(PrecisionError, match="does not take the options centered"):
         fit_quantizer(vectors, "int8", centered=True)
+    with pytest.raises(PrecisionError, match="int8 or int4, not binary"):
+        ScalarQuantizer.fit(vectors, "binary")
+    with pytest.raises(PrecisionError, match="binary, not int8"):
+        BinaryQuantizer.fit(vectors, "int8")
+    with pytest.raises(DimensionError, match="larger than the vectors"):
+        BinaryQuantizer.fit(vectors, rotated_dims=[99])
     with pytest.raises(PrecisionError, match="Cannot clip 100"):
         fit_quantizer(vectors, "int8", clipped_percent=100)
     with pytest.raises(DimensionError, match="24 numbers and got 25"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 
-def make_report(n_models: int = 2) -> GridReport:
+def make_report(n_models: int = 2, names: Sequence[str] = ("after", "before")) -> GridReport:
     generator = np.random.default_rng(0)
     keys = [
         CellKey(dim, precision, stage)
@@ -55,11 +55,11 @@ def make_report(n_models: int = 2) -> GridReport:
             },
         )
 
-    names = ["after", "before"][:n_models]
-    measured = {name: scores(0.1 * (name == "after")) for name in names}
-    cells = make_cells("after", measured["after"], before=measured.get("before"), latencies=latencies)
+    names = names[:n_models]
+    measured = [scores(0.1 * (place == 0)) for place in range(n_models)]
+    cells = make_cells(names[0], measured[0], before=measured[-1] if n_models > 1 else None, latencies=latencies)
     if n_models > 1:
-        cells += make_cells("before", measured["before"])
+        cells += make_cells(names[1], measured[1])
     documents = {
         f"d{i}": f"document {i} with <b>tags</b> & </script><script>document.title = 'broken'</script>"
         for i in range(20)
@@ -73,9 +73,10 @@ def make_report(n_models: int = 2) -> GridReport:
         confidence=0.95,
         cells=cells,
         models={name: name for name in names},
-        reference="before" if n_models > 1 else None,
+        reference=names[1] if n_models > 1 else None,
         benchmark={"name": "made up </script>", "task": "retrieval", "unit": "queries", "queries": 50, "documents": 20},
         corpus_size=10_000_000,
+        measured_size=20,
         samples=[SampleQuery("first <i>question</i>?", ["d0"], answers), SampleQuery("second?", ["d3"], answers)],
         documents=documents,
         hardware={"cpu": "a processor"},
@@ -225,6 +226,60 @@ def test_the_page_follows_the_readers_theme_and_can_be_switched(browser: Any, tm
     assert (first < 200) == (scheme == "dark")
     opened.page.locator("#theme").click()
     assert (opened.page.evaluate(brightness) < 200) == (scheme == "light")
+    assert opened.complaints == []
+    opened.context.close()
+
+
+def test_a_model_called_by_a_number_does_not_come_first(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "grid.html"
+    path.write_text(html_grid(make_report(names=("mine", "64"))), encoding="utf-8")
+    opened = Opened(browser, path)
+    assert "What every byte costs: mine on" in opened.page.title()
+    assert opened.page.locator(".answers > div b").all_inner_texts() == ["mine", "64"]
+    assert opened.complaints == []
+    opened.context.close()
+
+
+def bare_report(scores: Sequence[float], keys: Sequence[CellKey]) -> GridReport:
+    """A task without samples, times or second stages."""
+    grid = GridScores(64, {key: {"AP": MeanScore([score, score])} for key, score in zip(keys, scores, strict=True)})
+    counts = {"name": "pairs", "task": "pair-classification", "unit": "pairs", "pairs": 2, "texts": 4}
+    return GridReport(
+        headline="AP",
+        confidence=0.9,
+        cells=make_cells("mine", grid),
+        models={"mine": "mine"},
+        reference=None,
+        benchmark=counts,
+        corpus_size=4,
+        measured_size=4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "keys", "cards"),
+    [
+        ([0.9, 0.89, 0.5], [CellKey(64), CellKey(48, "float32"), CellKey(8, "int8")], ["256 B", "192 B"]),
+        ([0.9, 0.1], [CellKey(64), CellKey(8, "int8")], ["256 B", "256 B"]),
+        ([0.0, 0.0], [CellKey(64), CellKey(8, "int8")], ["-", "-"]),
+        ([0.7], [CellKey(64)], ["256 B", "256 B"]),
+    ],
+)
+def test_a_page_without_samples_times_or_second_stages_is_whole(
+    browser: Any, tmp_path: Path, scores: list[float], keys: list[CellKey], cards: list[str]
+) -> None:
+    path = tmp_path / "grid.html"
+    path.write_text(html_grid(bare_report(scores, keys)), encoding="utf-8")
+    opened = Opened(browser, path)
+    page = opened.page
+    assert page.locator(".card .number").all_inner_texts() == ["256 B", *cards]
+    assert page.locator("#samples").is_hidden()
+    assert page.locator("#chart .cell").count() == page.locator("#table tbody tr").count() == len(keys)
+    details = page.locator(".card").all_inner_texts()
+    assert not any("1.0 times" in text or "NaN" in text or "undefined" in text for text in details)
+    for text, size in zip(details[1:], cards, strict=True):
+        assert ("1.3 times smaller" in text) == (size == "192 B")
+        assert ("no smaller cell does" in text) == (size == "256 B")
     assert opened.complaints == []
     opened.context.close()
 

@@ -34,7 +34,7 @@ def console() -> Console:
     Its width follows the terminal, or COLUMNS; a file or pipe gets lines of 140.
     """
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_FILES
-    return Console(highlight=False, width=wide)
+    return Console(highlight=False, markup=False, width=wide)
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def draw_progress(description: str, total: int | None) -> Iterator[Advance]:
     Yields:
         A function that takes the number of units just finished.
     """
-    errors = Console(stderr=True, highlight=False)
+    errors = Console(stderr=True, highlight=False, markup=False)
     started = time.perf_counter()
     columns = [TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn()]
     if total is None:

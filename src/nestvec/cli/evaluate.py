@@ -10,6 +10,9 @@ import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
 from nestvec.cli.options import read_count, separated
+from nestvec.errors import OutputExistsError
+from nestvec.extras import require
+from nestvec.files import write_text
 
 __all__ = ["evaluate"]
 
@@ -28,6 +31,8 @@ def _read_baselines(context: click.Context, option: click.Parameter, values: Seq
         name, separator, source = value.partition("=")
         if value != "pca" and not (name and separator and source):
             raise click.BadParameter(f"{value!r} is neither pca nor NAME=MODEL.", context, option)
+        if name in baselines:
+            raise click.BadParameter(f"{name!r} stands for two models. Give each a name of its own.", context, option)
         baselines[name] = source or value
     return baselines
 
@@ -44,7 +49,8 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option("--task", "kind", help="What to measure; default: what the data look like.")
 @click.option("--split", default="test", show_default=True, help="Which qrels, or which file of a folder.")
 @click.option("--train", type=_PathOption, help="Texts to learn from, for classification and few-shot.")
-@click.option("--shots", type=click.IntRange(min=1), default=8, show_default=True, help="Examples a class, few-shot.")
+@click.option("--shots", type=click.IntRange(min=1), help="Examples of each class, for few-shot.  [default: 8]")
+@click.option("--draws", type=click.IntRange(min=1), help="Draws of examples to average, for few-shot.  [default: 10]")
 @click.option("--metrics", callback=separated(str), help="Such as nDCG@10,Recall@100; the first is the headline.")
 @click.option("--dims", callback=separated(int), help="Such as 384,64; default: those the model was trained for.")
 @click.option("--precisions", callback=separated(str), help="Default: float32,float16,int8,int4,binary.")
@@ -56,6 +62,10 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time the search of every cell.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep vectors on disk for the next time.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts encoded at once.")
+@click.option("--samples", type=click.IntRange(min=100), default=2000, show_default=True, help="Bootstrap resamples.")
+@click.option(
+    "--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="Of every interval."
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
 @click.option("--json", "json_file", type=_PathOption, help="Write the grid, for nestvec plan and other tools.")
 @click.option("--csv", "csv_file", type=_PathOption, help="Write every cell as a line.")
@@ -64,6 +74,7 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option(
     "--html", "html_file", type=_PathOption, help="Write one page that needs no network, to look at and send."
 )
+@click.option("--overwrite", is_flag=True, help="Replace the files to write if they exist.")
 def evaluate(model: str, benchmark: Path, **options: Any) -> None:
     """Measure MODEL in every cell of sizes x precisions x reranks, from one encoding.
 
@@ -74,16 +85,18 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
     Example:
       nestvec evaluate runs/quickstart/model --benchmark runs/quickstart/benchmark --json runs/quickstart/grid.json
     """
-    from nestvec.files import write_text
-
+    files = [path for name, path in options.items() if name.endswith("_file") and path is not None]
+    _require_free(files, overwrite=options["overwrite"])
     quiet_libraries()
     with draw_progress("loading libraries", None):
         from nestvec.jobs.evaluate import GridSettings
         from nestvec.jobs.evaluate import evaluate as run
         from nestvec.jobs.tasks import TaskSettings
-        from nestvec.report import csv_grid, html_grid, markdown_grid, save_grid_plot, terminal_grid
+        from nestvec.quantization import BITS_PER_NUMBER
+        from nestvec.report import GridReport, csv_grid, html_grid, markdown_grid, save_grid_plot, terminal_grid
 
-    settings = {"precisions": options["precisions"]} if options["precisions"] else {}
+    if options["plot_file"] is not None:
+        require("matplotlib", extra="train")  # sooner than after all the measuring
     report = run(
         model,
         benchmark,
@@ -96,33 +109,39 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
             train=options["train"],
             metrics=options["metrics"],
             shots=options["shots"],
+            draws=options["draws"],
             seed=options["seed"],
         ),
         settings=GridSettings(
             dims=options["dims"],
+            precisions=options["precisions"] or tuple(BITS_PER_NUMBER),
             reranks=options["rerank"],
             latency=options["latency"],
             cache=options["cache"],
             batch_size=options["batch_size"],
             corpus_size=options["corpus_size"],
+            samples=options["samples"],
+            confidence=options["confidence"],
             seed=options["seed"],
-            **settings,
         ),
         progress=draw_progress,
     )
-    written = [
-        (options["json_file"], report.to_json),
-        (options["csv_file"], lambda: csv_grid(report)),
-        (options["markdown_file"], lambda: markdown_grid(report)),
-        (options["html_file"], lambda: html_grid(report)),
-    ]
-    for path, make in written:
-        if path is not None:
-            write_text(path, make())
-    if options["plot_file"] is not None:
-        save_grid_plot(report, options["plot_file"])
     screen = console()
     screen.print(terminal_grid(report, width=screen.width))
-    files = [path for path in (*(path for path, _ in written), options["plot_file"]) if path is not None]
+    makers = {"json": GridReport.to_json, "csv": csv_grid, "markdown": markdown_grid, "html": html_grid}
+    for name, make in makers.items():
+        if options[f"{name}_file"] is not None:
+            write_text(options[f"{name}_file"], make(report))
+    if options["plot_file"] is not None:
+        save_grid_plot(report, options["plot_file"])
     if files:
         screen.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
+
+
+def _require_free(files: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse before any work what would replace a file, or write two things into one."""
+    for path in files:
+        if path.exists() and not overwrite:
+            raise OutputExistsError(f"{path} exists. Choose another file, or pass --overwrite.")
+        if files.count(path) > 1:
+            raise OutputExistsError(f"{path} is to hold two things. Give each a file of its own.")

@@ -28,7 +28,7 @@ _NO_CELL = 3
 @click.option("--model", help="Which model of the grid; default: the one evaluated, or trained.")
 @click.option("--corpus-size", callback=read_count, help="Vectors that will be stored, such as 10e6.")
 @click.option("--price-per-gb", type=click.FloatRange(min=0), help="Of memory; the cheapest is then by money.")
-@click.option("--disk-price-per-gb", type=click.FloatRange(min=0), default=0.0, help="Of disk, beside --price-per-gb.")
+@click.option("--disk-price-per-gb", type=click.FloatRange(min=0), help="Of disk, beside --price-per-gb.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("plan.toml"), show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace --out even if it is no plan.")
 def plan(
@@ -38,7 +38,7 @@ def plan(
     model: str | None,
     corpus_size: int | None,
     price_per_gb: float | None,
-    disk_price_per_gb: float,
+    disk_price_per_gb: float | None,
     out: Path,
     overwrite: bool,
 ) -> None:
@@ -54,7 +54,9 @@ def plan(
     from nestvec.jobs.plan import make_plan, write_plan
     from nestvec.planning import Prices
 
-    prices = None if price_per_gb is None else Prices(price_per_gb, disk_price_per_gb)
+    if disk_price_per_gb is not None and price_per_gb is None:
+        raise click.UsageError("--disk-price-per-gb goes with --price-per-gb: give both, or neither.")
+    prices = None if price_per_gb is None else Prices(price_per_gb, disk_price_per_gb or 0.0)
     try:
         made = make_plan(grid, target=target, budgets=budgets, model=model, corpus_size=corpus_size, prices=prices)
     except NoPlanError as error:
@@ -65,6 +67,9 @@ def plan(
     screen.print(made.plan.reason, style="bold", soft_wrap=True)
     screen.print()
     screen.print(_draw(made))
+    screen.print(_savings(made), soft_wrap=True)
+    for note in made.notes:
+        screen.print(f"Note: {note}", style="yellow", soft_wrap=True)
     screen.print(f"Written: {out}", soft_wrap=True)
 
 
@@ -75,26 +80,33 @@ def _draw(made: MadePlan) -> RenderableType:
     from nestvec.planning import describe_cell, expenses
     from nestvec.report import spell, spell_bytes, spell_percent
 
-    headline = made.report.headline
+    headline, timed, priced = made.report.headline, made.choice.cell.latency is not None, made.corpus.prices is not None
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     titles = ["", "cell", headline, "kept", "bytes", "memory", "disk"]
-    titles += (["cost"] if made.prices else []) + (["p95 ms"] if made.choice.cell.latency else [])
-    for title in titles:
+    for title in [*titles, *(["cost"] if priced else []), *(["p95 ms"] if timed else [])]:
         table.add_column(title, justify="left" if title in {"", "cell"} else "right")
     labelled = [("plan", made.choice.cell), *(("next", cell) for cell in made.choice.runners_up)]
-    labelled.append(("full", made.choice.full))
-    full = expenses(made.choice.full, made.corpus_size, made.prices)
-    for label, cell in labelled:
-        spent = expenses(cell, made.corpus_size, made.prices)
+    for label, cell in [*labelled, ("full", made.choice.full)]:
+        spent = expenses(cell, made.corpus)
         row = [label, describe_cell(cell), spell(cell.metrics[headline]).line(bounds=True)]
         row += [spell_percent(cell.retention).line(bounds=True), f"{cell.bytes_per_vector:,}"]
         row += [spell_bytes(spent.memory_gb * 1e9), spell_bytes(spent.disk_gb * 1e9)]
-        row += [f"{spent.money:,.2f}"] if spent.money is not None else []
-        if made.choice.cell.latency:
-            row.append("" if cell.latency is None else f"{cell.latency.p95_ms:.2f}")
+        row += [] if spent.money is None else [f"{spent.money:,.2f}"]
+        if timed:
+            row.append("" if cell.latency is None else f"{cell.latency.p95_ms * made.corpus.growth:,.2f}")
         table.add_row(*row, style="" if label == "plan" else "dim")
-    spent = expenses(made.choice.cell, made.corpus_size, made.prices)
-    saved = f"Saves {1 - spent.memory_gb / full.memory_gb:.1%} of the memory of full float32 vectors"
-    table.caption = f"{saved}, for {made.corpus_size:,} vectors."
-    table.caption_justify = "left"
     return table
+
+
+def _savings(made: MadePlan) -> str:
+    """What the plan saves against full float32 vectors, or costs on top."""
+    from nestvec.planning import expenses
+
+    spent, full = expenses(made.choice.cell, made.corpus), expenses(made.choice.full, made.corpus)
+    parts = []
+    for name, new, old in (("memory", spent.memory_gb, full.memory_gb), ("disk", spent.disk_gb, full.disk_gb)):
+        share = 1 - new / old
+        parts.append(f"saves {share:.1%} of the {name}" if share >= 0 else f"takes {-share:.1%} more {name}")
+    if spent.money is not None and full.money is not None:
+        parts.append(f"costs {spent.money:,.2f} in place of {full.money:,.2f}")
+    return f"Against full float32 vectors it {', '.join(parts)}, for {made.corpus.size:,} vectors."

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from nestvec.encoders.protocol import Encoder, Float32Vectors
 from nestvec.encoders.vector_store import VectorStore, text_key
-from nestvec.files import storage_errors
 from nestvec.progress import Progress, silent
 
 __all__ = ["CacheEntry", "CachedEncoder", "cache_entries", "cache_folder", "clear_cache"]
 
 _LOG = logging.getLogger(__name__)
-_TEXTS_AT_A_TIME = 256  # what a kill loses at most
+_TEXTS_AT_A_TIME = 256  # what a kill loses at most, where the encoder's batches are no larger
 
 
 class CacheEntry(NamedTuple):
@@ -111,8 +109,7 @@ class CachedEncoder:
         found = store.find(keys)
         if found.damaged:
             _LOG.warning("%d vectors in %s are damaged and are encoded again.", found.damaged, store.folder)
-        if len(store):
-            os.utime(store.folder)
+        store.mark_used()
         places: dict[bytes, list[int]] = {}
         for place, key in enumerate(keys):
             if not found.there[place]:
@@ -120,9 +117,10 @@ class CachedEncoder:
         # Longest first, so that texts that share a batch need little padding.
         missing = sorted(places, key=lambda key: -len(texts[places[key][0]]))
         if missing:
+            step = max(_TEXTS_AT_A_TIME, getattr(self.encoder, "batch_size", 0))
             with progress(f"encoding {side} texts", len(missing)) as advance:
-                for start in range(0, len(missing), _TEXTS_AT_A_TIME):
-                    part = missing[start : start + _TEXTS_AT_A_TIME]
+                for start in range(0, len(missing), step):
+                    part = missing[start : start + step]
                     vectors = encode([texts[places[key][0]] for key in part])
                     store.append(part, vectors)
                     for key, vector in zip(part, vectors, strict=True):
@@ -142,13 +140,13 @@ def cache_entries(folder: str | Path | None = None) -> list[CacheEntry]:
     """
     entries = []
     root = cache_folder() if folder is None else Path(folder)
-    for store in root.iterdir() if root.is_dir() else ():
-        description = VectorStore.read_description(store)
-        if description is not None:
-            size = sum(file.stat().st_size for file in store.iterdir())
-            count = len(VectorStore(store, description["dim"]))
-            used = store.stat().st_mtime
-            entries.append(CacheEntry(store.name, description["about"], description["dim"], count, size, used))
+    for folder_of_one in root.iterdir() if root.is_dir() else ():
+        if VectorStore.is_store(folder_of_one) and not folder_of_one.name.startswith("."):
+            description = VectorStore.read_description(folder_of_one) or {"about": "(damaged)", "dim": 0}
+            size = sum(file.stat().st_size for file in folder_of_one.iterdir())
+            count = VectorStore.count_vectors(folder_of_one)
+            used = folder_of_one.stat().st_mtime
+            entries.append(CacheEntry(folder_of_one.name, description["about"], description["dim"], count, size, used))
     return sorted(entries, key=lambda entry: -entry.last_used)
 
 
@@ -164,5 +162,4 @@ def clear_cache(entries: Sequence[CacheEntry], folder: str | Path | None = None)
     """
     root = cache_folder() if folder is None else Path(folder)
     for entry in entries:
-        with storage_errors(root):
-            shutil.rmtree(root / entry.identity)
+        VectorStore.remove(root / entry.identity)

@@ -7,10 +7,12 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +81,41 @@ class VectorStore:
             return None
         return description if isinstance(description, dict) and {"dim", "format", "about"} <= set(description) else None
 
+    @staticmethod
+    def is_store(folder: Path) -> bool:
+        """Tell whether a folder holds vectors, of whatever format, and damaged or not."""
+        return any((folder / name).is_file() for name in ("keys.bin", "vectors.f32"))
+
+    @staticmethod
+    def count_vectors(folder: Path) -> int:
+        """Return how many vectors a folder holds, replaced ones included."""
+        return _size(folder / "keys.bin") // _RECORD.itemsize
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Remove a folder of vectors, when no process is writing to it.
+
+        Args:
+            folder: The folder.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        # Out of the way first: whoever waits for the lock then makes the folder anew.
+        removed = folder.with_name(f".{folder.name}.removed-{uuid.uuid4().hex[:8]}")
+        with storage_errors(folder):
+            with _locked(folder):
+                folder.rename(removed)
+            shutil.rmtree(removed)
+
+    def mark_used(self) -> None:
+        """Note that the vectors were of use, where the folder may be written."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder)
+
     def __len__(self) -> int:
         """Rows that are complete, replaced ones included."""
-        records = _size(self.folder / "keys.bin") // _RECORD.itemsize
-        return min(records, _size(self.folder / "vectors.f32") // self._row_bytes)
+        return min(self.count_vectors(self.folder), _size(self.folder / "vectors.f32") // self._row_bytes)
 
     @property
     def _row_bytes(self) -> int:
@@ -101,8 +134,11 @@ class VectorStore:
         n_rows = len(self)
         if not (n_rows and keys):
             return found
-        records = np.memmap(self.folder / "keys.bin", dtype=_RECORD, mode="r", shape=(n_rows,))
-        vectors = np.memmap(self.folder / "vectors.f32", dtype="<f4", mode="r", shape=(n_rows, self.dim))
+        try:
+            records = np.memmap(self.folder / "keys.bin", dtype=_RECORD, mode="r", shape=(n_rows,))
+            vectors = np.memmap(self.folder / "vectors.f32", dtype="<f4", mode="r", shape=(n_rows, self.dim))
+        except (FileNotFoundError, ValueError):  # removed, or shorter, since their size was asked
+            return found
         rows = _latest_rows(records, np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2))
         damaged = 0
         for place in np.flatnonzero(rows >= 0):
@@ -137,13 +173,30 @@ class VectorStore:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Let one process at a time append."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(self.folder):
             if self.read_description(self.folder) is None:
                 description = {"format": _FORMAT, "dim": self.dim, "about": self.about}
                 write_text(self.folder / "store.json", json.dumps(description, indent=2) + "\n")
             yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Be the only process that changes a folder, which is made if missing."""
+    with _take_lock(folder):
+        yield
+
+
+def _take_lock(folder: Path) -> IO[str]:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # removed by another process since
+            lock = (folder / "lock").open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if (folder / "lock").stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                    return lock
+            lock.close()
 
 
 def _latest_rows(records: Any, keys: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -7,10 +7,12 @@ from nestvec.evaluation.grid import (
     GridScores,
     Rerank,
     TaskVectors,
+    check_cells,
     check_task_vectors,
     encode_task,
     measure_grid,
     parse_rerank,
+    stored_vectors,
 )
 from nestvec.evaluation.latency import Latency, measure_latency
 from nestvec.evaluation.metrics import DEFAULT_METRICS, Metric, measure_run, parse_metric
@@ -65,6 +67,7 @@ __all__ = [
     "TaskVectors",
     "TopK",
     "VMeasure",
+    "check_cells",
     "check_task_vectors",
     "compare",
     "encode_task",
@@ -78,4 +81,5 @@ __all__ = [
     "rerank",
     "resample",
     "search_prefixes",
+    "stored_vectors",
 ]

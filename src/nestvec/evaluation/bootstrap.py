@@ -47,19 +47,17 @@ def resample(scores: Sequence[Score], *, samples: int, seed: int) -> Floats:
     counts_of_units = {score.n_units for score in scores}
     if len(counts_of_units) != 1:
         raise DataError(f"Scores to resample need the same units; these have {sorted(counts_of_units) or 'none'}.")
+    n_units = counts_of_units.pop()
     # Means, which most scores are, take one matrix product together.
     means = [place for place, score in enumerate(scores) if isinstance(score, MeanScore)]
     others = [place for place in range(len(scores)) if place not in set(means)]
     values = np.stack([score.values for score in scores if isinstance(score, MeanScore)]) if means else None
     resampled = np.empty((len(scores), samples))
-    start = 0
-    for counts in _draw_counts(counts_of_units.pop(), samples, seed):
-        part = slice(start, start + len(counts))
+    for part, counts in _draw_counts(n_units, samples, seed):
         if values is not None:
-            resampled[means, part] = values @ counts.T / counts.shape[1]
+            resampled[means, part] = values @ counts.T / n_units
         for place in others:
             resampled[place, part] = scores[place].resampled(counts)
-        start = part.stop
     return resampled
 
 
@@ -89,12 +87,13 @@ def interval(value: float, resampled: Floats, *, confidence: float = 0.95) -> In
     return Interval(float(value), float(low), float(high))
 
 
-def _draw_counts(n_units: int, samples: int, seed: int) -> Iterator[Floats]:
-    """How often each unit is drawn in each resample, in blocks [block, n_units]."""
+def _draw_counts(n_units: int, samples: int, seed: int) -> Iterator[tuple[slice, Floats]]:
+    """How often each unit is drawn in each resample, in blocks [block, n_units], with the place of the block."""
     generator = np.random.default_rng(seed)
     block = max(1, _DRAWS_IN_MEMORY // n_units)
     for first in range(0, samples, block):
-        counts = np.empty((min(block, samples - first), n_units))
+        part = slice(first, min(first + block, samples))
+        counts = np.empty((part.stop - first, n_units))
         for row in counts:
             row[:] = np.bincount(generator.integers(0, n_units, n_units), minlength=n_units)
-        yield counts
+        yield part, counts

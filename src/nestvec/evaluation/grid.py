@@ -22,14 +22,17 @@ __all__ = [
     "GridScores",
     "Rerank",
     "TaskVectors",
+    "check_cells",
     "check_task_vectors",
     "encode_task",
     "measure_grid",
     "parse_rerank",
+    "stored_vectors",
 ]
 
 Float32s = NDArray[np.float32]
 _ROWS_AT_A_TIME = 16_384
+_NO_DIFFERENCE = 1e-6
 
 
 class Rerank(NamedTuple):
@@ -118,7 +121,7 @@ def encode_task(task: Task, encoder: Encoder, *, progress: Progress = silent) ->
 
     Raises:
         ModelError: The model gave a vector that is not finite.
-        VectorError: Every document got the same vector, so that nothing can be told apart.
+        VectorError: All texts of a side got the same vector, so that nothing can be told apart.
     """
     documents = encoder.encode_documents(list(task.documents), progress=progress)
     queries = np.empty((0, documents.shape[1]), np.float32)
@@ -138,7 +141,7 @@ def check_task_vectors(task: Task, vectors: TaskVectors) -> TaskVectors:
         The vectors as unit vectors of float32.
 
     Raises:
-        VectorError: Their number or size is wrong, one is not finite, or every document has the same vector.
+        VectorError: Their number or size is wrong, one is not finite, or all of a side point the same way.
     """
     sides = (("queries", vectors.queries, task.queries), ("documents", vectors.documents, task.documents))
     for side, rows, texts in sides:
@@ -152,12 +155,14 @@ def check_task_vectors(task: Task, vectors: TaskVectors) -> TaskVectors:
             f"Queries have {vectors.queries.shape[1]} numbers and documents {vectors.documents.shape[1]}. "
             "They must come from one model."
         )
-    if len(vectors.documents) > 1 and (vectors.documents == vectors.documents[0]).all():
-        raise VectorError(
-            f"The model gives all {len(vectors.documents)} documents of {task.name} the same vector. "
-            "Its weights are damaged, or every text is cut to nothing: check the base and model.max_tokens."
-        )
-    return TaskVectors(*(normalize(np.asarray(side, np.float32)) for side in vectors))
+    unit = TaskVectors(*(normalize(np.asarray(side, np.float32)) for side in vectors))
+    for side, rows in unit._asdict().items():
+        if len(rows) > 1 and np.abs(rows - rows[0]).max() < _NO_DIFFERENCE:
+            raise VectorError(
+                f"The model gives all {len(rows)} {side} of {task.name} the same vector. "
+                "Its weights are damaged, or every text is cut to nothing: check the base and model.max_tokens."
+            )
+    return unit
 
 
 def measure_grid(
@@ -195,9 +200,7 @@ def measure_grid(
     """
     full_dim = vectors.documents.shape[1]
     checked = tuple(sorted(check_dims(dims, full_dim), reverse=True))
-    if task.n_units < 2:
-        raise GridError(f"{task.name} has {task.n_units} of the {task.unit}: no interval follows from one. Give more.")
-    _check_stages(task, precisions, reranks)
+    check_cells(task, precisions, reranks)
     depths = [stage.shortlist for stage in reranks if stage is not None]
     measured: dict[CellKey, Scores] = {}
     shortlists: dict[CellKey, NDArray[np.int32]] = {}
@@ -234,6 +237,10 @@ def stored_vectors(vectors: Float32s, precision: str) -> Float32s:
 
     Returns:
         What their codes stand for, [n, full_dim], float32; the same array for float32.
+
+    Raises:
+        PrecisionError: The precision is not known.
+        VectorError: The vectors are no finite vectors.
     """
     if precision == "float32":
         return vectors
@@ -266,7 +273,21 @@ def _rerank_all(
         yield from zip((key for key, _ in cells), scores, strict=True)
 
 
-def _check_stages(task: Task, precisions: Sequence[str], reranks: Sequence[Rerank | None]) -> None:
+def check_cells(task: Task, precisions: Sequence[str], reranks: Sequence[Rerank | None]) -> None:
+    """Refuse cells that cannot be measured, before anything is encoded.
+
+    Args:
+        task: What to measure.
+        precisions: Names of precisions.
+        reranks: Second stages, None for none.
+
+    Raises:
+        PrecisionError: A precision is not known.
+        GridError: There are less than two units, nothing is to be measured, something is given twice, the task has no
+            shortlists to rerank, or a shortlist is shorter than the ranks that the metrics look at.
+    """
+    if task.n_units < 2:
+        raise GridError(f"{task.name} has {task.n_units} of the {task.unit}: no interval follows from one. Give more.")
     for name, given in (("precisions", [check_precision(one) for one in precisions]), ("reranks", list(reranks))):
         if not given:
             raise GridError(f"No {name} given. Give at least one.")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nestvec.evaluation.grid import CellKey, TaskVectors
-from nestvec.index import FaissScan, faiss_threads
+from nestvec.index import FaissScan, SecondStage, faiss_threads
 from nestvec.progress import Progress, silent
 
 __all__ = ["Latency", "measure_latency"]
@@ -38,7 +38,8 @@ def measure_latency(
     """Time the search for the best 10 documents in each cell, with faiss and the codes in memory.
 
     Queries are given one by one and as one batch, both from ready vectors: encoding a text is not part of it. Times
-    are those of the corpus as it is; a scan of twice as many documents takes twice as long.
+    are those of the corpus as it is; a scan of twice as many documents takes twice as long. The codes that are scanned
+    are fitted to the cut vectors, and those of the second stage are in memory too.
 
     Args:
         vectors: Queries and documents of a task.
@@ -54,19 +55,27 @@ def measure_latency(
     found = {}
     wanted = list(dict.fromkeys(keys))
     k = min(_FOUND, len(vectors.documents))
-    ordered = sorted(wanted, key=lambda key: (key.dim, key.precision, key.rerank.precision if key.rerank else ""))
+    seconds: dict[str, SecondStage] = {}
     with progress("timing", len(wanted)) as advance:
-        for (dim, precision, second), cells in groupby(
-            ordered, lambda key: (key.dim, key.precision, key.rerank.precision if key.rerank else None)
-        ):
-            scan = FaissScan(vectors.documents, dim, precision, rerank_precision=second)
+        for (dim, precision), cells in groupby(sorted(wanted, key=_first_stage), key=_first_stage):
+            scan = FaissScan(vectors.documents, dim, precision)
             for key in cells:
-                shortlist = None if key.rerank is None else max(k, min(key.rerank.shortlist, len(vectors.documents)))
+                shortlist = None
+                if key.rerank is not None:
+                    stored_as = key.rerank.precision
+                    if stored_as not in seconds:
+                        seconds[stored_as] = SecondStage(vectors.documents, stored_as)
+                    scan.attach(seconds[stored_as])
+                    shortlist = max(k, min(key.rerank.shortlist, len(vectors.documents)))
                 found[key] = _time(
                     lambda queries, at=shortlist, scan=scan: scan.search(queries, k, shortlist=at), vectors
                 )
                 advance(1)
     return {key: found[key] for key in wanted}
+
+
+def _first_stage(key: CellKey) -> tuple[int, str]:
+    return key.dim, key.precision
 
 
 def _time(search: Callable[..., object], vectors: TaskVectors) -> Latency:

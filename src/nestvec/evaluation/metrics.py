@@ -21,6 +21,7 @@ __all__ = ["DEFAULT_METRICS", "Judged", "Metric", "judge", "measure_run", "parse
 DEFAULT_METRICS = ("MRR@10", "Recall@10", "nDCG@10")
 
 Floats = NDArray[np.float64]
+_MAP_ALONE = "MAP@1000"
 
 
 class Metric(NamedTuple):
@@ -51,7 +52,8 @@ def parse_metric(text: str) -> Metric:
     """Read a metric from its name.
 
     Args:
-        text: `MRR@k`, `Recall@k`, `nDCG@k` or `MAP@k`; case does not count.
+        text: `MRR@k`, `Recall@k`, `nDCG@k` or `MAP@k`, with case not counting; `MAP` alone is `MAP@1000`, as in
+            trec_eval.
 
     Returns:
         The metric.
@@ -63,7 +65,8 @@ def parse_metric(text: str) -> Metric:
         >>> str(parse_metric("ndcg@5"))
         'nDCG@5'
     """
-    match = re.fullmatch(r"([A-Za-z]+)@([1-9]\d*)", text.strip())
+    spelled = _MAP_ALONE if text.strip().upper() == "MAP" else text.strip()
+    match = re.fullmatch(r"([A-Za-z]+)@([1-9]\d*)", spelled)
     names = {name.lower(): name for name in _MEASURES}
     if match is None or match[1].lower() not in names:
         known = ", ".join(f"{name}@k" for name in _MEASURES)

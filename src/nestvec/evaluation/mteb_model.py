@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.encoders.protocol import Encoder
+from nestvec.errors import PrecisionError
 from nestvec.extras import require
 from nestvec.quantization import Quantizer, check_precision, fit_quantizer
 from nestvec.vectors import cosine, default_dims, truncate
@@ -47,13 +48,17 @@ class MTEBModel:
             name: What MTEB files results under, as `owner/model`.
 
         Raises:
-            PrecisionError: The precision is not known.
+            PrecisionError: The precision is not known, or not that of the quantizer.
             DimensionError: `dim` is outside the vectors of the encoder.
         """
         self.encoder = encoder
         self.dim = encoder.full_dim if dim is None else dim
         truncate(np.zeros((1, encoder.full_dim), np.float32), self.dim)  # checks the dim
         self.precision = check_precision(precision)
+        if quantizer is not None and quantizer.precision != precision:
+            raise PrecisionError(
+                f"The quantizer is of {quantizer.precision} and the model of {precision}. Give one of both."
+            )
         self.name = name
         self._given = quantizer
         self._fitted: dict[tuple[str, str, str], Quantizer] = {}

@@ -139,14 +139,18 @@ class AveragePrecision(Score):
         return _ratio((gained * precision).sum(axis=1), right[:, -1], np.nan)
 
 
-class VMeasure(Score):
+class VMeasure(MeanScore):
     """Harmonic mean of homogeneity and completeness of a clustering.
 
-    Source: Rosenberg and Hirschberg 2007.
+    A text that is drawn twice is always in one cluster with itself, so that resamples of the texts score higher than
+    the texts themselves. What is resampled are therefore the jackknife's pseudo-values, one a text: how much the score
+    changes without it. Their mean is the score.
+
+    Source: Rosenberg and Hirschberg 2007; pseudo-values: Tukey 1958.
     """
 
     def __init__(self, labels: Sequence[int] | NDArray[np.int64], clusters: Sequence[int] | NDArray[np.int64]) -> None:
-        """Keep which texts share a label and a cluster.
+        """Compute the score, and what it is without each text.
 
         Args:
             labels: Number of the true class of each text, [n_texts].
@@ -155,20 +159,14 @@ class VMeasure(Score):
         Raises:
             DataError: There are none, or their numbers differ.
         """
-        self.n_units = _require_units(np.asarray(labels), np.asarray(clusters))
-        self._groupings = [
-            np.asarray(labels),
-            np.asarray(clusters),
-            np.asarray(labels) * (np.max(clusters) + 1) + clusters,
-        ]
-
-    def resampled(self, counts: Floats) -> Floats:
-        """Return the V-measure of each resample, [n_samples]."""
-        labels, clusters, both = (_entropy(grouping, counts) for grouping in self._groupings)
-        shared = labels + clusters - both  # mutual information
-        homogeneity = _ratio(shared, labels, 1.0)
-        completeness = _ratio(shared, clusters, 1.0)
-        return _ratio(2 * homogeneity * completeness, homogeneity + completeness, 0.0)
+        classes, found = np.asarray(labels), np.asarray(clusters)
+        n_texts = _require_units(classes, found)
+        together = classes * (found.max() + 1) + found
+        counted = [_counted(grouping) for grouping in (classes, found, together)]
+        measure = _v_measure([total for total, _ in counted], n_texts)
+        without = measure if n_texts == 1 else _v_measure([total + change for total, change in counted], n_texts - 1)
+        pseudo_values = n_texts * measure - (n_texts - 1) * without
+        super().__init__(pseudo_values - np.mean(pseudo_values) + measure + np.zeros(n_texts))
 
 
 def _require_units(*arrays: NDArray[np.generic]) -> int:
@@ -205,11 +203,21 @@ def _midranks(values: Floats, counts: Floats) -> Floats:
     return ranks
 
 
-def _entropy(groups: NDArray[np.int64], counts: Floats) -> Floats:
-    """Entropy of a grouping within each resample, in nats, [n_samples]."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])
-    shares = np.add.reduceat(counts[:, order], starts, axis=1) / counts.sum(axis=1, keepdims=True)
-    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    entropy: Floats = -(shares * logs).sum(axis=1)
-    return entropy
+def _counted(groups: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Sum of n log n over the sizes of groups, [], and its change without each unit, [n_units]."""
+    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    before, after = (_n_log_n(counts.astype(np.float64)) for counts in (sizes, sizes - 1))
+    return np.asarray(before.sum()), (after - before)[group_of]
+
+
+def _n_log_n(counts: Floats) -> Floats:
+    return counts * np.log(counts, out=np.zeros_like(counts), where=counts > 0)
+
+
+def _v_measure(totals: Sequence[Floats], n_texts: int) -> Floats:
+    """V-measure from the sums of `_counted` for classes, clusters and both; entropies are log n - sum / n."""
+    of_classes, of_clusters, of_both = (np.log(n_texts) - total / n_texts for total in totals)
+    shared = of_classes + of_clusters - of_both  # mutual information
+    homogeneity = _ratio(shared, of_classes, 1.0)
+    completeness = _ratio(shared, of_clusters, 1.0)
+    return _ratio(2 * homogeneity * completeness, homogeneity + completeness, 0.0)

@@ -20,6 +20,7 @@ Rows = NDArray[np.int64]
 _SCORES_IN_MEMORY = 8_000_000  # 32 MiB of float32 similarities at a time
 _NUMBERS_IN_MEMORY = 4_000_000
 _GROUPS = 2048
+_DECIMALS = 6  # of a cosine that float32 is sure of
 
 
 class TopK(NamedTuple):
@@ -53,8 +54,9 @@ def search_prefixes(
         progress: How to report progress, in queries.
 
     Returns:
-        The nearest documents for each dim, in the order of `dims`. Equal scores are ordered by row, first first;
-        documents that are equal up to a dim have equal scores there.
+        The nearest documents for each dim, in the order of `dims`. Scores that agree to six decimals, which is what
+        float32 can tell, are equal, and ordered by row, first first; documents that are equal up to a dim have equal
+        scores there.
 
     Raises:
         DimensionError: A dim is outside the vectors, repeated or out of order, or the two have different sizes.
@@ -87,7 +89,7 @@ def search_prefixes(
                 np.multiply(products, document_scales[dim], out=scores)
                 rows_again, first_rows = repeated[dim]
                 scores[:, rows_again] = scores[:, first_rows]  # rounding must not tell equal documents apart
-                best = _largest(scores, k)
+                best = _largest(scores, k, query_scales[dim][rows])
                 found[dim].indices[rows] = best
                 found[dim].scores[rows] = np.take_along_axis(scores, best, axis=1) * query_scales[dim][rows, None]
             advance(rows.stop - rows.start)
@@ -115,7 +117,7 @@ def rerank(
         progress: How to report progress, in queries.
 
     Returns:
-        The best of each shortlist. Equal scores are ordered by row, first first.
+        The best of each shortlist. Scores that agree to six decimals are equal, and ordered by row, first first.
 
     Raises:
         DimensionError: The two have vectors of different sizes.
@@ -134,10 +136,10 @@ def rerank(
             scores *= document_scales
             scores[:, rows_again] = scores[:, first_rows]
             for shortlist, top in zip(shortlists, found, strict=True):
-                short = np.take_along_axis(scores, shortlist[rows], axis=1)
-                order = np.lexsort((shortlist[rows], -short), axis=1)[:, : top.indices.shape[1]]
+                short = np.take_along_axis(scores, shortlist[rows], axis=1) * query_scales[rows, None]
+                order = np.lexsort((shortlist[rows], -short.round(_DECIMALS)), axis=1)[:, : top.indices.shape[1]]
                 top.indices[rows] = np.take_along_axis(shortlist[rows], order, axis=1)
-                top.scores[rows] = np.take_along_axis(short, order, axis=1) * query_scales[rows, None]
+                top.scores[rows] = np.take_along_axis(short, order, axis=1)
             advance(rows.stop - rows.start)
     return found
 
@@ -187,8 +189,11 @@ def _repeats(hashes: NDArray[np.uint64], vectors: Float32s) -> tuple[Rows, Rows]
     return repeated, first_row[repeated]
 
 
-def _largest(scores: Float32s, k: int) -> Rows:
-    """Columns of the k largest values of each row, largest first; equal values by column, [n_rows, k]."""
+def _largest(scores: Float32s, k: int, scales: Float32s) -> Rows:
+    """Columns of the k largest values of each row, largest first; values that round alike by column, [n_rows, k].
+
+    `scales` are what the scores of each row are multiplied with before they are rounded, [n_rows].
+    """
     n_rows, n_columns = scores.shape
     n_groups = min(n_columns, max(_GROUPS, 4 * k))
     size = n_columns // n_groups
@@ -197,9 +202,12 @@ def _largest(scores: Float32s, k: int) -> Rows:
     for first in range(n_groups, size * n_groups, n_groups):
         np.maximum(maxima, scores[:, first : first + n_groups], out=maxima)
     bounds = np.partition(maxima, n_groups - k, axis=1)[:, n_groups - k]
-    places = np.flatnonzero(scores >= bounds[:, None])
+    # Values a little below that bound may round to the same.
+    slack = np.divide(10.0**-_DECIMALS, scales, out=np.zeros_like(scales), where=scales > 0)
+    places = np.flatnonzero(scores >= (bounds - slack)[:, None])
     rows, columns = np.divmod(places, n_columns)
-    order = np.lexsort((columns, -scores.ravel()[places], rows))
+    rounded = (scores.ravel()[places] * scales[rows]).round(_DECIMALS)
+    order = np.lexsort((columns, -rounded, rows))
     starts = np.searchsorted(rows, np.arange(n_rows))  # at least k places a row
     best: Rows = columns[order][starts[:, None] + np.arange(k)]
     return best

@@ -31,8 +31,8 @@ def compare(score: Score, other: Score, *, samples: int = 2000, confidence: floa
     """Compare two scores of the same units.
 
     The interval is that of the paired bootstrap. The p-value of two means is that of the randomisation test, which
-    swaps the two systems' values unit by unit; where a score is no mean (correlations, average precision, V-measure),
-    that would mix similarities of different scales, and the p-value is that of the bootstrap: the smallest risk at
+    swaps the two systems' values unit by unit; where a score is no mean (correlations, average precision), that
+    would mix similarities of different scales, and the p-value is that of the bootstrap: the smallest risk at
     which its interval leaves 0 out.
 
     Args:

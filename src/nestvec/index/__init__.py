@@ -1,5 +1,5 @@
 """Vectors to hits: what searches the codes that a plan chooses."""
 
-from nestvec.index.faiss_scan import FaissScan, Hits, faiss_threads
+from nestvec.index.faiss_scan import FaissScan, Hits, SecondStage, faiss_threads
 
-__all__ = ["FaissScan", "Hits", "faiss_threads"]
+__all__ = ["FaissScan", "Hits", "SecondStage", "faiss_threads"]

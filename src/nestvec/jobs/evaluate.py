@@ -14,21 +14,22 @@ from nestvec.encoders import CachedEncoder, Encoder, SentenceTransformerEncoder,
 from nestvec.errors import DimensionError, GridError
 from nestvec.evaluation import (
     Cell,
-    GridScores,
     Rerank,
     Retrieval,
     Task,
     TaskVectors,
+    check_cells,
     check_task_vectors,
     encode_task,
     make_cells,
     measure_grid,
     measure_latency,
 )
+from nestvec.extras import require
 from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.ready_vectors import read_task_vectors
 from nestvec.jobs.tasks import TaskSettings, load_task
-from nestvec.progress import Progress, silent
+from nestvec.progress import Progress, about, silent
 from nestvec.quantization import BITS_PER_NUMBER
 from nestvec.report import GridReport, SampleQuery
 from nestvec.vectors import check_dims, default_dims
@@ -40,6 +41,7 @@ _SAMPLE_DEPTH = 10
 _TEXT_CHARACTERS = 160
 _VECTORS = "vectors:"
 _PCA = "pca"
+_SHORTLIST = Rerank("int8", 100)
 
 
 @dataclass(frozen=True)
@@ -118,35 +120,49 @@ def evaluate(
     own = next(iter(models))
     named_reference = None if reference is None else list(models)[1]
 
+    reranks = _choose_reranks(task, settings)
+    check_cells(task, settings.precisions, reranks)
+    searches = isinstance(task, Retrieval) and task.has_shortlists
+    if settings.latency and searches:
+        require("faiss", extra="index")  # sooner than after all the encoding
+
     vectors: dict[str, TaskVectors] = {}
+    encoded: dict[str, tuple[TaskVectors, Sequence[int] | None]] = {}
     dims: Sequence[int] = ()
     for label, source in models.items():
         started = time.perf_counter()
-        vectors[label], trained = _vectors_of(source, task, benchmark, vectors, settings, progress)
+        vectors[label], trained = _vectors_of(source, task, benchmark, encoded, settings, progress)
         seconds["encode"] = seconds.get("encode", 0.0) + time.perf_counter() - started
         if label == own:
             full_dim = vectors[label].documents.shape[1]
             dims = check_dims(settings.dims or trained or default_dims(full_dim), full_dim)
 
     started = time.perf_counter()
-    scores = {label: _measure(task, one, dims, settings, progress) for label, one in vectors.items()}
+    scores = {}
+    for label, one in vectors.items():
+        sizes = [dim for dim in dims if dim <= one.documents.shape[1]]  # of a shorter model those that it has
+        if not sizes:
+            raise DimensionError(f"None of the dims {list(dims)} is within the {one.documents.shape[1]} of {label}.")
+        scores[label] = measure_grid(
+            task, one, sizes, precisions=settings.precisions, reranks=reranks, progress=about(label, progress)
+        )
     seconds["measure"] = time.perf_counter() - started
     started = time.perf_counter()
     latencies = {}
-    if settings.latency and isinstance(task, Retrieval) and task.has_shortlists:
-        latencies = measure_latency(vectors[own], scores[own].scores, progress=progress)
+    if settings.latency and searches:
+        for label, one in vectors.items():
+            latencies[label] = measure_latency(one, scores[label].scores, progress=about(label, progress))
         seconds["time"] = time.perf_counter() - started
     started = time.perf_counter()
     cells: list[Cell] = []
     with progress("resampling", None):
-        for label, one in scores.items():
+        for label, measured in scores.items():
             before = None if named_reference in {None, label} else scores[named_reference or label]
-            times = latencies if label == own else None
             cells += make_cells(
                 label,
-                one,
+                measured,
                 before=before,
-                latencies=times,
+                latencies=latencies.get(label),
                 samples=settings.samples,
                 confidence=settings.confidence,
                 seed=settings.seed,
@@ -161,6 +177,7 @@ def evaluate(
         reference=named_reference,
         benchmark={"name": task.name, "task": task.kind, "unit": task.unit, **task.counts()},
         corpus_size=settings.corpus_size or len(task.documents),
+        measured_size=len(task.documents),
         samples=samples,
         documents=shown,
         hardware=hardware(),
@@ -198,39 +215,37 @@ def _vectors_of(
     source: str,
     task: Task,
     benchmark: str | Path,
-    known: Mapping[str, TaskVectors],
+    encoded: dict[str, tuple[TaskVectors, Sequence[int] | None]],
     settings: GridSettings,
     progress: Progress,
 ) -> tuple[TaskVectors, Sequence[int] | None]:
-    """The vectors of a source, and the sizes that its model was trained for where it says so."""
+    """The vectors of a source, each of which is encoded once, and the sizes that its model says it was trained for."""
+    if source in encoded:
+        return encoded[source]
+    trained: Sequence[int] | None = None
     if source.startswith(f"{_PCA}="):
-        plain, _ = _vectors_of(source.removeprefix(f"{_PCA}="), task, benchmark, known, settings, progress)
+        plain, _ = _vectors_of(source.removeprefix(f"{_PCA}="), task, benchmark, encoded, settings, progress)
         pca = fit_pca(plain.documents)
         queries = pca.transform(plain.queries) if len(plain.queries) else plain.queries
-        return check_task_vectors(task, TaskVectors(queries, pca.transform(plain.documents))), None
-    if source.startswith(_VECTORS):
-        return read_task_vectors(source.removeprefix(_VECTORS), task, benchmark), None
-    with progress(f"loading {source}", None):
-        model = load_base(source)
-    encoder: Encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
-    if settings.cache:
-        encoder = CachedEncoder(encoder, about=source)
-    return encode_task(task, encoder, progress=progress), trained_dims(source, model)
+        vectors = check_task_vectors(task, TaskVectors(queries, pca.transform(plain.documents)))
+    elif source.startswith(_VECTORS):
+        vectors = read_task_vectors(source.removeprefix(_VECTORS), task, benchmark)
+    else:
+        with progress(f"loading {source}", None):
+            model = load_base(source)
+        encoder: Encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
+        if settings.cache:
+            encoder = CachedEncoder(encoder, about=source)
+        vectors, trained = encode_task(task, encoder, progress=progress), trained_dims(source, model)
+    encoded[source] = vectors, trained
+    return encoded[source]
 
 
-def _measure(
-    task: Task, vectors: TaskVectors, dims: Sequence[int], settings: GridSettings, progress: Progress
-) -> GridScores:
-    """The grid of one model; a shorter one is measured at the sizes it has."""
-    reranks = settings.reranks
-    if reranks is None:
-        searches = isinstance(task, Retrieval) and task.has_shortlists and task.depth <= 100
-        reranks = [None, Rerank("int8", 100)] if searches else [None]
-    full_dim = vectors.documents.shape[1]
-    sizes = [dim for dim in dims if dim <= full_dim]
-    if not sizes:
-        raise DimensionError(f"None of the dims {list(dims)} is within the {full_dim} numbers of a model.")
-    return measure_grid(task, vectors, sizes, precisions=settings.precisions, reranks=reranks, progress=progress)
+def _choose_reranks(task: Task, settings: GridSettings) -> Sequence[Rerank | None]:
+    if settings.reranks is not None:
+        return settings.reranks
+    searches = isinstance(task, Retrieval) and task.has_shortlists and task.depth <= _SHORTLIST.shortlist
+    return [None, _SHORTLIST] if searches else [None]
 
 
 def _answer_samples(
@@ -247,7 +262,8 @@ def _answer_samples(
     answers: list[dict[str, dict[int, list[str]]]] = [{} for _ in rows]
     shown: dict[str, str] = {}
     for label, own in vectors.items():
-        sizes = [dim for dim in dims if dim <= own.documents.shape[1]]
+        full_dim = own.documents.shape[1]  # what the others are compared with
+        sizes = sorted({full_dim, *(dim for dim in dims if dim <= full_dim)}, reverse=True)
         found = task.search(own.queries[rows], own.documents, sizes, depth=_SAMPLE_DEPTH)
         for dim, top in found.items():
             for place, indices in enumerate(top.indices):

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nestvec.errors import OutputExistsError, PlanError
+from nestvec.evaluation import Cell
 from nestvec.files import write_text
 from nestvec.plan import Plan, dump_plan, read_plan
-from nestvec.planning import Choice, Limit, Prices, choose, expenses, parse_budget, parse_target
+from nestvec.planning import Choice, Corpus, Prices, choose, expenses, parse_budget, parse_target
 from nestvec.report import GridReport, read_grid
 
 __all__ = ["MadePlan", "make_plan", "write_plan"]
+
+
+_GROWTH_TO_MENTION = 10
+_UNITS_TO_TRUST = 50
 
 
 class MadePlan(NamedTuple):
@@ -21,9 +26,9 @@ class MadePlan(NamedTuple):
     plan: Plan
     choice: Choice
     report: GridReport
-    corpus_size: int
-    prices: Prices | None
-    target: Limit | None
+    corpus: Corpus
+    notes: list[str]
+    """What the plan rests on that may not hold, a sentence each."""
 
 
 def make_plan(
@@ -57,30 +62,42 @@ def make_plan(
     report = read_grid(grid)
     name = next(iter(report.models)) if model is None else model
     cells = [cell for cell in report.cells if cell.model == name]
-    if not cells:
+    if not cells or name not in report.models:
         raise PlanError(f"{grid} has no model {name!r}. Its models are: {', '.join(report.models)}.")
-    size = report.corpus_size if corpus_size is None else corpus_size
+    source = report.models[name]
+    if source.startswith("pca="):
+        raise PlanError(
+            f"{name} is a baseline made for this grid, not a model that an index could use. Plan another one."
+        )
+    corpus = Corpus(report.corpus_size if corpus_size is None else corpus_size, report.measured_size, prices)
     asked = None if target is None else parse_target(target, list(cells[0].metrics))
     choice = choose(
         cells,
         headline=report.headline,
         target=asked,
         budgets=[parse_budget(budget) for budget in budgets],
-        corpus_size=size,
-        prices=prices,
+        corpus=corpus,
     )
+    notes = _notes(report, choice, corpus)
     cell = choice.cell
     stages: dict[str, Any] = {"first_stage": {"dim": cell.dim, "precision": cell.precision}}
     if cell.rerank is not None:
         stages["second_stage"] = cell.rerank._asdict()
     plan = Plan(
-        model=report.models[name],
+        model=source,
         full_dim=choice.full.dim,
         reason=choice.reason,
-        measured=_measured(report, choice, asked, budgets, size, prices),
+        measured={
+            "benchmark": str(report.benchmark.get("name", "")),
+            "asked": [*([str(asked)] if asked else []), *budgets],
+            "notes": notes,
+            **_describe_costs(choice, corpus),
+            "confidence": report.confidence,
+            "scores": _describe_scores(cell),
+        },
         **stages,
     )
-    return MadePlan(plan, choice, report, size, prices, asked)
+    return MadePlan(plan, choice, report, corpus, notes)
 
 
 def write_plan(plan: Plan, path: str | Path, *, overwrite: bool = False) -> None:
@@ -106,33 +123,43 @@ def write_plan(plan: Plan, path: str | Path, *, overwrite: bool = False) -> None
     write_text(path, dump_plan(plan))
 
 
-def _measured(
-    report: GridReport,
-    choice: Choice,
-    target: Limit | None,
-    budgets: Sequence[str],
-    corpus_size: int,
-    prices: Prices | None,
-) -> dict[str, Any]:
-    cell = choice.cell
-    spent, before = (expenses(one, corpus_size, prices) for one in (cell, choice.full))
+def _describe_scores(cell: Cell) -> dict[str, Any]:
     scores = {name: value._asdict() for name, value in cell.metrics.items()}
     if cell.retention is not None:
         scores["retention"] = cell.retention._asdict()
+    return scores
+
+
+def _describe_costs(choice: Choice, corpus: Corpus) -> dict[str, Any]:
+    """Costs of the chosen cell, and what it saves against the full float32 vector."""
+    cell = choice.cell
+    spent, full = expenses(cell, corpus), expenses(choice.full, corpus)
+    costs = {name: getattr(spent, name) for name in spent._fields}
+    saved = {f"saved_{name}": getattr(full, name) - value for name, value in costs.items() if value is not None}
+    rounded = {name: round(value, 6) for name, value in {**costs, **saved}.items() if value is not None}
+    times = {} if cell.latency is None else {"p95_ms": round(cell.latency.p95_ms * corpus.growth, 3)}
     return {
-        "benchmark": str(report.benchmark.get("name", "")),
-        "asked": [*([str(target)] if target else []), *budgets],
-        "scores": scores,
-        "corpus_size": corpus_size,
+        "corpus_size": corpus.size,
         "bytes_per_vector": cell.bytes_per_vector,
         "rerank_bytes_per_vector": cell.rerank_bytes_per_vector,
-        **{name: round(value, 6) for name, value in spent._asdict().items() if value is not None},
-        **{f"saved_{name}": round(old - new, 6) for name, old, new in _savings(before, spent)},
-        **({"p95_ms": cell.latency.p95_ms} if cell.latency else {}),
-        "confidence": report.confidence,
+        **rounded,
+        **times,
     }
 
 
-def _savings(before: Any, spent: Any) -> list[tuple[str, float, float]]:
-    pairs = zip(spent._asdict().items(), before, strict=True)
-    return [(name, old, new) for (name, new), old in pairs if new is not None]
+def _notes(report: GridReport, choice: Choice, corpus: Corpus) -> list[str]:
+    notes = []
+    larger = f"{corpus.measured:,} vectors were measured and {corpus.size:,} will be stored"
+    if corpus.growth > 1 and choice.cell.latency is not None:
+        notes.append(f"{larger}: times are scaled as those of a scan, {corpus.growth:,.1f} fold.")
+    if corpus.growth > _GROWTH_TO_MENTION and choice.cell.rerank is not None:
+        notes.append(
+            f"{larger}: among more documents a shortlist of {choice.cell.rerank.shortlist} misses more of the right "
+            "ones. Measure on as large a part of your corpus as you can."
+        )
+    units = report.benchmark.get(report.benchmark.get("unit", "queries"), _UNITS_TO_TRUST)
+    if units < _UNITS_TO_TRUST:
+        notes.append(
+            f"Only {units} {report.benchmark.get('unit', 'queries')} were measured: intervals of so few are rough."
+        )
+    return notes

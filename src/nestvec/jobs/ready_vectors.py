@@ -32,16 +32,19 @@ def read_task_vectors(folder: str | Path, task: Task, benchmark: str | Path) -> 
     Raises:
         SourceNotFoundError: A file is missing.
         VectorError: A file is damaged, or its rows are not those of the benchmark.
+        BenchmarkError: The queries of the benchmark cannot be read again.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     documents = _read(folder / "documents.npy")
     queries = np.empty((0, documents.shape[-1]), np.float32)
     if task.queries:
         queries = _read(folder / "queries.npy")
-        if isinstance(task, Retrieval) and len(queries) != len(task.listed_queries) and Path(benchmark).is_dir():
-            queries = _judged(queries, task, benchmark)
-        queries = _arrange(queries, task.listed_queries, task.queries, folder / "queries.npy", benchmark)
-    documents = _arrange(documents, task.listed_documents, task.documents, folder / "documents.npy", benchmark)
+        listed = task.listed_queries
+        if isinstance(task, Retrieval) and len(queries) != len(listed) and Path(benchmark).is_dir():
+            every = read_query_ids(benchmark)
+            listed = every if len(every) == len(queries) else listed
+        queries = _arrange(queries, listed, task.query_keys, folder / "queries.npy", benchmark)
+    documents = _arrange(documents, task.listed_documents, task.document_keys, folder / "documents.npy", benchmark)
     return check_task_vectors(task, TaskVectors(queries, documents))
 
 
@@ -57,21 +60,15 @@ def _read(path: Path) -> NDArray[np.float32]:
     return vectors
 
 
-def _judged(queries: NDArray[np.float32], task: Retrieval, benchmark: str | Path) -> NDArray[np.float32]:
-    ids = read_query_ids(benchmark)
-    if len(queries) != len(ids):
-        return queries  # what does not fit is reported where all is
-    judged = set(task.query_ids)
-    return queries[[row for row, key in enumerate(ids) if key in judged]]
-
-
 def _arrange(
     vectors: NDArray[np.float32], listed: Sequence[str], wanted: Sequence[str], path: Path, benchmark: str | Path
 ) -> NDArray[np.float32]:
-    """Rows of the wanted texts; equal texts have equal vectors, so the first of them serves all."""
+    """Rows of the wanted keys; where a key is listed more than once, its rows must agree."""
     if len(vectors) != len(listed):
         raise VectorError(f"{path} has {len(vectors):,} rows and {benchmark} {len(listed):,} texts for it.")
     row_of: dict[str, int] = {}
-    for row, text in enumerate(listed):
-        row_of.setdefault(text, row)
-    return np.asarray(vectors[[row_of[text] for text in wanted]], dtype=np.float32)
+    for row, key in enumerate(listed):
+        first = row_of.setdefault(key, row)
+        if first != row and not np.allclose(vectors[first], vectors[row], rtol=1e-3, atol=1e-6):
+            raise VectorError(f"Rows {first} and {row} of {path} are of the same text, and differ.")
+    return np.asarray(vectors[[row_of[key] for key in wanted]], dtype=np.float32)

@@ -37,8 +37,8 @@ class TaskSettings:
         split: Which qrels of a BEIR folder, and which file of a folder with `train` and `test` files.
         train: File of the texts to learn from, for classification and few-shot; None is the folder's `train` file.
         metrics: Metrics of retrieval and reranking, the headline first; None takes those of the task.
-        shots: Examples of each class, for few-shot.
-        draws: Draws of examples to average over, for few-shot.
+        shots: Examples of each class, for few-shot; None is 8.
+        draws: Draws of examples to average over, for few-shot; None is 10.
         seed: Seed of draws and clusterings.
     """
 
@@ -46,8 +46,8 @@ class TaskSettings:
     split: str = "test"
     train: Path | None = None
     metrics: Sequence[str] | None = None
-    shots: int = 8
-    draws: int = 10
+    shots: int | None = None
+    draws: int | None = None
     seed: int = 0
 
 
@@ -82,8 +82,7 @@ def load_task(path: str | Path, settings: TaskSettings | None = None, *, progres
         )
     records = read_records(file, progress=progress)
     kind = settings.kind or _kind_of(records[0], settings.train or _find(path, "train"))
-    if settings.metrics is not None:
-        raise DataError(f"The metrics of {kind} are fixed. Leave them out.")
+    _refuse_unused(kind, settings)
     name = path.resolve().name.partition(".")[0]
     return TASKS[kind](name, records, path, settings, progress)
 
@@ -93,9 +92,20 @@ def _load_benchmark(path: Path, settings: TaskSettings, progress: Progress) -> T
     kind = settings.kind or "retrieval"
     if kind not in kinds:
         raise DataError(f"{path} is a BEIR folder, to measure {' or '.join(kinds)} with, not {kind}.")
+    _refuse_unused(kind, settings)
     benchmark = read_benchmark(path, split=settings.split, progress=progress)
     options = {} if settings.metrics is None else {"metrics": settings.metrics}
     return kinds[kind](benchmark, **options)
+
+
+def _refuse_unused(kind: str, settings: TaskSettings) -> None:
+    """Say which settings a task does not take, rather than leave them aside."""
+    if kind not in {"retrieval", "reranking"} and settings.metrics is not None:
+        raise DataError(f"The metrics of {kind} are fixed. Leave them out.")
+    if kind not in {"classification", "few-shot"} and settings.train is not None:
+        raise DataError(f"Nothing is learnt in {kind}. Leave the file to learn from out.")
+    if kind != "few-shot" and (settings.shots is not None or settings.draws is not None):
+        raise DataError(f"No examples are drawn in {kind}. Leave shots and draws out, or choose the task few-shot.")
 
 
 def _kind_of(record: Record, train: Path | None) -> str:
@@ -141,8 +151,9 @@ def _classification(
 
 def _few_shot(name: str, records: Sequence[Record], path: Path, settings: TaskSettings, progress: Progress) -> Task:
     test = _of_kind(LabeledText, records, "few-shot")
-    options = {"shots": settings.shots, "draws": settings.draws, "seed": settings.seed}
-    return FewShot(_read_train(path, settings, progress), test, name=name, **options)
+    draw = {"shots": settings.shots, "draws": settings.draws}
+    given = {option: value for option, value in draw.items() if value is not None}
+    return FewShot(_read_train(path, settings, progress), test, seed=settings.seed, name=name, **given)
 
 
 def _read_train(path: Path, settings: TaskSettings, progress: Progress) -> list[LabeledText]:

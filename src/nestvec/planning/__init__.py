@@ -1,11 +1,13 @@
 """A grid and a budget to a plan."""
 
-from nestvec.planning.choose import Choice, Expenses, Prices, choose, describe_cell, expenses
+from nestvec.planning.choose import Choice, choose, describe_cell
+from nestvec.planning.costs import Corpus, Expenses, Prices, expenses
 from nestvec.planning.limits import COSTS, Limit, check_limits, parse_budget, parse_target
 
 __all__ = [
     "COSTS",
     "Choice",
+    "Corpus",
     "Expenses",
     "Limit",
     "Prices",

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from nestvec.errors import NoPlanError, PlanError
 from nestvec.evaluation import Cell
+from nestvec.planning.costs import Corpus, expenses
 from nestvec.planning.limits import COSTS, Limit, check_limits, score_of
 
-__all__ = ["Choice", "Expenses", "Prices", "choose", "describe_cell", "expenses"]
+__all__ = ["Choice", "choose", "describe_cell"]
 
-_GIGABYTE = 1e9
 _RUNNERS_UP = 4
-
-
-class Prices(NamedTuple):
-    """What a gigabyte costs, in whatever currency and period the user thinks in."""
-
-    memory_per_gb: float
-    disk_per_gb: float = 0.0
-
-
-class Expenses(NamedTuple):
-    """What a corpus costs in one cell."""
-
-    memory_gb: float
-    """Codes of the first stage, in memory."""
-    disk_gb: float
-    """Codes of both stages, on disk."""
-    money: float | None
-    """At the stated prices; None without prices."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +39,7 @@ def choose(
     headline: str,
     target: Limit | None = None,
     budgets: Sequence[Limit] = (),
-    corpus_size: int,
-    prices: Prices | None = None,
+    corpus: Corpus,
 ) -> Choice:
     """Choose the cheapest cell that meets the target, or without a target the best that the budgets allow.
 
@@ -70,8 +51,7 @@ def choose(
         headline: Metric that is best without a target.
         target: What quality is asked for.
         budgets: What may be spent.
-        corpus_size: Vectors that will be stored.
-        prices: What a gigabyte costs.
+        corpus: What will be stored, and at which prices; times are scaled to its size.
 
     Returns:
         The cell.
@@ -84,13 +64,13 @@ def choose(
         raise PlanError("Nothing is asked of the plan. Give a target, such as retention>=0.99, a budget, or both.")
     check_limits(budgets)
     full = max(cells, key=lambda cell: (cell.dim, cell.precision == "float32", cell.rerank is None))
-    _require_measured(cells, target, budgets, corpus_size)
-    affordable = [cell for cell in cells if _keeps_to(cell, budgets, corpus_size)]
+    _require_measured(cells, target, budgets, corpus)
+    affordable = [cell for cell in cells if _keeps_to(cell, budgets, corpus)]
     if not affordable:
-        raise NoPlanError(_no_budget(cells, budgets, corpus_size))
+        raise NoPlanError(_no_budget(cells, budgets, corpus))
 
     def cost(cell: Cell) -> tuple[float, ...]:
-        spent = expenses(cell, corpus_size, prices)
+        spent = expenses(cell, corpus)
         money = () if spent.money is None else (spent.money,)
         return (*money, spent.memory_gb, spent.disk_gb, -cell.metrics[headline].value)
 
@@ -101,25 +81,8 @@ def choose(
     good = sorted((cell for cell in affordable if target.met_by(_low(cell, target))), key=cost)
     if not good:
         raise NoPlanError(_no_quality(affordable, target, budgets))
-    reason = _reason_cheapest(good[0], sorted(affordable, key=cost), target, cost, prices)
+    reason = _reason_cheapest(good[0], sorted(affordable, key=cost), target, cost, by_money=corpus.prices is not None)
     return Choice(good[0], reason, good[1 : 1 + _RUNNERS_UP], full)
-
-
-def expenses(cell: Cell, corpus_size: int, prices: Prices | None = None) -> Expenses:
-    """Say what a corpus costs in a cell.
-
-    Args:
-        cell: The cell.
-        corpus_size: Vectors stored.
-        prices: What a gigabyte costs.
-
-    Returns:
-        Memory and disk in gigabytes of 10^9 bytes, and money where there are prices.
-    """
-    memory_gb = cell.bytes_per_vector * corpus_size / _GIGABYTE
-    disk_gb = (cell.bytes_per_vector + cell.rerank_bytes_per_vector) * corpus_size / _GIGABYTE
-    money = None if prices is None else memory_gb * prices.memory_per_gb + disk_gb * prices.disk_per_gb
-    return Expenses(memory_gb, disk_gb, money)
 
 
 def describe_cell(cell: Cell) -> str:
@@ -140,36 +103,39 @@ def _low(cell: Cell, target: Limit) -> float:
     return float("-inf") if score is None else score.low
 
 
-def _cost_of(cell: Cell, budget: Limit, corpus_size: int) -> float:
-    value = COSTS[budget.quantity](cell, corpus_size)
+def _cost_of(cell: Cell, budget: Limit, corpus: Corpus) -> float:
+    value = COSTS[budget.quantity](cell, corpus)
     return float("nan") if value is None else value
 
 
-def _keeps_to(cell: Cell, budgets: Sequence[Limit], corpus_size: int) -> bool:
-    return all(budget.met_by(_cost_of(cell, budget, corpus_size)) for budget in budgets)
+def _keeps_to(cell: Cell, budgets: Sequence[Limit], corpus: Corpus) -> bool:
+    return all(budget.met_by(_cost_of(cell, budget, corpus)) for budget in budgets)
 
 
-def _require_measured(cells: Sequence[Cell], target: Limit | None, budgets: Sequence[Limit], corpus_size: int) -> None:
+def _require_measured(cells: Sequence[Cell], target: Limit | None, budgets: Sequence[Limit], corpus: Corpus) -> None:
     if target is not None and all(score_of(cell, target.quantity) is None for cell in cells):
         how = "with --reference" if target.quantity == "reference_retention" else "on data it gets anything right on"
         raise PlanError(f"No cell of this grid has the {target.quantity}. Measure it again {how}.")
     for budget in budgets:
-        if all(COSTS[budget.quantity](cell, corpus_size) is None for cell in cells):
+        if all(COSTS[budget.quantity](cell, corpus) is None for cell in cells):
             raise PlanError(f"No cell of this grid was timed, so {budget} cannot be told. Measure with --latency.")
 
 
-def _no_budget(cells: Sequence[Cell], budgets: Sequence[Limit], corpus_size: int) -> str:
+def _no_budget(cells: Sequence[Cell], budgets: Sequence[Limit], corpus: Corpus) -> str:
     """Say which cell comes nearest to the budgets: relative to each bound, the worst of its misses is least."""
 
     def worst(cell: Cell) -> tuple[float, Limit]:
-        misses = (
-            (budget.missed_by(_cost_of(cell, budget, corpus_size)) / abs(budget.bound), budget) for budget in budgets
-        )
+        misses = []
+        for budget in budgets:
+            value = _cost_of(cell, budget, corpus)
+            # What was not timed is no candidate; a bound of 0 has no relative miss.
+            miss = float("inf") if math.isnan(value) else budget.missed_by(value) / max(abs(budget.bound), 1e-9)
+            misses.append((miss, budget))
         return max(misses, key=lambda miss: miss[0])
 
-    nearest = min((cell for cell in cells if worst(cell)[0] == worst(cell)[0]), key=lambda cell: worst(cell)[0])
+    nearest = min(cells, key=lambda cell: worst(cell)[0])
     _, budget = worst(nearest)
-    value = _cost_of(nearest, budget, corpus_size)
+    value = _cost_of(nearest, budget, corpus)
     return (
         f"No cell keeps to {_join(budgets)}. Nearest: {describe_cell(nearest)}, whose {budget.quantity} of "
         f"{value:,.4g} misses {budget} by {budget.missed_by(value):,.4g}."
@@ -202,9 +168,10 @@ def _reason_cheapest(
     by_cost: Sequence[Cell],
     target: Limit,
     cost: Callable[[Cell], tuple[float, ...]],
-    prices: Prices | None,
+    *,
+    by_money: bool,
 ) -> str:
-    kind = "cheapest" if prices else "smallest"
+    kind = "cheapest" if by_money else "smallest"
     low = _low(chosen, target)
     reason = f"{_capital(describe_cell(chosen))} is the {kind} cell that meets {target}: its lower bound is {low:.4f}"
     cheaper = [cell for cell in by_cost if cost(cell) < cost(chosen)]

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from nestvec.errors import PlanError
 from nestvec.evaluation import Cell, Interval
+from nestvec.planning.costs import Corpus, expenses
 
 __all__ = ["COSTS", "Limit", "check_limits", "parse_budget", "parse_target", "score_of"]
-
-_GIGABYTE = 1e9
 
 
 class Limit(NamedTuple):
@@ -26,7 +25,7 @@ class Limit(NamedTuple):
 
     def __str__(self) -> str:
         """Write it as it was given: `bytes<=64`."""
-        return f"{self.quantity}{'>=' if self.at_least else '<='}{self.bound:g}"
+        return f"{self.quantity}{'>=' if self.at_least else '<='}{self.bound:.12g}"
 
     def met_by(self, value: float) -> bool:
         """Tell whether a value keeps to it."""
@@ -37,19 +36,22 @@ class Limit(NamedTuple):
         return max(0.0, self.bound - value if self.at_least else value - self.bound)
 
 
-COSTS: dict[str, Callable[[Cell, int], float | None]] = {
+COSTS: dict[str, Callable[[Cell, Corpus], float | None]] = {
     "bytes": lambda cell, _: cell.bytes_per_vector,
     "disk_bytes": lambda cell, _: cell.bytes_per_vector + cell.rerank_bytes_per_vector,
-    "memory_gb": lambda cell, size: cell.bytes_per_vector * size / _GIGABYTE,
-    "disk_gb": lambda cell, size: (cell.bytes_per_vector + cell.rerank_bytes_per_vector) * size / _GIGABYTE,
+    "memory_gb": lambda cell, corpus: expenses(cell, corpus).memory_gb,
+    "disk_gb": lambda cell, corpus: expenses(cell, corpus).disk_gb,
     "dim": lambda cell, _: cell.dim,
-    "latency_ms": lambda cell, _: None if cell.latency is None else cell.latency.median_ms,
-    "p95_ms": lambda cell, _: None if cell.latency is None else cell.latency.p95_ms,
-    "queries_per_second": lambda cell, _: None if cell.latency is None else cell.latency.queries_per_second,
+    "latency_ms": lambda cell, corpus: None if cell.latency is None else cell.latency.median_ms * corpus.growth,
+    "p95_ms": lambda cell, corpus: None if cell.latency is None else cell.latency.p95_ms * corpus.growth,
+    "queries_per_second": lambda cell, corpus: (
+        None if cell.latency is None else cell.latency.queries_per_second / corpus.growth
+    ),
 }
-"""What a cell costs, by the name that a budget gives it: of a cell and the size of the corpus, None if not measured.
+"""What a cell costs, by the name that a budget gives it; None if it was not measured.
 
-`bytes` are those of one vector in memory, where the first stage scans it; on disk the second stage's come on top."""
+`bytes` are those of one vector in memory, where the first stage scans it; on disk the second stage's come on top. Times
+grow with the corpus, as those of a scan do."""
 
 
 def parse_target(text: str, scores: Sequence[str]) -> Limit:

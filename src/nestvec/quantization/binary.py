@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DimensionError, VectorError
+from nestvec.errors import DimensionError, PrecisionError, VectorError
 from nestvec.quantization.quantizer import Codes, Float32s, Quantizer, check_vectors
 from nestvec.vectors import check_dims
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["BinaryQuantizer", "hamming"]
+
+_ROWS_AT_A_TIME = 65_536
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class BinaryQuantizer(Quantizer):
             The quantizer.
 
         Raises:
+            PrecisionError: The precision is another.
             DimensionError: A rotated dim is outside the vectors, repeated or out of order.
             VectorError: The vectors are no finite vectors.
 
@@ -71,6 +74,8 @@ class BinaryQuantizer(Quantizer):
             Reconstruction by conditional means: Max 1960, "Quantizing for minimum distortion", for one bit.
         """
         sample = check_vectors(vectors)
+        if precision != "binary":
+            raise PrecisionError(f"One bit a number is binary, not {precision}.")
         full_dim = sample.shape[1]
         rotation = None if rotated_dims is None else _block_rotation(rotated_dims, full_dim, seed)
         if rotation is not None:
@@ -153,11 +158,18 @@ def hamming(queries: Codes, documents: Codes) -> NDArray[np.int64]:
             f"Binary codes are uint8 [n, width] of one width, not {queries.dtype} {list(queries.shape)} and "
             f"{documents.dtype} {list(documents.shape)}."
         )
-    # For bits of +1 and -1 the dot product is width - 2 x distance; float32 is exact far beyond any width.
-    signs = [np.where(np.unpackbits(codes, axis=1), np.float32(1), np.float32(-1)) for codes in (queries, documents)]
-    width = signs[0].shape[1]
-    distances: NDArray[np.int64] = ((width - signs[0] @ signs[1].T) / 2).astype(np.int64)
+    left = _signs(queries)
+    distances = np.empty((len(queries), len(documents)), np.int64)
+    for first in range(0, len(documents), _ROWS_AT_A_TIME):
+        rows = slice(first, first + _ROWS_AT_A_TIME)
+        # For bits of +1 and -1 the dot product is width - 2 x distance; float32 is exact far beyond any width.
+        distances[:, rows] = (left.shape[1] - left @ _signs(documents[rows]).T) / 2
     return distances
+
+
+def _signs(codes: Codes) -> Float32s:
+    signs: Float32s = np.where(np.unpackbits(codes, axis=1), np.float32(1), np.float32(-1))
+    return signs
 
 
 def _block_rotation(dims: Sequence[int], full_dim: int, seed: int) -> Float32s:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Codes", "Float32s", "Quantizer", "check_vectors"]
 
+_ROWS_AT_A_TIME = 65_536
+
 Float32s = NDArray[np.float32]
 Codes = NDArray[Any]
 """Stored vectors, [n, width]: float32, float16, int8, or uint8 with several numbers a byte."""
@@ -120,8 +122,11 @@ class Quantizer(ABC):
             Asymmetric distance: Jegou, Douze, Schmid 2011, "Product quantization for nearest neighbor search".
         """
         checked = check_vectors(queries)
-        decoded = self.decode(codes, checked.shape[1])
-        scores: Float32s = normalize(checked) @ normalize(decoded).T
+        unit = normalize(checked)
+        scores = np.empty((len(checked), len(codes)), np.float32)
+        for first in range(0, len(codes), _ROWS_AT_A_TIME):
+            rows = slice(first, first + _ROWS_AT_A_TIME)
+            scores[:, rows] = unit @ normalize(self.decode(codes[rows], checked.shape[1])).T
         return scores
 
     def width(self, dim: int) -> int:

@@ -21,6 +21,7 @@ __all__ = ["ScalarQuantizer"]
 # Percent of the values of a dimension that may fall outside its range, half on each side.
 _CLIPPED_PERCENTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _ROWS_TO_FIT = 8192
+_SMALLEST_STEP = 1e-37  # below it the inverse is no float32
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ScalarQuantizer(Quantizer):
             The quantizer.
 
         Raises:
-            PrecisionError: `clipped_percent` is outside its range.
+            PrecisionError: `clipped_percent` is outside its range, or the precision another.
             VectorError: The vectors are no finite vectors.
 
         Source:
@@ -62,6 +63,8 @@ class ScalarQuantizer(Quantizer):
             2019, arXiv:1810.05723, who derive the bound where it is searched for here.
         """
         checked = check_vectors(vectors)
+        if precision not in ("int8", "int4"):
+            raise PrecisionError(f"Scalar codes are int8 or int4, not {precision}.")
         if clipped_percent is not None and not 0 <= clipped_percent < 100:
             raise PrecisionError(f"Cannot clip {clipped_percent} percent of the values. Choose 0 to below 100.")
         stride = -(-len(checked) // _ROWS_TO_FIT)
@@ -128,6 +131,6 @@ def _best_ranges(sample: Float32s, clipped_percents: Sequence[float], steps: int
 def _levels(vectors: Float32s, low: Float32s, step: Float32s, steps: int) -> Float32s:
     """Nearest level of every number, whole numbers from 0 to `steps`, [n, dim]."""
     levels = vectors - low
-    levels *= np.divide(1, step, out=np.zeros_like(step), where=step > 0)
+    levels *= np.divide(1, step, out=np.zeros_like(step), where=step > _SMALLEST_STEP)
     np.rint(levels, out=levels)
     return np.clip(levels, 0, steps, out=levels)

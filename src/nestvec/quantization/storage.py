@@ -74,5 +74,11 @@ def load_codes(path: str | Path) -> StoredCodes:
         found = metadata.get("format", "no format")
         raise VectorError(f"{path} holds no codes that this version reads: it says {found!r}, not {_FORMAT!r}.")
     codes = arrays.pop("codes")
-    quantizer = QUANTIZERS[metadata["precision"]](metadata["precision"], int(metadata["full_dim"]), **arrays)
+    try:
+        quantizer = QUANTIZERS[metadata["precision"]](metadata["precision"], int(metadata["full_dim"]), **arrays)
+        quantizer.cut(codes, 1)  # checks their type
+    except (KeyError, TypeError, ValueError) as error:
+        raise VectorError(f"{path} lacks a part of what codes need, or has another: {error}") from error
+    if any(array.shape[0] != quantizer.full_dim for array in arrays.values()):
+        raise VectorError(f"{path} says {quantizer.full_dim} numbers, and its arrays have others.")
     return StoredCodes(quantizer, codes)

@@ -36,6 +36,7 @@ class GridReport:
         reference: Name of the model that gains are relative to; None without one.
         benchmark: Name, task, unit and counts of what was measured with.
         corpus_size: Vectors that total bytes are stated for.
+        measured_size: Vectors that were measured and timed.
         samples: A few queries with what is found for them; empty where the task has none.
         documents: Beginnings of the documents that the samples show, by id.
         hardware: What latencies were measured on.
@@ -51,6 +52,7 @@ class GridReport:
     reference: str | None
     benchmark: Mapping[str, Any]
     corpus_size: int
+    measured_size: int
     samples: Sequence[SampleQuery] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class GridReport:
             "reference": self.reference,
             "benchmark": dict(self.benchmark),
             "corpus_size": self.corpus_size,
+            "measured_size": self.measured_size,
             "samples": [sample._asdict() for sample in self.samples],
             "documents": dict(self.documents),
             "hardware": dict(self.hardware),
@@ -127,7 +130,8 @@ def read_grid(path: str | Path) -> GridReport:
             models=models,
             reference=document.get("reference"),
             benchmark=benchmark,
-            corpus_size=document.get("corpus_size") or benchmark.get("documents") or 1,
+            corpus_size=document.get("corpus_size") or benchmark["documents"],
+            measured_size=document.get("measured_size") or benchmark["documents"],
             samples=samples,
             documents=document.get("documents", {}),
             hardware=document.get("hardware", {}),

@@ -191,7 +191,7 @@ def _legend(report: GridReport) -> str:
         parts.append(f"Gain: over the same cell of {report.reference or 'the model before training'}, paired.")
     if _has(report, "latency"):
         parts.append(
-            f"ms: search of {report.benchmark.get('documents', 0):,} vectors for one query on one thread "
+            f"ms: search of {report.measured_size:,} vectors for one query on one thread "
             f"({report.hardware.get('cpu', 'this machine')}), median and 95th percentile, encoding not included; "
             "queries/s: many at once on all threads."
         )

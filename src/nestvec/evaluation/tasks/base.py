@@ -53,14 +53,24 @@ class Task(ABC):
         """Texts whose vectors are stored."""
 
     @property
+    def query_keys(self) -> Sequence[str]:
+        """What stands for each of `queries`: its id, or the text itself."""
+        return self.queries
+
+    @property
+    def document_keys(self) -> Sequence[str]:
+        """What stands for each of `documents`: its id, or the text itself."""
+        return self.documents
+
+    @property
     @abstractmethod
     def listed_queries(self) -> Sequence[str]:
-        """The texts of `queries` in the order of the data, repeats included: how ready vectors are listed."""
+        """`query_keys` in the order of the data, repeats included: how ready vectors are listed."""
 
     @property
     @abstractmethod
     def listed_documents(self) -> Sequence[str]:
-        """The texts of `documents` in the order of the data, repeats included: how ready vectors are listed."""
+        """`document_keys` in the order of the data, repeats included: how ready vectors are listed."""
 
     @abstractmethod
     def counts(self) -> dict[str, int]:

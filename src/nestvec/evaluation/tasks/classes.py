@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,6 +58,11 @@ class _Classes(Task):
         return self._texts
 
     @property
+    def document_keys(self) -> Sequence[str]:
+        """The place of each text: the same text may stand twice."""
+        return [str(place) for place in range(len(self._texts))]
+
+    @property
     def listed_queries(self) -> Sequence[str]:
         """None."""
         return ()
@@ -64,7 +70,7 @@ class _Classes(Task):
     @property
     def listed_documents(self) -> Sequence[str]:
         """Texts to learn from, where there are any, then texts to be right about."""
-        return self._texts
+        return self.document_keys
 
     def measure(
         self, queries: Float32s, documents: Float32s, dims: Sequence[int], *, progress: Progress = silent
@@ -90,8 +96,9 @@ class _Classes(Task):
 
     _doing = "measuring"
 
+    @abstractmethod
     def _score(self, vectors: Float32s) -> Scores:
-        raise NotImplementedError
+        """Score unit vectors of `documents`."""
 
 
 class Classification(_Classes):
@@ -164,7 +171,7 @@ class FewShot(_Classes):
             name: Name of the data.
 
         Raises:
-            DataError: As for `Classification`; or a class has fewer texts than `shots`.
+            DataError: As for `Classification`; or a class has fewer texts than `shots`; or `draws` is below 1.
         """
         _require_known_classes(train, test, name)
         super().__init__([*train, *test], name=name)
@@ -172,6 +179,8 @@ class FewShot(_Classes):
         self.metrics = (f"Accuracy, {shots} shots",)
         rows_of = [np.flatnonzero(self.labels[: len(train)] == number) for number in range(len(self.classes))]
         smallest = min(range(len(rows_of)), key=lambda number: len(rows_of[number]))
+        if draws < 1:
+            raise DataError(f"{draws} draws of examples cannot be averaged. Choose 1 or more.")
         if len(rows_of[smallest]) < shots or shots < 1:
             raise DataError(
                 f"Class {self.classes[smallest]!r} of {name} has {len(rows_of[smallest])} texts to learn from and "

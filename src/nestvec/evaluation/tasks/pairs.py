@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -87,8 +88,9 @@ class _Pairs(Task):
             scores[dim] = self._score(similarities.round(_DECIMALS))
         return scores
 
+    @abstractmethod
     def _score(self, similarities: NDArray[np.float64]) -> Scores:
-        raise NotImplementedError
+        """Score the cosine similarity of each pair."""
 
 
 class SemanticSimilarity(_Pairs):

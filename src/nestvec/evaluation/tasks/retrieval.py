@@ -71,14 +71,24 @@ class Retrieval(Task):
         return [self.benchmark.corpus[key] for key in self.document_ids]
 
     @property
+    def query_keys(self) -> Sequence[str]:
+        """The same as `query_ids`."""
+        return self.query_ids
+
+    @property
+    def document_keys(self) -> Sequence[str]:
+        """The same as `document_ids`."""
+        return self.document_ids
+
+    @property
     def listed_queries(self) -> Sequence[str]:
-        """Judged queries in the order of the benchmark."""
-        return [text for key, text in self.benchmark.queries.items() if key in self.benchmark.qrels]
+        """Ids of the judged queries in the order of the benchmark."""
+        return [key for key in self.benchmark.queries if key in self.benchmark.qrels]
 
     @property
     def listed_documents(self) -> Sequence[str]:
-        """The whole corpus in the order of the benchmark."""
-        return list(self.benchmark.corpus.values())
+        """Ids of the whole corpus in the order of the benchmark."""
+        return list(self.benchmark.corpus)
 
     @property
     def depth(self) -> int:
@@ -180,9 +190,15 @@ class Retrieval(Task):
         keys, grades = zip(*pairs, strict=True)  # a benchmark has at least one
         return np.array(keys, np.int64), np.array(grades, np.float64)
 
+    @property
+    def _most_relevant(self) -> int:
+        """Ranks that an ideal ranking fills, as far as a metric looks."""
+        deepest = max(metric.cutoff for metric in self._metrics)
+        return min(deepest, max(len(grades) for grades in self.benchmark.qrels.values()))
+
     @cached_property
     def _nothing_found(self) -> Judged:
-        return judge(self.benchmark.qrels, {}, max(metric.cutoff for metric in self._metrics))
+        return judge(self.benchmark.qrels, {}, max(self.depth, self._most_relevant))
 
 
 class Reranking(Retrieval):
@@ -275,6 +291,16 @@ class BitextMining(Retrieval):
         super().__init__(Benchmark(queries, corpus, qrels, name=name), metrics=["MRR@1"])
         self.metrics = ("Accuracy",)
         self._pairs = pairs
+
+    @property
+    def query_keys(self) -> Sequence[str]:
+        """The sentences."""
+        return self.queries
+
+    @property
+    def document_keys(self) -> Sequence[str]:
+        """The texts that are searched."""
+        return self.documents
 
     @property
     def listed_queries(self) -> Sequence[str]:
