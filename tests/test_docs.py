@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -73,6 +76,26 @@ def test_every_command_in_the_documentation_can_be_given() -> None:
         context = command.make_context(line, words)
         if "overrides" in context.params and not str(context.params["recipe"]).endswith(".toml"):
             load_recipe(ROOT / "recipes" / f"{context.params['recipe']}.toml", context.params["overrides"])
+
+
+def test_every_evaluation_and_plan_in_the_documentation_runs(workplace: Path) -> None:
+    lines = [line for _, block in code_blocks("bash") for line in block.splitlines()]
+    wanted = list(dict.fromkeys(line for line in lines if line.startswith(("nestvec evaluate", "nestvec plan"))))
+    assert len(wanted) >= 4
+    environment = {**os.environ, "NESTVEC_CACHE": str(workplace / "cache"), "COLUMNS": "120"}
+    for line in sorted(wanted):  # evaluations come before the plans that need them
+        words = shlex.split(line)[1:]
+        if words[0] == "plan":
+            words[words.index("--target") + 1] = "retention>=0.1"  # of a model that has learnt nothing
+            words = [word for word in words if word not in {"--budget", "bytes<=64"}]
+        done = subprocess.run(
+            [sys.executable, "-m", "nestvec", *words, "--overwrite"],
+            cwd=workplace,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (line, done.stderr)
 
 
 def test_every_make_target_in_the_documentation_exists() -> None:
@@ -198,4 +221,30 @@ def test_the_table_of_the_losses_is_that_of_the_newest_results() -> None:
         expected.append(" | ".join(row) + " |")
     text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
     table = text.split("<!-- table: loss step -->")[1].split("<!-- end -->")[0]
+    assert table.strip().splitlines()[2:] == expected
+
+
+def test_the_table_of_the_six_sets_is_that_of_the_newest_results() -> None:
+    expected = []
+    for name in ("squad", "tldr", "wordnet", "stsb", "banking77", "clinc150"):
+        newest = max((ROOT / "benchmarks" / "results").glob(f"*-grid-{name}.json"))
+        report = json.loads(newest.read_text(encoding="utf-8"))
+        own = [cell for cell in report["cells"] if cell["model"] == "nested"]
+        full = next(
+            cell for cell in own if cell["dim"] == 384 and cell["precision"] == "float32" and not cell["rerank"]
+        )
+        columns = [
+            name,
+            report["headline"],
+            f"1,536 B: {full['metrics'][report['headline']]['value']:.3f}".replace("0.", "."),
+        ]
+        for kept in (0.99, 0.95):
+            enough = [cell for cell in own if cell["retention_interval"]["low"] >= kept]
+            least = min(enough, key=lambda cell: (cell["bytes_per_vector"], cell["rerank_bytes_per_vector"]))
+            second = f" + {least['rerank_bytes_per_vector']} B" if least["rerank"] else ""
+            columns.append(
+                f"{least['bytes_per_vector']} B{second}: {least['dim']} x {least['precision']}, {least['retention']:.1%}"
+            )
+        expected.append(f"| {' | '.join(columns)} |")
+    table = README.split("<!-- table: six sets -->")[1].split("<!-- end -->")[0]
     assert table.strip().splitlines()[2:] == expected

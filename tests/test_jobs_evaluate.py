@@ -380,6 +380,7 @@ def test_data_that_fit_no_task_are_refused(tmp_path: Path, ready: Path) -> None:
         (pairs, TaskSettings(kind="retrieval"), DataError, "no BEIR folder"),
         (pairs, TaskSettings(kind="sorting"), DataError, "Unknown task 'sorting'. Tasks are: retrieval, reranking"),
         (pairs, TaskSettings(metrics=["MRR@10"]), DataError, "metrics of similarity are fixed"),
+        (pairs, TaskSettings(split="dev"), DataError, "is one file, so there is no split 'dev'"),
         (pairs, TaskSettings(shots=3), DataError, "No examples are drawn in similarity"),
         (ready / "bench", TaskSettings(train=pairs), DataError, "Nothing is learnt in retrieval"),
         (ready / "bench", TaskSettings(kind="similarity"), DataError, "retrieval or reranking with, not similarity"),

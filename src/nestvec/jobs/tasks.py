@@ -74,6 +74,10 @@ def load_task(path: str | Path, settings: TaskSettings | None = None, *, progres
         raise DataError(f"Unknown task {settings.kind!r}. Tasks are: {', '.join(TASKS)}.")
     if (path / "qrels").is_dir():
         return _load_benchmark(path, settings, progress)
+    if path.is_file() and settings.split != TaskSettings.split:
+        raise DataError(
+            f"{path} is one file, so there is no split {settings.split!r}. Give its folder, or leave it out."
+        )
     file = _find(path, settings.split) if path.is_dir() else path
     if file is None:
         raise SourceNotFoundError(
