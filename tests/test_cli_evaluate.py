@@ -50,16 +50,22 @@ def test_a_grid_is_printed_and_written_in_every_form(bench: Path, tiny_model: Pa
     assert files["md"].read_text().startswith("# MRR@10 of tiny one")
     assert files["png"].read_bytes().startswith(b"\x89PNG")
     assert "<!doctype html>" in files["html"].read_text()[:20].lower()
-    refused = nestvec("evaluate", tiny_model, "--benchmark", bench, *CHEAP, "--json", files["json"])
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert json.loads(files["json"].read_text()) == document
+    for kind, option in (("json", "json"), ("csv", "csv"), ("md", "markdown"), ("html", "html"), ("png", "plot")):
+        precious = bench.parent / f"precious.{kind}"
+        precious.write_text("precious")
+        refused = nestvec("evaluate", "static", "--benchmark", bench, *CHEAP, f"--{option}", precious)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "is not from an earlier evaluation" in refused.stderr
+        assert precious.read_text() == "precious"
     odd = bench.parent / "out" / "[v2] a[/b]"
-    named = ["--json", files["json"], "--overwrite", "--csv", odd / "grid.csv"]
+    named = ["--json", files["json"], "--csv", odd / "grid.csv", "--html", files["html"], "--markdown", files["md"]]
     again = nestvec("evaluate", tiny_model, "--benchmark", bench, *CHEAP, "--plot", files["svg"], *named)
     assert f"{odd}/grid.csv" in again.stdout
     assert again.returncode == 0, again.stderr
     assert "encoding" not in again.stderr
     assert files["svg"].read_text().startswith("<?xml")
+    for picture in ("png", "svg"):
+        assert b"nestvec" in files[picture].read_bytes()[:4096]
 
 
 def test_ready_vectors_need_no_model(tmp_path: Path, nestvec: RunNestvec) -> None:
@@ -86,7 +92,7 @@ def test_ready_vectors_need_no_model(tmp_path: Path, nestvec: RunNestvec) -> Non
         (["--baseline", "a=minilm", "--baseline", "a=static"], "'a' stands for two models"),
         (["--shots", "3"], "No examples are drawn in retrieval"),
         (["--csv", "a", "--markdown", "a"], "a is to hold two things"),
-        (["--csv", __file__], "exists. Choose another file, or pass --overwrite"),
+        (["--csv", __file__], "is not from an earlier evaluation"),
         (["--task", "sorting"], "Unknown task 'sorting'"),
         (["--task", "clustering"], "is a BEIR folder"),
         (["--plot", "grid.gif"], "ends neither in .png nor in .svg"),

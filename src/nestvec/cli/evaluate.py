@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,15 @@ from nestvec.files import write_text
 __all__ = ["evaluate"]
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
+_BYTES_THAT_TELL = 4096
+_SIGNS = {
+    "json_file": b'"headline"',
+    "csv_file": b"model,dim,precision,",
+    "markdown_file": b"| dim | precision |",
+    "plot_file": b"nestvec",
+    "html_file": b"What every byte costs",
+}
+"""What the beginning of each file that is written holds."""
 
 
 def _read_rerank(text: str) -> Any:
@@ -74,7 +83,7 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option(
     "--html", "html_file", type=_PathOption, help="Write one page that needs no network, to look at and send."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the files to write if they exist.")
+@click.option("--overwrite", is_flag=True, help="Replace the files to write, whatever they hold.")
 def evaluate(model: str, benchmark: Path, **options: Any) -> None:
     """Measure MODEL in every cell of sizes x precisions x reranks, from one encoding.
 
@@ -85,8 +94,8 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
     Example:
       nestvec evaluate runs/quickstart/model --benchmark runs/quickstart/benchmark --json runs/quickstart/grid.json
     """
-    files = [path for name, path in options.items() if name.endswith("_file") and path is not None]
-    _require_free(files, overwrite=options["overwrite"])
+    written = {name: options[name] for name in _SIGNS if options[name] is not None}
+    _require_free(written, overwrite=options["overwrite"])
     quiet_libraries()
     with draw_progress("loading libraries", None):
         from nestvec.jobs.evaluate import GridSettings
@@ -128,20 +137,31 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
     )
     screen = console()
     screen.print(terminal_grid(report, width=screen.width))
-    makers = {"json": GridReport.to_json, "csv": csv_grid, "markdown": markdown_grid, "html": html_grid}
+    makers = {
+        "json_file": GridReport.to_json,
+        "csv_file": csv_grid,
+        "markdown_file": markdown_grid,
+        "html_file": html_grid,
+    }
     for name, make in makers.items():
-        if options[f"{name}_file"] is not None:
-            write_text(options[f"{name}_file"], make(report))
-    if options["plot_file"] is not None:
-        save_grid_plot(report, options["plot_file"])
-    if files:
-        screen.print(f"Written: {', '.join(map(str, files))}", soft_wrap=True)
+        if name in written:
+            write_text(written[name], make(report))
+    if "plot_file" in written:
+        save_grid_plot(report, written["plot_file"])
+    if written:
+        screen.print(f"Written: {', '.join(map(str, written.values()))}", soft_wrap=True)
 
 
-def _require_free(files: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse before any work what would replace a file, or write two things into one."""
-    for path in files:
-        if path.exists() and not overwrite:
-            raise OutputExistsError(f"{path} exists. Choose another file, or pass --overwrite.")
-        if files.count(path) > 1:
+def _require_free(written: Mapping[str, Path], *, overwrite: bool) -> None:
+    """Refuse before any work to replace what is no file of an earlier evaluation, or to write two things into one."""
+    for name, path in written.items():
+        if list(written.values()).count(path) > 1:
             raise OutputExistsError(f"{path} is to hold two things. Give each a file of its own.")
+        if overwrite or not path.exists():
+            continue
+        with path.open("rb") as file:
+            beginning = file.read(_BYTES_THAT_TELL)
+        if beginning and _SIGNS[name] not in beginning:
+            raise OutputExistsError(
+                f"{path} exists and is not from an earlier evaluation. Choose another file, or pass --overwrite."
+            )

@@ -72,7 +72,7 @@ def save_figure(figure: Any, path: Path) -> None:
         StorageError: The disk is full, or the folder cannot be written.
     """
     file_format = path.suffix.removeprefix(".")
-    metadata = {"Software": None} if file_format == "png" else {"Date": None}
+    metadata = {"Title": "nestvec", **({"Software": None} if file_format == "png" else {"Date": None})}
     with atomic_path(path) as partial:
         figure.savefig(partial, format=file_format, dpi=150, metadata=metadata)
 
