@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nestvec.errors import DimensionError, VectorError
-from nestvec.evaluation import search, search_prefixes
+from nestvec.evaluation import search as search_module
+from nestvec.evaluation import search_prefixes
 
 
 def whole_numbers(seed: int, n: int, dim: int) -> np.ndarray:
@@ -53,7 +54,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     queries, documents = (generator.normal(size=(n, 16)).astype(np.float32) for n in (23, 50))
     whole = search_prefixes(queries, documents, dims=[16, 4], k=5)
-    monkeypatch.setattr(search, "_SCORES_IN_MEMORY", 200)
+    monkeypatch.setattr(search_module, "_SCORES_IN_MEMORY", 200)
     for dim, found in search_prefixes(queries, documents, dims=[16, 4], k=5).items():
         np.testing.assert_array_equal(found.indices, whole[dim].indices)
 
@@ -79,3 +80,22 @@ def test_vectors_of_different_sizes_are_refused() -> None:
 def test_dims_outside_the_vectors_are_refused() -> None:
     with pytest.raises(DimensionError):
         search_prefixes(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32), dims=[5], k=1)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_repeated_rows_are_found_at_every_size(trusted: bool, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(seed)
+    vectors = generator.integers(-1, 2, size=(200, 6)).astype(np.float32)
+    vectors[vectors == 0] *= np.where(generator.random((vectors == 0).sum()) < 0.5, -1, 1)  # -0 is 0
+    if not trusted:  # every row has the hash of every other
+        monkeypatch.setattr(search_module, "_hash_rows", lambda rows, _: np.zeros(len(rows), np.uint64))
+    found = search_module._repeated_rows(vectors, [6, 3, 1])
+    for dim in (6, 3, 1):
+        firsts: dict[tuple[float, ...], int] = {}
+        expected = [
+            (row, firsts[key])
+            for row, key in enumerate(map(tuple, vectors[:, :dim] + 0.0))
+            if firsts.setdefault(key, row) != row
+        ]
+        assert list(zip(*(side.tolist() for side in found[dim]), strict=True)) == expected

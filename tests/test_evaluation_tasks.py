@@ -103,6 +103,16 @@ def test_classification_is_a_logistic_probe_and_neighbours(precision: str) -> No
     assert task.n_units == 45
 
 
+def test_a_probe_learns_many_classes_from_small_numbers() -> None:
+    n_classes = 120
+    task = Classification(labelled(6 * n_classes, n_classes), labelled(n_classes, n_classes, start=6 * n_classes))
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(n_classes, 256))[task.labels] + generator.normal(size=(7 * n_classes, 256))
+    vectors = TaskVectors(EMPTY, (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32))
+    scores = measure_grid(task, vectors, [256], precisions=["float32", "binary"]).scores
+    assert all(score["Accuracy"].value > 0.9 for score in scores.values())
+
+
 def test_few_shots_are_averaged_over_draws_that_every_cell_shares() -> None:
     task = FewShot(labelled(90), labelled(45, start=90), shots=4, draws=6, seed=3)
     assert all(np.bincount(task.labels[rows]).tolist() == [4, 4, 4] for rows in task._draws)

@@ -17,7 +17,7 @@ __all__ = ["TopK", "rerank", "search_prefixes"]
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-_SCORES_IN_MEMORY = 8_000_000  # 32 MiB of float32 similarities at a time
+_SCORES_IN_MEMORY = 4_000_000  # 16 MiB of float32 similarities at a time
 _NUMBERS_IN_MEMORY = 4_000_000
 _GROUPS = 2048
 _DECIMALS = 6  # of a cosine that float32 is sure of
@@ -80,11 +80,14 @@ def search_prefixes(
     with progress("searching", n_queries) as advance:
         for first in range(0, n_queries, block):
             rows = slice(first, min(first + block, n_queries))
+            # The same memory for every block and dim: fresh memory would cost more than what is written to it.
             products, scores = products[: rows.stop - first], scores[: rows.stop - first]
             start = 0
             for dim in sorted(checked):
-                part = queries[rows, start:dim] @ documents[:, start:dim].T
-                products = part if start == 0 else np.add(products, part, out=products)
+                part = scores if start else products
+                np.matmul(queries[rows, start:dim], documents[:, start:dim].T, out=part)
+                if start:
+                    products += part
                 start = dim
                 np.multiply(products, document_scales[dim], out=scores)
                 rows_again, first_rows = repeated[dim]
@@ -164,29 +167,38 @@ def _repeated_rows(vectors: Float32s, dims: Sequence[int]) -> dict[int, tuple[Ro
     hashes = np.zeros(len(vectors), np.uint64)
     factors = np.random.default_rng(0).integers(0, 2**64, size=vectors.shape[1], dtype=np.uint64) | np.uint64(1)
     found = {}
+    alike = np.arange(len(vectors))  # rows with an equal so far; a row without one has none further on
     start = 0
     for dim in sorted(dims):
         block = max(1, _NUMBERS_IN_MEMORY // (dim - start))
-        for first in range(0, len(vectors), block):
-            rows = slice(first, first + block)
-            bits = (vectors[rows, start:dim] + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
-            mixed = (bits ^ (bits >> 15)).astype(np.uint64) * factors[start:dim]
-            hashes[rows] += (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
+        for first in range(0, len(alike), block):
+            rows = alike[first : first + block]
+            hashes[rows] += _hash_rows(vectors[rows, start:dim], factors[start:dim])
         start = dim
-        found[dim] = _repeats(hashes, vectors[:, :dim])
+        repeated, first_rows = _repeats(hashes[alike], vectors, alike, dim)
+        found[dim] = repeated, first_rows
+        alike = np.union1d(repeated, first_rows)
     return found
 
 
-def _repeats(hashes: NDArray[np.uint64], vectors: Float32s) -> tuple[Rows, Rows]:
+def _hash_rows(vectors: Float32s, factors: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A number for each row, the same for rows that hold the same, [n_rows]; sums over blocks hash the whole row."""
+    bits = (vectors + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
+    mixed = (bits ^ (bits >> 15)).astype(np.uint64) * factors
+    hashes: NDArray[np.uint64] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
+    return hashes
+
+
+def _repeats(hashes: NDArray[np.uint64], vectors: Float32s, rows: Rows, dim: int) -> tuple[Rows, Rows]:
+    """Those of some rising rows that repeat an earlier one, and the earlier one; hashes find them, numbers decide."""
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-    first_row = first[group]  # [n]
-    repeated = np.flatnonzero(first_row != np.arange(len(hashes)))
-    same = (vectors[repeated] == vectors[first_row[repeated]]).all(axis=1)
-    if not same.all():  # two different rows share a hash
-        _, first, group = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
-        first_row = first[group.reshape(-1)]
-        repeated = np.flatnonzero(first_row != np.arange(len(hashes)))
-    return repeated, first_row[repeated]
+    first_rows = rows[first[group]]
+    again = first_rows != rows
+    if not (vectors[rows[again], :dim] == vectors[first_rows[again], :dim]).all():  # different rows share a hash
+        _, first, group = np.unique(vectors[rows, :dim], axis=0, return_index=True, return_inverse=True)
+        first_rows = rows[first[group.reshape(-1)]]
+        again = first_rows != rows
+    return rows[again], first_rows[again]
 
 
 def _largest(scores: Float32s, k: int, scales: Float32s) -> Rows:

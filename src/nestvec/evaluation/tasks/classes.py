@@ -20,7 +20,9 @@ from nestvec.vectors import truncate
 
 __all__ = ["Classification", "Clustering", "FewShot"]
 
-_ITERATIONS = 200
+_ITERATIONS = 500
+# Of the gradient. With many classes and the small numbers of unit vectors a looser one is met before the first step.
+_TOLERANCE = 1e-5
 _NEIGHBOURS = 5
 _PENALTY = 10.0  # C of scikit-learn: unit vectors are small, and want a weaker penalty than its 1.0
 
@@ -254,7 +256,7 @@ def _require_known_classes(train: Sequence[LabeledText], test: Sequence[LabeledT
 
 def _probe(vectors: Float32s, labels: Ints) -> Any:
     linear_model = require("sklearn.linear_model", extra="train")
-    return linear_model.LogisticRegression(C=_PENALTY, max_iter=_ITERATIONS, tol=1e-3).fit(vectors, labels)
+    return linear_model.LogisticRegression(C=_PENALTY, max_iter=_ITERATIONS, tol=_TOLERANCE).fit(vectors, labels)
 
 
 def _vote(labels: Ints, n_classes: int) -> Ints:
