@@ -37,6 +37,7 @@ from nestvec.evaluation.tasks import (
     Retrieval,
     SemanticSimilarity,
     Task,
+    searches,
 )
 
 __all__ = [
@@ -81,5 +82,6 @@ __all__ = [
     "rerank",
     "resample",
     "search_prefixes",
+    "searches",
     "stored_vectors",
 ]

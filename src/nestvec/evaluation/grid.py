@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nestvec.encoders.protocol import Encoder
 from nestvec.errors import GridError, VectorError
-from nestvec.evaluation.tasks import Retrieval, Scores, Task
+from nestvec.evaluation.tasks import Retrieval, Scores, Task, searches
 from nestvec.progress import Progress, about, silent
 from nestvec.quantization import check_precision, fit_quantizer
 from nestvec.vectors import check_dims, normalize
@@ -210,7 +210,7 @@ def measure_grid(
         if precision == "float32":
             sizes = tuple(sorted({full_dim, *sizes}, reverse=True))
         documents = stored_vectors(vectors.documents, precision)
-        if not (depths and isinstance(task, Retrieval)):
+        if not (depths and searches(task)):
             found = task.measure(vectors.queries, documents, sizes, progress=about(precision, progress))
             measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
             continue
@@ -220,7 +220,7 @@ def measure_grid(
             measured[CellKey(dim, precision)] = task.score(top)
             if precision in precisions and dim in checked:
                 shortlists[CellKey(dim, precision)] = top.indices.astype(np.int32)
-    if isinstance(task, Retrieval):
+    if searches(task):
         second = _rerank_all(task, vectors, [stage for stage in reranks if stage], shortlists, progress)
         measured.update(second)
     wanted = [CellKey(*key) for key in itertools.product(checked, precisions, reranks)]
@@ -296,7 +296,7 @@ def check_cells(task: Task, precisions: Sequence[str], reranks: Sequence[Rerank 
     for stage in reranks:
         if stage is None:
             continue
-        if not (isinstance(task, Retrieval) and task.has_shortlists):
+        if not searches(task):
             raise GridError(f"There is no shortlist to rerank in {task.kind}. Leave the rerank {stage} out.")
         if stage.shortlist < task.depth:
             raise GridError(

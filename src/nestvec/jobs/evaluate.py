@@ -15,7 +15,6 @@ from nestvec.errors import DimensionError, GridError
 from nestvec.evaluation import (
     Cell,
     Rerank,
-    Retrieval,
     Task,
     TaskVectors,
     check_cells,
@@ -24,6 +23,7 @@ from nestvec.evaluation import (
     make_cells,
     measure_grid,
     measure_latency,
+    searches,
 )
 from nestvec.extras import require
 from nestvec.jobs.provenance import hardware, package_versions
@@ -34,13 +34,15 @@ from nestvec.quantization import BITS_PER_NUMBER
 from nestvec.report import GridReport, SampleQuery
 from nestvec.vectors import check_dims, default_dims
 
-__all__ = ["GridSettings", "evaluate"]
+__all__ = ["PCA_PREFIX", "GridSettings", "evaluate"]
 
 _SAMPLES = 8
 _SAMPLE_DEPTH = 10
 _TEXT_CHARACTERS = 160
 _VECTORS = "vectors:"
 _PCA = "pca"
+PCA_PREFIX = f"{_PCA}="
+"""What a source begins with that is the principal components of another."""
 _SHORTLIST = Rerank("int8", 100)
 
 
@@ -122,8 +124,8 @@ def evaluate(
 
     reranks = _choose_reranks(task, settings)
     check_cells(task, settings.precisions, reranks)
-    searches = isinstance(task, Retrieval) and task.has_shortlists
-    if settings.latency and searches:
+    timed = settings.latency and searches(task)
+    if timed:
         require("faiss", extra="index")  # sooner than after all the encoding
 
     vectors: dict[str, TaskVectors] = {}
@@ -149,7 +151,7 @@ def evaluate(
     seconds["measure"] = time.perf_counter() - started
     started = time.perf_counter()
     latencies = {}
-    if settings.latency and searches:
+    if timed:
         for label, one in vectors.items():
             latencies[label] = measure_latency(one, scores[label].scores, progress=about(label, progress))
         seconds["time"] = time.perf_counter() - started
@@ -194,7 +196,7 @@ def _name_models(model: str, name: str | None, reference: str | None, baselines:
         named.append((_short_name(reference), reference))
     named += baselines.items()
     # pca alone is that of the model
-    sources = [(label, f"{_PCA}={model}" if source == _PCA else source) for label, source in named]
+    sources = [(label, f"{PCA_PREFIX}{model}" if source == _PCA else source) for label, source in named]
     names = [label for label, _ in sources]
     twice = next((label for label in names if names.count(label) > 1), None)
     if twice is not None:
@@ -203,7 +205,7 @@ def _name_models(model: str, name: str | None, reference: str | None, baselines:
 
 
 def _short_name(source: str) -> str:
-    kind, separator, rest = source.partition("=") if source.startswith(f"{_PCA}=") else ("", "", source)
+    kind, separator, rest = source.partition("=") if source.startswith(PCA_PREFIX) else ("", "", source)
     path = Path(rest.removeprefix(_VECTORS))
     short = path.name if path.exists() else rest
     if path.exists() and short == "model":  # the folder of a training run says more
@@ -223,8 +225,8 @@ def _vectors_of(
     if source in encoded:
         return encoded[source]
     trained: Sequence[int] | None = None
-    if source.startswith(f"{_PCA}="):
-        plain, _ = _vectors_of(source.removeprefix(f"{_PCA}="), task, benchmark, encoded, settings, progress)
+    if source.startswith(PCA_PREFIX):
+        plain, _ = _vectors_of(source.removeprefix(PCA_PREFIX), task, benchmark, encoded, settings, progress)
         pca = fit_pca(plain.documents)
         queries = pca.transform(plain.queries) if len(plain.queries) else plain.queries
         vectors = check_task_vectors(task, TaskVectors(queries, pca.transform(plain.documents)))
@@ -244,15 +246,14 @@ def _vectors_of(
 def _choose_reranks(task: Task, settings: GridSettings) -> Sequence[Rerank | None]:
     if settings.reranks is not None:
         return settings.reranks
-    searches = isinstance(task, Retrieval) and task.has_shortlists and task.depth <= _SHORTLIST.shortlist
-    return [None, _SHORTLIST] if searches else [None]
+    return [None, _SHORTLIST] if searches(task) and task.depth <= _SHORTLIST.shortlist else [None]
 
 
 def _answer_samples(
     task: Task, vectors: Mapping[str, TaskVectors], dims: Sequence[int], seed: int
 ) -> tuple[list[SampleQuery], dict[str, str]]:
     """A few queries, drawn at random, with what every model finds at every size."""
-    if not (isinstance(task, Retrieval) and task.has_shortlists):
+    if not searches(task):
         return [], {}
     benchmark = task.benchmark
     judged = [

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from nestvec.errors import OutputExistsError, PlanError
 from nestvec.evaluation import Cell
 from nestvec.files import write_text
+from nestvec.jobs.evaluate import PCA_PREFIX
 from nestvec.plan import Plan, dump_plan, read_plan
 from nestvec.planning import Choice, Corpus, Prices, choose, expenses, parse_budget, parse_target
 from nestvec.report import GridReport, read_grid
 
 __all__ = ["MadePlan", "make_plan", "write_plan"]
-
 
 _GROWTH_TO_MENTION = 10
 _UNITS_TO_TRUST = 50
@@ -65,7 +65,7 @@ def make_plan(
     if not cells or name not in report.models:
         raise PlanError(f"{grid} has no model {name!r}. Its models are: {', '.join(report.models)}.")
     source = report.models[name]
-    if source.startswith("pca="):
+    if source.startswith(PCA_PREFIX):
         raise PlanError(
             f"{name} is a baseline made for this grid, not a model that an index could use. Plan another one."
         )

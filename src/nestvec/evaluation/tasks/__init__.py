@@ -3,7 +3,7 @@
 from nestvec.evaluation.tasks.base import Scores, Task
 from nestvec.evaluation.tasks.classes import Classification, Clustering, FewShot
 from nestvec.evaluation.tasks.pairs import PairClassification, SemanticSimilarity
-from nestvec.evaluation.tasks.retrieval import BitextMining, Reranking, Retrieval
+from nestvec.evaluation.tasks.retrieval import BitextMining, Reranking, Retrieval, searches
 
 __all__ = [
     "BitextMining",
@@ -16,4 +16,5 @@ __all__ = [
     "Scores",
     "SemanticSimilarity",
     "Task",
+    "searches",
 ]

@@ -43,9 +43,9 @@ class Task(ABC):
         """How many units there are."""
 
     @property
-    @abstractmethod
     def queries(self) -> Sequence[str]:
-        """Texts whose vectors stay as they are; may be empty."""
+        """Texts whose vectors stay as they are; none where every text is stored."""
+        return ()
 
     @property
     @abstractmethod
@@ -63,9 +63,9 @@ class Task(ABC):
         return self.documents
 
     @property
-    @abstractmethod
     def listed_queries(self) -> Sequence[str]:
         """`query_keys` in the order of the data, repeats included: how ready vectors are listed."""
+        return self.query_keys
 
     @property
     @abstractmethod

@@ -50,11 +50,6 @@ class _Classes(Task):
         return len(self.labels) - self._n_train
 
     @property
-    def queries(self) -> Sequence[str]:
-        """None."""
-        return ()
-
-    @property
     def documents(self) -> Sequence[str]:
         """Every text."""
         return self._texts
@@ -63,11 +58,6 @@ class _Classes(Task):
     def document_keys(self) -> Sequence[str]:
         """The place of each text: the same text may stand twice."""
         return [str(place) for place in range(len(self._texts))]
-
-    @property
-    def listed_queries(self) -> Sequence[str]:
-        """None."""
-        return ()
 
     @property
     def listed_documents(self) -> Sequence[str]:

@@ -42,19 +42,9 @@ class _Pairs(Task):
         return len(self.labels)
 
     @property
-    def queries(self) -> Sequence[str]:
-        """None."""
-        return ()
-
-    @property
     def documents(self) -> Sequence[str]:
         """Every distinct text."""
         return self._texts
-
-    @property
-    def listed_queries(self) -> Sequence[str]:
-        """None."""
-        return ()
 
     @property
     def listed_documents(self) -> Sequence[str]:

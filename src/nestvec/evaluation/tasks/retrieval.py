@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from nestvec.evaluation.search import TopK, rerank, search_prefixes
 from nestvec.evaluation.tasks.base import Float32s, Scores, Task
 from nestvec.progress import Progress, silent
 
-__all__ = ["BitextMining", "Reranking", "Retrieval"]
+__all__ = ["BitextMining", "Reranking", "Retrieval", "searches"]
 
 
 class Retrieval(Task):
@@ -322,3 +322,12 @@ class BitextMining(Retrieval):
             The share of sentences.
         """
         return {"Accuracy": super().score(top)["MRR@1"]}
+
+
+def searches(task: Task) -> TypeGuard[Retrieval]:
+    """Tell whether a task searches a corpus, so that it can be timed and its shortlists reranked.
+
+    Args:
+        task: Any task.
+    """
+    return isinstance(task, Retrieval) and task.has_shortlists
