@@ -11,7 +11,6 @@ line last, and writes it to benchmarks/results.
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
 import random
@@ -43,9 +42,8 @@ from nestvec.evaluation import (
     measure_grid,
 )
 from nestvec.evaluation.grid import stored_vectors
-from provenance import describe_run
+from provenance import describe_run, write_result
 
-RESULTS = Path(__file__).parent / "results"
 SETS = ("squad", "tldr", "wordnet")
 DIMS = (384, 256, 128, 64, 32)
 PRECISIONS = ("float32", "float16", "int8", "int4", "binary")
@@ -218,10 +216,7 @@ def main() -> None:
         "texts_per_second": round(texts_per_second, 1),
         "memory": memory,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.date.today().isoformat()}-grid.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result("grid", result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ MatryoshkaLoss and for nestvec, in processes of their own that take turns; MRR@1
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import statistics
 import subprocess
@@ -31,9 +30,8 @@ from nestvec.encoders import SentenceTransformerEncoder, load_base
 from nestvec.evaluation import Retrieval, TaskVectors, encode_task, measure_grid
 from nestvec.losses import NestedInfoNCE
 from nestvec.vectors import normalize
-from provenance import describe_run
+from provenance import describe_run, write_result
 
-RESULTS = Path(__file__).parent / "results"
 DIM = 256
 DIMS = [256, 128, 64, 32, 16]
 LOSSES = {
@@ -134,10 +132,7 @@ def main() -> None:
         "median_seconds": seconds,
         "mrr_at_10": scores,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.date.today().isoformat()}-linear_map.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result("linear_map", result)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ before its first step.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import statistics
 import subprocess
@@ -30,9 +29,8 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import Tensor, nn
 
 from nestvec.losses import NestedInfoNCE
-from provenance import describe_run
+from provenance import describe_run, write_result
 
-RESULTS = Path(__file__).parent / "results"
 DIM = 768
 DIMS = [768, 512, 256, 128, 64]
 MINI_BATCH = 512
@@ -199,10 +197,7 @@ def main() -> None:
         return
     cells = measure(arguments.batches, arguments.rounds)
     result = {**describe_run(), "dims": DIMS, "rounds": arguments.rounds, "cells": cells}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.date.today().isoformat()}-loss_step.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result("loss_step", result)
 
 
 if __name__ == "__main__":

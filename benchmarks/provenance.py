@@ -1,15 +1,20 @@
-"""What every benchmark result says about where it comes from."""
+"""What every benchmark result says about where it comes from, and where it goes."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from nestvec.jobs.provenance import git_commit, hardware, package_versions
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def describe_run() -> dict[str, Any]:
@@ -21,3 +26,11 @@ def describe_run() -> dict[str, Any]:
         "hardware": {**hardware(), "gpu": gpu},
         "versions": package_versions(),
     }
+
+
+def write_result(question: str, result: Mapping[str, Any]) -> None:
+    """Write a result as today's answer to a question, and print it as one JSON line."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{datetime.date.today().isoformat()}-{question}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))

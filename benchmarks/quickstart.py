@@ -9,7 +9,6 @@ writes it to benchmarks/results.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import subprocess
 import sys
@@ -18,9 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from provenance import describe_run
-
-RESULTS = Path(__file__).parent / "results"
+from provenance import describe_run, write_result
 
 
 def measure(base: str, seed: int, out: Path) -> dict[str, Any]:
@@ -50,10 +47,7 @@ def main() -> None:
             earlier, later = (one["metrics"]["MRR@10"]["value"] for one in (before[cell["dim"]], cell))
             print(f"  {cell['dim']:4d}  MRR@10 {earlier:.3f} -> {later:.3f}  gain {cell['gain']['value']:+.3f}")
     result = {**describe_run(), "runs": runs}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{datetime.date.today().isoformat()}-quickstart.json"
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
+    write_result("quickstart", result)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ from nestvec.jobs.tasks import TaskSettings
 from nestvec.jobs.train_and_measure import train_and_measure
 from nestvec.report import GridReport, save_grid_plot
 from nestvec.training import parse_recipe
-from provenance import describe_run
+from provenance import RESULTS, describe_run
 
-RESULTS = Path(__file__).parent / "results"
 TRAINED_ON = ("squad", "tldr", "wordnet")
 DIMS = (384, 256, 128, 64, 32)
 SETS: dict[str, tuple[str, TaskSettings]] = {
