@@ -179,7 +179,8 @@ def measure_grid(
     A document is stored at a precision and cut to a dim, both of which a search can undo only in part: a cell compares
     the query, truncated and otherwise as it is, with what the codes of the document stand for. Quantizers are fitted
     on the documents. All sizes of one precision come from one pass over the numbers. Memory beyond the vectors: those
-    of the documents once more, and about 300 MiB.
+    of the documents once more, about 300 MiB, and with reranks 4 bytes for each query, size, precision and document of
+    the longest shortlist.
 
     Args:
         task: What to measure.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ Rows = NDArray[np.int64]
 
 _SCORES_IN_MEMORY = 4_000_000  # 16 MiB of float32 similarities at a time
 _NUMBERS_IN_MEMORY = 4_000_000
-_GROUPS = 2048
+_GROUPING = 16  # looking a column up costs this many times what comparing one does
 _DECIMALS = 6  # of a cosine that float32 is sure of
 
 
@@ -74,27 +75,28 @@ def search_prefixes(
     found = {dim: TopK(np.empty((n_queries, k), np.int64), np.empty((n_queries, k), np.float32)) for dim in checked}
     repeated = _repeated_rows(documents, checked)
     document_scales = {dim: _inverse_lengths(documents[:, :dim]) for dim in checked}  # [n_documents]
+    for dim, (again, first_rows) in repeated.items():
+        document_scales[dim][again] = document_scales[dim][first_rows]
     query_scales = {dim: _inverse_lengths(queries[:, :dim]) for dim in checked}  # [n_queries]
     block = max(1, _SCORES_IN_MEMORY // n_documents)
-    products, scores = np.empty((2, min(block, n_queries), n_documents), np.float32)
+    products, parts = np.empty((2, min(block, n_queries), n_documents), np.float32)
     with progress("searching", n_queries) as advance:
         for first in range(0, n_queries, block):
             rows = slice(first, min(first + block, n_queries))
             # The same memory for every block and dim: fresh memory would cost more than what is written to it.
-            products, scores = products[: rows.stop - first], scores[: rows.stop - first]
+            products, parts = products[: rows.stop - first], parts[: rows.stop - first]
             start = 0
             for dim in sorted(checked):
-                part = scores if start else products
-                np.matmul(queries[rows, start:dim], documents[:, start:dim].T, out=part)
+                out = parts if start else products
+                np.matmul(queries[rows, start:dim], documents[:, start:dim].T, out=out)
                 if start:
-                    products += part
+                    products += parts
                 start = dim
-                np.multiply(products, document_scales[dim], out=scores)
-                rows_again, first_rows = repeated[dim]
-                scores[:, rows_again] = scores[:, first_rows]  # rounding must not tell equal documents apart
-                best = _largest(scores, k, query_scales[dim][rows])
-                found[dim].indices[rows] = best
-                found[dim].scores[rows] = np.take_along_axis(scores, best, axis=1) * query_scales[dim][rows, None]
+                again, first_rows = repeated[dim]
+                products[:, again] = products[:, first_rows]  # rounding must not tell equal documents apart
+                found[dim].indices[rows], found[dim].scores[rows] = _largest(
+                    products, k, query_scales[dim][rows], document_scales[dim]
+                )
             advance(rows.stop - rows.start)
     return found
 
@@ -201,25 +203,34 @@ def _repeats(hashes: NDArray[np.uint64], vectors: Float32s, rows: Rows, dim: int
     return rows[again], first_rows[again]
 
 
-def _largest(scores: Float32s, k: int, scales: Float32s) -> Rows:
-    """Columns of the k largest values of each row, largest first; values that round alike by column, [n_rows, k].
+def _largest(products: Float32s, k: int, row_scales: Float32s, column_scales: Float32s) -> tuple[Rows, Float32s]:
+    """Columns and values of the k largest of each row, largest first; values that round alike by column, [n_rows, k].
 
-    `scales` are what the scores of each row are multiplied with before they are rounded, [n_rows].
+    A value is a product times the scale of its column, [n_columns], and then that of its row, [n_rows]. They are
+    computed a piece at a time, which stays in the processor's cache, and again for the few that matter.
     """
-    n_rows, n_columns = scores.shape
-    n_groups = min(n_columns, max(_GROUPS, 4 * k))
-    size = n_columns // n_groups
+    n_rows, n_columns = products.shape
+    width = min(n_columns, math.isqrt(_GROUPING * k * n_columns))  # a group is every width-th column
+    maxima = products[:, :width] * column_scales[:width]
+    piece = np.empty_like(maxima)
+    for first in range(width, n_columns, width):
+        columns = slice(first, min(first + width, n_columns))
+        some = piece[:, : columns.stop - first]
+        np.multiply(products[:, columns], column_scales[columns], out=some)
+        np.maximum(maxima[:, : some.shape[1]], some, out=maxima[:, : some.shape[1]])
     # k groups have a value of at least the k-th largest group maximum, so no smaller value is among the k largest.
-    maxima = scores[:, :n_groups].copy()
-    for first in range(n_groups, size * n_groups, n_groups):
-        np.maximum(maxima, scores[:, first : first + n_groups], out=maxima)
-    bounds = np.partition(maxima, n_groups - k, axis=1)[:, n_groups - k]
+    bounds = np.partition(maxima, width - k, axis=1)[:, width - k]
     # Values a little below that bound may round to the same.
-    slack = np.divide(10.0**-_DECIMALS, scales, out=np.zeros_like(scales), where=scales > 0)
-    places = np.flatnonzero(scores >= (bounds - slack)[:, None])
-    rows, columns = np.divmod(places, n_columns)
-    rounded = (scores.ravel()[places] * scales[rows]).round(_DECIMALS)
-    order = np.lexsort((columns, -rounded, rows))
-    starts = np.searchsorted(rows, np.arange(n_rows))  # at least k places a row
-    best: Rows = columns[order][starts[:, None] + np.arange(k)]
-    return best
+    bounds -= np.divide(10.0**-_DECIMALS, row_scales, out=np.zeros_like(bounds), where=row_scales > 0)
+    rows, groups = np.divmod(np.flatnonzero(maxima >= bounds[:, None]), width)
+    members = groups[:, None] + np.arange(0, n_columns, width)  # [n_found, group size]
+    inside = members < n_columns
+    members[~inside] = 0
+    values = products[rows[:, None], members] * column_scales[members]
+    kept = inside & (values >= bounds[rows, None])
+    rows, columns = np.broadcast_to(rows[:, None], kept.shape)[kept], members[kept]
+    values = values[kept] * row_scales[rows]
+    order = np.lexsort((columns, -values.round(_DECIMALS), rows))
+    # At least k of each row were kept.
+    best = order[np.searchsorted(rows[order], np.arange(n_rows))[:, None] + np.arange(k)]
+    return columns[best], values[best]
