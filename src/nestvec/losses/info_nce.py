@@ -78,7 +78,6 @@ def nested_info_nce(
     loss = tiled_loss(chosen(queries, rows), documents, prefixes, CrossEntropy(targets, mask), scale=1.0 / temperature)
     if symmetric:
         positives = documents if n_documents == batch else documents[:batch]
-        positives = documents if n_documents == batch else documents[:batch]
         mask = None if false_negatives is None else false_negatives.of_queries(rows, batch, scale)
         back = tiled_loss(
             chosen(positives, rows), queries, prefixes, CrossEntropy(targets, mask), scale=1.0 / temperature
