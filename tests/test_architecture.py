@@ -13,7 +13,7 @@ PACKAGE = Path(nestvec.__file__).parent
 LAYERS = [
     {"errors"},
     {"vectors", "extras", "plan", "files", "progress"},
-    {"data", "quantization"},
+    {"data", "quantization", "exact_search"},
     {"losses", "encoders"},
     {"adaptors", "index"},
     {"evaluation", "training"},

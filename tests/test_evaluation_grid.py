@@ -143,9 +143,9 @@ def test_blocks_of_any_size_give_the_same_grid(monkeypatch: pytest.MonkeyPatch) 
     vectors = encode_task(task, TableEncoder())
     options = {"precisions": ["float16", "int4"], "reranks": [None, Rerank("int8", 12)]}
     whole = measure_grid(task, vectors, [8, 3], **options)
-    monkeypatch.setattr("nestvec.evaluation.search._SCORES_IN_MEMORY", 130)
-    monkeypatch.setattr("nestvec.evaluation.search._NUMBERS_IN_MEMORY", 40)
-    monkeypatch.setattr("nestvec.evaluation.search._GROUPING", 1)
+    monkeypatch.setattr("nestvec.exact_search._SCORES_IN_MEMORY", 130)
+    monkeypatch.setattr("nestvec.exact_search._NUMBERS_IN_MEMORY", 40)
+    monkeypatch.setattr("nestvec.exact_search._GROUPING", 1)
     monkeypatch.setattr("nestvec.evaluation.grid._ROWS_AT_A_TIME", 7)
     parts = measure_grid(task, vectors, [8, 3], **options)
     for key, scores in whole.scores.items():

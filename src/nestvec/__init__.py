@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from nestvec.data import Benchmark, read_benchmark, read_records, write_benchmark
     from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base, load_model
     from nestvec.errors import NestvecError
-    from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, measure_run, search_prefixes
+    from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, measure_run
+    from nestvec.exact_search import search_prefixes
     from nestvec.jobs.evaluate import evaluate
     from nestvec.jobs.plan import make_plan
     from nestvec.jobs.train_and_measure import train_and_measure
@@ -48,7 +49,7 @@ _HOMES = {
     "read_benchmark": "nestvec.data",
     "read_plan": "nestvec.plan",
     "read_records": "nestvec.data",
-    "search_prefixes": "nestvec.evaluation",
+    "search_prefixes": "nestvec.exact_search",
     "train_and_measure": "nestvec.jobs.train_and_measure",
     "truncate": "nestvec.vectors",
     "write_benchmark": "nestvec.data",

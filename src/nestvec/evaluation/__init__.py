@@ -25,7 +25,6 @@ from nestvec.evaluation.scores import (
     SpearmanCorrelation,
     VMeasure,
 )
-from nestvec.evaluation.search import TopK, rerank, search_prefixes
 from nestvec.evaluation.significance import Difference, compare
 from nestvec.evaluation.tasks import (
     BitextMining,
@@ -66,7 +65,6 @@ __all__ = [
     "SpearmanCorrelation",
     "Task",
     "TaskVectors",
-    "TopK",
     "VMeasure",
     "check_cells",
     "check_task_vectors",
@@ -79,9 +77,7 @@ __all__ = [
     "measure_run",
     "parse_metric",
     "parse_rerank",
-    "rerank",
     "resample",
-    "search_prefixes",
     "searches",
     "stored_vectors",
 ]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nestvec.data import LabeledText
 from nestvec.errors import DataError
 from nestvec.evaluation.scores import MeanScore, VMeasure
-from nestvec.evaluation.search import search_prefixes
 from nestvec.evaluation.tasks.base import Float32s, Scores, Task
+from nestvec.exact_search import search_prefixes
 from nestvec.extras import require
 from nestvec.progress import Progress, silent
 from nestvec.vectors import truncate

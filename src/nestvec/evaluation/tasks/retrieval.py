@@ -13,8 +13,8 @@ from nestvec.data import Benchmark, RetrievalRow
 from nestvec.errors import BenchmarkError, DataError, MetricError
 from nestvec.evaluation.metrics import DEFAULT_METRICS, Judged, judge, parse_metric, score_queries
 from nestvec.evaluation.scores import MeanScore
-from nestvec.evaluation.search import TopK, rerank, search_prefixes
 from nestvec.evaluation.tasks.base import Float32s, Scores, Task
+from nestvec.exact_search import TopK, rerank, search_prefixes
 from nestvec.progress import Progress, silent
 
 __all__ = ["BitextMining", "Reranking", "Retrieval", "searches"]

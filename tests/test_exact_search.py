@@ -1,4 +1,4 @@
-"""Search at every prefix against sorting float64 similarities. Run: pytest tests/test_evaluation_search.py."""
+"""Search at every prefix against sorting float64 similarities. Run: pytest tests/test_exact_search.py."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nestvec import exact_search as search_module
 from nestvec.errors import DimensionError, VectorError
-from nestvec.evaluation import search as search_module
-from nestvec.evaluation import search_prefixes
+from nestvec.exact_search import search_prefixes
 
 
 def whole_numbers(seed: int, n: int, dim: int) -> np.ndarray:
