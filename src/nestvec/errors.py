@@ -12,6 +12,8 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
     |-- SourceNotFoundError (FileNotFoundError)  a file, folder or data set that is not there
     |-- RecipeError (ValueError)             an unknown key, a wrong value or a missing one
     |-- ModelError (ValueError)              a base that is no model, or weights that fail their checksum
+    |-- AdaptorError (ValueError)            an adaptor that is damaged, or does not fit what it is applied to
+    |-- EndpointError (RuntimeError)         a remote encoder that cannot be reached, or answers with something else
     |-- LossInputError (ValueError)          embeddings or settings a loss cannot be computed from
     |-- MetricError (ValueError)             a metric name that is not known
     |-- GridError (ValueError)               cells that cannot be measured, compared or planned with
@@ -27,9 +29,11 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
 from __future__ import annotations
 
 __all__ = [
+    "AdaptorError",
     "BenchmarkError",
     "DataError",
     "DimensionError",
+    "EndpointError",
     "GridError",
     "LossInputError",
     "MetricError",
@@ -87,6 +91,14 @@ class RecipeError(NestvecError, ValueError):
 
 class ModelError(NestvecError, ValueError):
     """A base is no model that can be loaded, or its weights fail their checksum."""
+
+
+class AdaptorError(NestvecError, ValueError):
+    """An adaptor is damaged, cannot be fitted as asked, or does not fit what it is applied to."""
+
+
+class EndpointError(NestvecError, RuntimeError):
+    """A remote encoder cannot be reached, refuses, or answers with something else than vectors."""
 
 
 class LossInputError(NestvecError, ValueError):

@@ -1,5 +1,47 @@
-"""Frozen vectors to nested vectors: maps for models that nobody can train."""
+"""Frozen vectors to nested vectors: maps for models that nobody can train.
 
-from nestvec.adaptors.pca import PCA, fit_pca
+Fitting needs torch and is loaded when first used; a fitted adaptor is applied in numpy.
+"""
 
-__all__ = ["PCA", "fit_pca"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nestvec.adaptors.adaptor import SIDES, Adaptor, Replacement
+from nestvec.adaptors.encoder import AdaptedEncoder
+from nestvec.adaptors.maps import HiddenLayer, Map, Towers
+from nestvec.adaptors.merge import merge
+from nestvec.adaptors.pca import fit_pca
+from nestvec.adaptors.settings import METHODS, FitSettings, Method
+from nestvec.adaptors.storage import load, save
+from nestvec.adaptors.training_data import AdaptorData
+
+if TYPE_CHECKING:
+    from nestvec.adaptors.fitting import fit_adaptor
+
+__all__ = [
+    "METHODS",
+    "SIDES",
+    "AdaptedEncoder",
+    "Adaptor",
+    "AdaptorData",
+    "FitSettings",
+    "HiddenLayer",
+    "Map",
+    "Method",
+    "Replacement",
+    "Towers",
+    "fit_adaptor",
+    "fit_pca",
+    "load",
+    "merge",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch from where it lives."""
+    if name != "fit_adaptor":
+        raise AttributeError(f"module 'nestvec.adaptors' has no attribute {name!r}")
+    return importlib.import_module("nestvec.adaptors.fitting").fit_adaptor

@@ -7,6 +7,7 @@ import sys
 import click
 
 from nestvec import __version__
+from nestvec.cli.adapt import adapt, transform
 from nestvec.cli.cache import cache
 from nestvec.cli.data import data
 from nestvec.cli.evaluate import evaluate
@@ -33,6 +34,8 @@ def cli() -> None:
 
 cli.add_command(quickstart)
 cli.add_command(train)
+cli.add_command(adapt)
+cli.add_command(transform)
 cli.add_command(evaluate)
 cli.add_command(plan)
 cli.add_command(cache)

@@ -11,6 +11,7 @@ from nestvec.data.installed_docs import (
 from nestvec.data.readers import read_hub_records, read_records
 from nestvec.data.records import LabeledText, Record, RetrievalRow, ScoredPair
 from nestvec.data.splits import hold_out_queries, without_leaks
+from nestvec.data.vector_files import read_integers, read_vectors
 
 __all__ = [
     "INSTALLED_DOCS_FILES",
@@ -23,8 +24,10 @@ __all__ = [
     "hold_out_queries",
     "read_benchmark",
     "read_hub_records",
+    "read_integers",
     "read_query_ids",
     "read_records",
+    "read_vectors",
     "scan_installed_docs",
     "split_by_package",
     "without_leaks",

@@ -3,6 +3,7 @@
 from nestvec.encoders.bases import PACKAGED_BASES, is_static, load_base, load_model, trained_dims
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.protocol import Encoder
+from nestvec.encoders.remote import RemoteEncoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "CacheEntry",
     "CachedEncoder",
     "Encoder",
+    "RemoteEncoder",
     "SentenceTransformerEncoder",
     "cache_entries",
     "cache_folder",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.data import read_query_ids
+from nestvec.data import read_query_ids, read_vectors
 from nestvec.errors import SourceNotFoundError, VectorError
 from nestvec.evaluation import Retrieval, Task, TaskVectors, check_task_vectors
 
@@ -35,10 +36,10 @@ def read_task_vectors(folder: str | Path, task: Task, benchmark: str | Path) -> 
         BenchmarkError: The queries of the benchmark cannot be read again.
     """
     folder = Path(folder).expanduser()
-    documents = _read(folder / "documents.npy")
-    queries = np.empty((0, documents.shape[-1]), np.float32)
+    documents = _read_side(folder, "documents")
+    queries: NDArray[np.floating[Any]] = np.empty((0, documents.shape[-1]), np.float32)
     if task.queries:
-        queries = _read(folder / "queries.npy")
+        queries = _read_side(folder, "queries")
         listed = task.listed_queries
         if isinstance(task, Retrieval) and len(queries) != len(listed) and Path(benchmark).is_dir():
             every = read_query_ids(benchmark)
@@ -48,20 +49,15 @@ def read_task_vectors(folder: str | Path, task: Task, benchmark: str | Path) -> 
     return check_task_vectors(task, TaskVectors(queries, documents))
 
 
-def _read(path: Path) -> NDArray[np.float32]:
+def _read_side(folder: Path, side: str) -> NDArray[np.floating[Any]]:
+    path = folder / f"{side}.npy"
     if not path.is_file():
         raise SourceNotFoundError(f"There is no {path}. Ready vectors are queries.npy and documents.npy in one folder.")
-    try:
-        vectors: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise VectorError(f"{path} is no readable npy file: {error}") from error
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
-        raise VectorError(f"{path} holds {vectors.dtype} {list(vectors.shape)}, not floating-point vectors [n, dim].")
-    return vectors
+    return read_vectors(path)
 
 
 def _arrange(
-    vectors: NDArray[np.float32], listed: Sequence[str], wanted: Sequence[str], path: Path, benchmark: str | Path
+    vectors: NDArray[np.floating[Any]], listed: Sequence[str], wanted: Sequence[str], path: Path, benchmark: str | Path
 ) -> NDArray[np.float32]:
     """Rows of the wanted keys; where a key is listed more than once, its rows must agree."""
     if len(vectors) != len(listed):

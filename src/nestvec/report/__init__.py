@@ -1,5 +1,6 @@
 """A grid to a page: terminal table, Markdown, JSON and plot."""
 
+from nestvec.report.adaptor_table import adaptor_table
 from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report
 from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cells, read_grid
 from nestvec.report.grid_page import html_grid
@@ -17,6 +18,7 @@ __all__ = [
     "GridReport",
     "Report",
     "SampleQuery",
+    "adaptor_table",
     "csv_grid",
     "efficient_cells",
     "html_grid",

@@ -1,0 +1,209 @@
+"""Fit an adaptor: from vectors, and what is known of them, to maps whose prefixes keep the most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nestvec.adaptors.adaptor import Adaptor, Replacement
+from nestvec.adaptors.held_out import make_held_out
+from nestvec.adaptors.maps import Map, Towers
+from nestvec.adaptors.networks import TowersNetwork
+from nestvec.adaptors.objectives import make_objective
+from nestvec.adaptors.pca import fit_pca
+from nestvec.adaptors.settings import METHODS, FitSettings, Method
+from nestvec.adaptors.training_data import AdaptorData
+from nestvec.errors import AdaptorError
+from nestvec.progress import Progress, silent
+from nestvec.vectors import check_dims, default_dims, normalize
+
+__all__ = ["fit_adaptor"]
+
+Rows = NDArray[np.int64]
+Scores = dict[int, float]
+
+_PCA_SAMPLE = 100_000
+_TRAINED = ("linear", "two-tower", "mlp")
+_WARMUP = 0.1
+
+
+class _Candidate(NamedTuple):
+    towers: Towers
+    scores: Scores
+
+
+def fit_adaptor(
+    data: AdaptorData,
+    dims: Sequence[int] | None = None,
+    *,
+    method: Method = "linear",
+    settings: FitSettings | None = None,
+    encoder: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> Adaptor:
+    """Fit an adaptor to frozen vectors.
+
+    With pairs, queries learn to find their documents by nested InfoNCE; with scores, pairs learn their order by nested
+    CoSENT; without labels, every prefix learns the similarities of the vectors as they were, above all those of near
+    neighbours. Some data are held out: training stops when they get no better, and the best state counts.
+
+    Args:
+        data: Vectors and labels.
+        dims: Sizes that shall be good, strictly rising or falling, none above that of the vectors; None takes
+            the full size and the powers of two below it.
+        method: `linear`: one matrix for both sides; `two-tower`: one a side; `mlp`: one matrix and a hidden layer for
+            both; `pca` and `whitening`: principal components, nothing trained.
+        settings: How to fit.
+        encoder: Identity of the encoder by side, to refuse other vectors later; None where it is not known.
+        progress: How to report progress.
+
+    Returns:
+        The adaptor. At a size where the vectors as they are, or their principal components, are better on the held-out
+        data, it holds those too (`replaced`).
+
+    Raises:
+        AdaptorError: The method or settings cannot be used, or labels do not fit.
+        VectorError: A vector is zero or not finite, or there are fewer of them than numbers in each.
+        DimensionError: A dim is outside the vectors, repeated or out of order.
+
+    Source:
+        Nested prefixes: Kusupati et al. 2022, arXiv:2205.13147. Frozen vectors without labels: Yoon et al. 2024,
+        arXiv:2407.20243; we draw neighbours into the batch and compare whole rows of similarities, where they take
+        pairs and the k nearest.
+    """
+    settings = settings or FitSettings()
+    data.check()
+    dims = tuple(sorted(check_dims(dims or default_dims(data.dim), data.dim), reverse=True))
+    _check(method, settings, dims)
+    split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)
+    if min(map(len, split)) < 2:
+        raise AdaptorError(
+            f"{sum(map(len, split))} rows are too few to hold some out and train on the others. Give more, or raise "
+            "the share that is held out."
+        )
+    held_out = make_held_out(data, split, settings.seed)
+
+    def candidate(towers: Towers) -> _Candidate:
+        return _Candidate(towers, held_out.measure(towers, dims))
+
+    raw = Map(np.eye(data.dim, dtype=np.float32))
+    sample = _sample(data, settings.seed)
+    pca = fit_pca(sample)
+    found = {"raw": candidate(Towers(raw, raw)), "pca": candidate(Towers(pca, pca))}
+    if method in _TRAINED:
+        start = raw if settings.start == "identity" else pca
+        network = TowersNetwork(
+            start,
+            two_towers=method == "two-tower",
+            hidden_width=settings.hidden_width if method == "mlp" else None,
+            seed=settings.seed,
+        )
+        found[method] = _train(network, data, split.train, dims, settings, candidate, found, progress)
+    elif method == "whitening":
+        whitened = fit_pca(sample, whitened=True)
+        found[method] = candidate(Towers(whitened, whitened))
+    return Adaptor(
+        towers=found[method].towers,
+        method=method,
+        dims=dims,
+        replaced=_replacements(found, method),
+        encoder=dict(encoder or {}),
+        held_out={name: {str(dim): score for dim, score in one.scores.items()} for name, one in found.items()},
+        settings={**asdict(settings), "metric": held_out.metric, "pairs": 0 if data.pairs is None else len(data.pairs)},
+    )
+
+
+def _check(method: str, settings: FitSettings, dims: Sequence[int]) -> None:
+    if method not in METHODS:
+        raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
+    if settings.weights is not None and len(settings.weights) != len(dims):
+        raise AdaptorError(f"Got {len(settings.weights)} weights for {len(dims)} dims. Give each dim one.")
+
+
+def _sample(data: AdaptorData, seed: int) -> NDArray[np.float32]:
+    """Vectors of both sides, as many as principal components need."""
+    generator = np.random.default_rng(seed)
+    parts = []
+    for vectors in (data.queries, data.documents):
+        count = min(len(vectors), _PCA_SAMPLE // 2)
+        parts.append(normalize(np.asarray(vectors[np.sort(generator.permutation(len(vectors))[:count])], np.float32)))
+    return np.concatenate(parts)
+
+
+def _train(
+    network: TowersNetwork,
+    data: AdaptorData,
+    rows: Rows,
+    dims: Sequence[int],
+    settings: FitSettings,
+    candidate: Callable[[Towers], _Candidate],
+    others: Mapping[str, _Candidate],
+    progress: Progress,
+) -> _Candidate:
+    """Train, and return the best state: first by whether it is worse than another map at any size, then by its mean."""
+    batch_size = min(settings.batch_size, len(rows))
+    steps = max(1, round(settings.epochs * len(rows) / batch_size))
+    compute_loss = make_objective(data, rows, dims, settings)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, steps))
+    generator = np.random.default_rng(settings.seed)
+    batches = _batches(rows, batch_size, generator)
+    every = max(1, math.ceil(steps / settings.evaluations))
+    best: tuple[tuple[bool, float], _Candidate] | None = None
+    since_best = 0
+    with progress("fitting the adaptor", steps) as advance:
+        for step in range(1, steps + 1):
+            loss = compute_loss(network, next(batches), generator)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            optimizer.step()
+            schedule.step()
+            advance(1)
+            if step % every and step < steps:
+                continue
+            if not math.isfinite(loss.item()):
+                break
+            now = candidate(network.to_towers())
+            merit = (_nowhere_worse(now, others), float(np.mean(list(now.scores.values()))))
+            since_best += 1
+            if best is None or merit > best[0]:
+                best, since_best = (merit, now), 0
+            if settings.patience is not None and since_best >= settings.patience:
+                break
+    if best is None:
+        raise AdaptorError(f"Training diverged at a learning rate of {settings.learning_rate}. Lower it.")
+    return best[1]
+
+
+def _learning_rate(step: int, steps: int) -> float:
+    """Share of the highest one: a short rise, then half a cosine down."""
+    return min(1.0, (step + 1) / max(1.0, _WARMUP * steps)) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _batches(rows: Rows, batch_size: int, generator: np.random.Generator) -> Iterator[Rows]:
+    """Batches of one epoch after another; what is left over of each is put into the next."""
+    order = np.empty(0, np.int64)
+    while True:
+        while len(order) < batch_size:
+            order = np.concatenate([order, generator.permutation(rows)])
+        yield order[:batch_size]
+        order = order[batch_size:]
+
+
+def _nowhere_worse(one: _Candidate, others: Mapping[str, _Candidate]) -> bool:
+    return all(one.scores[dim] >= score for other in others.values() for dim, score in other.scores.items())
+
+
+def _replacements(found: Mapping[str, _Candidate], method: str) -> dict[int, Replacement]:
+    replaced = {}
+    for dim, score in found[method].scores.items():
+        best = max(found, key=lambda name: found[name].scores[dim])
+        if found[best].scores[dim] > score:
+            replaced[dim] = Replacement(best, found[best].towers)
+    return replaced

@@ -1,0 +1,82 @@
+"""An adaptor and the model it was fitted on, as one ordinary sentence-transformers model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nestvec.adaptors.adaptor import SIDES, Adaptor
+from nestvec.adaptors.maps import Map
+from nestvec.encoders import SentenceTransformerEncoder
+from nestvec.errors import DimensionError
+from nestvec.extras import require
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["merge"]
+
+
+def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) -> SentenceTransformer:
+    """Put an adaptor behind a model.
+
+    A linear map becomes one `Dense` module, one with a hidden layer two: the first gives `relu` of the hidden layer, of
+    the vector and of the vector's opposite, from which the second adds everything up. Two towers become a `Router`.
+
+    Args:
+        adaptor: What to append. The sizes in `adaptor.replaced` lose their own maps: a model has one.
+        model: What it was fitted on; it is not changed, but its modules are shared.
+        force: Accept a model other than the one it was fitted on.
+
+    Returns:
+        A model whose vectors are those of `adaptor.transform`, up to rounding.
+
+    Raises:
+        AdaptorError: It was fitted on another model.
+        DimensionError: The model's vectors have another size.
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    sentence_transformers = require("sentence_transformers", extra="train")
+    modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
+    encoder = SentenceTransformerEncoder(model)
+    if encoder.full_dim != adaptor.input_dim:
+        raise DimensionError(
+            f"This adaptor takes {adaptor.input_dim} numbers and the model gives {encoder.full_dim}. "
+            "Use the model that it was fitted on, not truncated."
+        )
+    adaptor.check_encoder({side: encoder.identity(side) for side in SIDES}, force=force)
+    towers = {side: _dense_modules(tower) for side, tower in zip(SIDES, adaptor.towers, strict=True)}
+    behind = towers["query"]
+    if not adaptor.shared:
+        behind = [modules.Router.for_query_document(*(towers[side] for side in SIDES), default_route="document")]
+    merged: SentenceTransformer = sentence_transformers.SentenceTransformer(
+        modules=[*model.children(), modules.Normalize(), *behind, modules.Normalize()],
+        device=str(model.device),
+        prompts=dict(model.prompts),
+        default_prompt_name=model.default_prompt_name,
+        similarity_fn_name="cosine",
+    )
+    return merged
+
+
+def _dense_modules(tower: Map) -> list[Any]:
+    torch = require("torch", extra="train")
+    modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
+
+    def dense(weight: Any, bias: Any, activation: Any) -> Any:
+        return modules.Dense(
+            *weight.shape,
+            bias=bias is not None,
+            activation_function=activation,
+            init_weight=torch.tensor(np.ascontiguousarray(weight.T)),
+            init_bias=None if bias is None else torch.tensor(bias),
+        )
+
+    if tower.hidden is None:
+        return [dense(tower.weight, tower.bias, torch.nn.Identity())]
+    same = np.eye(tower.input_dim, dtype=np.float32)
+    first = np.hstack([same, -same, tower.hidden.weight])
+    first_bias = np.concatenate([np.zeros(2 * tower.input_dim, np.float32), tower.hidden.bias])
+    second = np.vstack([tower.weight, -tower.weight, tower.hidden.output])
+    return [dense(first, first_bias, torch.nn.ReLU()), dense(second, tower.bias, torch.nn.Identity())]

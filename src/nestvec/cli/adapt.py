@@ -1,0 +1,220 @@
+"""`nestvec adapt` and `nestvec transform`: frozen vectors to nested ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.cli.options import separated
+from nestvec.errors import AdaptorError, OutputExistsError
+
+if TYPE_CHECKING:
+    from nestvec.adaptors import AdaptorData
+    from nestvec.encoders import Encoder
+
+__all__ = ["adapt", "transform"]
+
+_PathOption = click.Path(path_type=Path, dir_okay=False)
+_METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
+
+
+@click.command()
+@click.option("--queries", help="Vectors: .npy, .npz, .parquet, .arrow; file:name where a file has several.")
+@click.option("--documents", help="The same. Without --pairs row i belongs to row i.")
+@click.option(
+    "--pairs", type=_PathOption, help="npy, whole numbers [n, 2]: query row, document row, perhaps negatives."
+)
+@click.option("--scores", type=_PathOption, help="npy, [n]: how similar the two of each pair are.")
+@click.option("--model", help="Encode texts by this: a folder, a hub id, minilm, static, or its name at --endpoint.")
+@click.option("--endpoint", help="OpenAI-compatible address that encodes, such as http://localhost:8000/v1.")
+@click.option("--data", type=click.Path(path_type=Path), help="Texts for --model: a file of records or a BEIR folder.")
+@click.option("--split", default="train", show_default=True, help="Which qrels of a BEIR folder.")
+@click.option("--negatives", type=click.IntRange(min=0), default=0, show_default=True, help="Hard negatives a row.")
+@click.option("--out", required=True, type=_PathOption, help="The adaptor to write, .safetensors.")
+@click.option(
+    "--save-model", type=click.Path(path_type=Path, file_okay=False), help="Write --model with the adaptor in."
+)
+@click.option("--dims", callback=separated(int), help="Such as 384,128,32; default: full size and powers of two.")
+@click.option("--method", type=click.Choice(_METHODS), default="linear", show_default=True, help="Kind of adaptor.")
+@click.option("--unsupervised", is_flag=True, help="Use no labels: keep the neighbourhoods of the vectors.")
+@click.option(
+    "--distillation", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Weight of that beside labels."
+)
+@click.option(
+    "--start",
+    type=click.Choice(["identity", "pca"]),
+    default="identity",
+    show_default=True,
+    help="Where training begins.",
+)
+@click.option(
+    "--epochs",
+    type=click.FloatRange(min=0, min_open=True),
+    default=6.0,
+    show_default=True,
+    help="Passes over the pairs.",
+)
+@click.option("--batch-size", type=click.IntRange(min=2), default=2048, show_default=True, help="Pairs in a step.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.01,
+    show_default=True,
+    help="At its highest.",
+)
+@click.option(
+    "--temperature", type=click.FloatRange(min=0, min_open=True), default=0.05, show_default=True, help="Of the loss."
+)
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share kept to measure on.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
+@click.option("--overwrite", is_flag=True, help="Replace what is written, whatever it is.")
+def adapt(**options: Any) -> None:
+    """Fit a map from frozen vectors to vectors that can be cut to any size.
+
+    \b
+    Examples:
+      nestvec adapt --queries q.npy --documents d.npy --dims 384,128,32 --out adaptor.safetensors
+      nestvec adapt --model minilm --data rows.jsonl --out adaptor.safetensors --save-model adapted
+    """
+    _check_sources(options)
+    _require_free(options["out"], options["save_model"], overwrite=options["overwrite"])
+    quiet_libraries()
+    with draw_progress("loading libraries", None):
+        from nestvec.adaptors import FitSettings, fit_adaptor, load, merge, save
+        from nestvec.report import adaptor_table
+
+    settings = FitSettings(
+        start=options["start"],
+        epochs=options["epochs"],
+        batch_size=options["batch_size"],
+        learning_rate=options["learning_rate"],
+        temperature=options["temperature"],
+        distillation=options["distillation"],
+        held_out_share=options["held_out"],
+        seed=options["seed"],
+    )
+    encoder, data = _read(options)
+    adaptor = fit_adaptor(
+        data,
+        options["dims"],
+        method=options["method"],
+        settings=settings,
+        encoder=None if encoder is None else {side: encoder.identity(side) for side in ("query", "document")},
+        progress=draw_progress,
+    )
+    save(options["out"], adaptor)
+    screen = console()
+    screen.print(adaptor_table(adaptor))
+    written = [options["out"]]
+    if options["save_model"] is not None:
+        from nestvec.encoders import load_base
+        from nestvec.files import atomic_folder
+
+        merged = merge(load(options["out"]), load_base(options["model"]))
+        with atomic_folder(options["save_model"]) as folder:
+            merged.save(str(folder))
+        written.append(options["save_model"])
+    screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+@click.command()
+@click.argument("adaptor", type=_PathOption)
+@click.argument("vectors")
+@click.option(
+    "--side", type=click.Choice(["query", "document"]), default="document", show_default=True, help="Whose vectors."
+)
+@click.option("--dim", type=click.IntRange(min=1), help="Numbers to keep; default: all, to be cut later.")
+@click.option("--out", required=True, type=_PathOption, help="The vectors to write, .npy.")
+@click.option("--overwrite", is_flag=True, help="Replace --out, whatever it is.")
+def transform(adaptor: Path, vectors: str, side: str, dim: int | None, out: Path, overwrite: bool) -> None:
+    """Map VECTORS of a file by ADAPTOR, a block at a time, without torch.
+
+    \b
+    Example:
+      nestvec transform adaptor.safetensors d.npy --dim 64 --out d64.npy
+    """
+    import numpy as np
+
+    from nestvec.adaptors import load
+    from nestvec.data import read_vectors
+    from nestvec.files import atomic_path
+
+    _require_free(out, None, overwrite=overwrite)
+    found = load(adaptor)
+    rows = read_vectors(vectors)
+    mapped = found.transform(rows, side, dim)
+    with atomic_path(out) as partial, partial.open("wb") as file:
+        np.save(file, mapped, allow_pickle=False)
+    console().print(f"Written: {out}, {len(mapped):,} vectors of {mapped.shape[1]}", soft_wrap=True)
+
+
+def _check_sources(options: dict[str, Any]) -> None:
+    given = {name for name in ("queries", "documents", "pairs", "scores", "model", "endpoint", "data") if options[name]}
+    texts, vectors = given & {"model", "endpoint", "data"}, given & {"queries", "documents", "pairs", "scores"}
+    if texts and vectors:
+        raise click.UsageError(
+            f"--{min(vectors)} is for ready vectors and --{min(texts)} for texts. Give one of the two."
+        )
+    if not ({"queries", "documents"} <= given or {"model", "data"} <= given):
+        raise click.UsageError("Give --queries and --documents, or --model and --data.")
+    if options["unsupervised"] and given & {"pairs", "scores"}:
+        raise click.UsageError(
+            "--unsupervised uses no labels. Leave --pairs and --scores out, or mix by --distillation."
+        )
+    if options["save_model"] is not None and (options["model"] is None or options["endpoint"] is not None):
+        raise click.UsageError("--save-model needs a local --model to put the adaptor into.")
+
+
+def _require_free(out: Path, model: Path | None, *, overwrite: bool) -> None:
+    """Refuse before any work to replace what is no adaptor, or a model at all."""
+    if overwrite:
+        return
+    if model is not None and model.exists():
+        raise OutputExistsError(f"{model} exists. Choose another folder, or pass --overwrite.")
+    if out.suffix == ".safetensors" and out.exists():
+        from nestvec.adaptors import load
+
+        try:
+            load(out)
+        except AdaptorError:
+            raise OutputExistsError(f"{out} exists and is no adaptor. Choose another, or pass --overwrite.") from None
+    elif out.exists():
+        raise OutputExistsError(f"{out} exists. Choose another file, or pass --overwrite.")
+
+
+def _read(options: dict[str, Any]) -> tuple[Encoder | None, AdaptorData]:
+    from nestvec.encoders import CachedEncoder, RemoteEncoder, SentenceTransformerEncoder, load_base
+    from nestvec.jobs.adapt import encode_texts, read_frozen_vectors
+
+    labeled = not options["unsupervised"]
+    if options["model"] is None:
+        return None, read_frozen_vectors(
+            options["queries"],
+            options["documents"],
+            pairs=options["pairs"],
+            scores=options["scores"],
+            labeled=labeled,
+        )
+    encoder: Encoder
+    if options["endpoint"] is not None:
+        encoder = RemoteEncoder(options["endpoint"], options["model"])
+    else:
+        encoder = SentenceTransformerEncoder(load_base(options["model"]))
+    found = encode_texts(
+        options["data"],
+        CachedEncoder(encoder, about=options["model"]),
+        split=options["split"],
+        negatives=options["negatives"],
+        labeled=labeled,
+        progress=draw_progress,
+    )
+    return encoder, found.data

@@ -1,0 +1,132 @@
+"""What an adaptor is fitted on, read from files or encoded: what `nestvec adapt` begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nestvec.adaptors import SIDES, AdaptorData
+from nestvec.data import (
+    LabeledText,
+    Record,
+    ScoredPair,
+    read_benchmark,
+    read_integers,
+    read_records,
+    read_vectors,
+)
+from nestvec.encoders import Encoder
+from nestvec.errors import AdaptorError, DataError
+from nestvec.progress import Progress, silent
+
+__all__ = ["EncodedTexts", "encode_texts", "read_frozen_vectors"]
+
+
+class EncodedTexts(NamedTuple):
+    """Texts as an encoder sees them, to fit an adaptor on."""
+
+    data: AdaptorData
+    encoder: dict[str, str]
+    """Identity of the encoder by side."""
+
+
+def read_frozen_vectors(
+    queries: str | Path,
+    documents: str | Path,
+    *,
+    pairs: str | Path | None = None,
+    scores: str | Path | None = None,
+    labeled: bool = True,
+) -> AdaptorData:
+    """Read vectors that are ready, and which of them belong together.
+
+    Args:
+        queries: File of vectors, as `read_vectors` takes it.
+        documents: The same.
+        pairs: npy file of whole numbers [n, 2 + negatives]: row of the query, of its document, of documents that are
+            none. None pairs row i with row i.
+        scores: File of [n] or [n, 1] numbers: how similar the two of each pair are.
+        labeled: False leaves all labels out.
+
+    Returns:
+        Vectors and labels; arrays of npy files stay on disk.
+
+    Raises:
+        SourceNotFoundError: A file is not there.
+        VectorError: A file cannot be read.
+        AdaptorError: Without pairs, the two have different numbers of rows.
+    """
+    data = AdaptorData(read_vectors(queries), read_vectors(documents))
+    if not labeled:
+        return data
+    if pairs is not None:
+        rows = read_integers(pairs)
+    elif len(data.queries) == len(data.documents):
+        rows = np.repeat(np.arange(len(data.queries)), 2).reshape(-1, 2)
+    else:
+        raise AdaptorError(
+            f"There are {len(data.queries)} queries and {len(data.documents)} documents. Say which belong together, "
+            "by pairs, or fit without labels."
+        )
+    known = None if scores is None else np.load(Path(scores), allow_pickle=False).reshape(-1)
+    return AdaptorData(data.queries, data.documents, rows, known)
+
+
+def encode_texts(
+    source: str | Path,
+    encoder: Encoder,
+    *,
+    split: str = "train",
+    negatives: int = 0,
+    labeled: bool = True,
+    progress: Progress = silent,
+) -> EncodedTexts:
+    """Encode texts, and keep which of them belong together.
+
+    Args:
+        source: A file of records, as `read_records` takes it, or a BEIR folder.
+        encoder: What encodes them.
+        split: Which qrels of a BEIR folder.
+        negatives: Hard negatives of a row to keep; rows must have as many.
+        labeled: False leaves all labels out.
+        progress: How to report progress.
+
+    Returns:
+        Each text once, as a query, as a document or as both, and pairs of them.
+
+    Raises:
+        SourceNotFoundError: The source is not there.
+        DataError: It cannot be read, or rows have fewer negatives.
+    """
+    source = Path(source)
+    records: Sequence[Record]
+    if source.is_dir():
+        records = read_benchmark(source, split=split, progress=progress).rows()
+    else:
+        records = read_records(source, progress=progress)
+    queries: dict[str, int] = {}
+    documents: dict[str, int] = {}
+    rows: list[list[int]] = []
+    scores: list[float] = []
+    for record in records:
+        if isinstance(record, LabeledText):
+            raise DataError(f"{source} has rows of a text and a label; an adaptor learns from pairs of texts.")
+        if isinstance(record, ScoredPair):
+            left, right = record.text1, [record.text2]
+            scores.append(record.score)
+        else:
+            left, right = record.query, [record.positive, *record.negatives[:negatives]]
+            if len(right) < 1 + negatives:
+                raise DataError(f"{source} has a row with {len(right) - 1} negatives, fewer than {negatives}.")
+        query = queries.setdefault(left, len(queries))
+        rows.append([query, *(documents.setdefault(text, len(documents)) for text in right)])
+    query_vectors = encoder.encode_queries(list(queries), progress=progress)
+    document_vectors = encoder.encode_documents(list(documents), progress=progress)
+    identities = {side: encoder.identity(side) for side in SIDES}
+    if not labeled:
+        return EncodedTexts(AdaptorData(query_vectors, document_vectors), identities)
+    known = np.array(scores) if scores else None
+    return EncodedTexts(AdaptorData(query_vectors, document_vectors, np.array(rows), known), identities)

@@ -1,0 +1,46 @@
+"""What an adaptor gave on held-out data, as a table."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nestvec.adaptors import Adaptor
+
+__all__ = ["adaptor_table"]
+
+
+def adaptor_table(adaptor: Adaptor) -> RenderableType:
+    """Draw the scores of the vectors as they were, of their principal components and of the adaptor, by size.
+
+    Args:
+        adaptor: What was fitted.
+
+    Returns:
+        Something rich can print.
+    """
+    metric = adaptor.settings.get("metric", "score")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("dim", justify="right")
+    for name in adaptor.held_out:
+        table.add_column(name, justify="right")
+    table.add_column("of raw at full size", justify="right")
+    full = max(adaptor.dims)
+    reference = adaptor.held_out["raw"].get(str(full), 0.0)
+    for dim in adaptor.dims:
+        scores = {name: by_dim[str(dim)] for name, by_dim in adaptor.held_out.items()}
+        kept = scores[adaptor.method]
+        share = f"{kept / reference:.1%}" if reference > 0 else "-"
+        table.add_row(str(dim), *(f"{score:.3f}" for score in scores.values()), share)
+    blocks: list[RenderableType] = [Text(f"{metric} on held-out data", style="bold"), table]
+    if adaptor.replaced:
+        worse = ", ".join(f"{dim} ({replacement.method})" for dim, replacement in adaptor.replaced.items())
+        blocks.append(
+            Text(
+                f"Worse than another map at {worse}: the file holds that one too, for those who ask for just this "
+                "size.",
+                style="yellow",
+            )
+        )
+    return Group(*blocks)
