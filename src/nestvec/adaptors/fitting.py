@@ -19,7 +19,7 @@ from nestvec.adaptors.objectives import make_objective
 from nestvec.adaptors.pca import fit_pca
 from nestvec.adaptors.settings import METHODS, FitSettings, Method
 from nestvec.adaptors.training_data import AdaptorData
-from nestvec.errors import AdaptorError
+from nestvec.errors import AdaptorError, LossInputError
 from nestvec.progress import Progress, silent
 from nestvec.vectors import check_dims, default_dims, normalize
 
@@ -146,7 +146,7 @@ def _train(
     others: Mapping[str, _Candidate],
     progress: Progress,
 ) -> _Candidate:
-    """Train, and return the best state: first by whether it is worse than another map at any size, then by its mean."""
+    """Train, and return the best state on the held-out data."""
     batch_size = min(settings.batch_size, len(rows))
     steps = max(1, round(settings.epochs * len(rows) / batch_size))
     compute_loss = make_objective(data, rows, dims, settings)
@@ -155,11 +155,16 @@ def _train(
     generator = np.random.default_rng(settings.seed)
     batches = _batches(rows, batch_size, generator)
     every = max(1, math.ceil(steps / settings.evaluations))
-    best: tuple[tuple[bool, float], _Candidate] | None = None
+    best = candidate(network.to_towers())  # where training begins: it never ends worse on the whole
     since_best = 0
     with progress("fitting the adaptor", steps) as advance:
         for step in range(1, steps + 1):
-            loss = compute_loss(network, next(batches), generator)
+            try:
+                loss = compute_loss(network, next(batches), generator)
+            except LossInputError as error:
+                if step == 1:
+                    raise
+                raise AdaptorError(f"Training diverged: {error} Lower learning_rate.") from error
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
@@ -167,18 +172,19 @@ def _train(
             advance(1)
             if step % every and step < steps:
                 continue
-            if not math.isfinite(loss.item()):
-                break
             now = candidate(network.to_towers())
-            merit = (_nowhere_worse(now, others), float(np.mean(list(now.scores.values()))))
             since_best += 1
-            if best is None or merit > best[0]:
-                best, since_best = (merit, now), 0
+            if _merit(now, others) > _merit(best, others):
+                best, since_best = now, 0
             if settings.patience is not None and since_best >= settings.patience:
                 break
-    if best is None:
-        raise AdaptorError(f"Training diverged at a learning rate of {settings.learning_rate}. Lower it.")
-    return best[1]
+    return best
+
+
+def _merit(one: _Candidate, others: Mapping[str, _Candidate]) -> tuple[bool, float]:
+    """What counts in a state: first that nothing else is better at any size, then the mean over the sizes."""
+    nowhere_worse = all(one.scores[dim] >= score for other in others.values() for dim, score in other.scores.items())
+    return nowhere_worse, float(np.mean(list(one.scores.values())))
 
 
 def _learning_rate(step: int, steps: int) -> float:
@@ -194,10 +200,6 @@ def _batches(rows: Rows, batch_size: int, generator: np.random.Generator) -> Ite
             order = np.concatenate([order, generator.permutation(rows)])
         yield order[:batch_size]
         order = order[batch_size:]
-
-
-def _nowhere_worse(one: _Candidate, others: Mapping[str, _Candidate]) -> bool:
-    return all(one.scores[dim] >= score for other in others.values() for dim, score in other.scores.items())
 
 
 def _replacements(found: Mapping[str, _Candidate], method: str) -> dict[int, Replacement]:

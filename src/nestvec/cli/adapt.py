@@ -89,7 +89,8 @@ def adapt(**options: Any) -> None:
     _require_free(options["out"], options["save_model"], overwrite=options["overwrite"])
     quiet_libraries()
     with draw_progress("loading libraries", None):
-        from nestvec.adaptors import FitSettings, fit_adaptor, load, merge, save
+        from nestvec.adaptors import FitSettings, fit_adaptor, save
+        from nestvec.jobs.adapt import save_adapted_model
         from nestvec.report import adaptor_table
 
     settings = FitSettings(
@@ -116,12 +117,7 @@ def adapt(**options: Any) -> None:
     screen.print(adaptor_table(adaptor))
     written = [options["out"]]
     if options["save_model"] is not None:
-        from nestvec.encoders import load_base
-        from nestvec.files import atomic_folder
-
-        merged = merge(load(options["out"]), load_base(options["model"]))
-        with atomic_folder(options["save_model"]) as folder:
-            merged.save(str(folder))
+        save_adapted_model(adaptor, options["model"], options["save_model"])
         written.append(options["save_model"])
     screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
 

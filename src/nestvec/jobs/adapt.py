@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nestvec.adaptors import SIDES, AdaptorData
+from nestvec.adaptors import SIDES, Adaptor, AdaptorData, merge
 from nestvec.data import (
     LabeledText,
     Record,
@@ -18,11 +18,13 @@ from nestvec.data import (
     read_records,
     read_vectors,
 )
-from nestvec.encoders import Encoder
+from nestvec.encoders import Encoder, load_base
 from nestvec.errors import AdaptorError, DataError
+from nestvec.files import atomic_folder
 from nestvec.progress import Progress, silent
+from nestvec.training.export import save_model
 
-__all__ = ["EncodedTexts", "encode_texts", "read_frozen_vectors"]
+__all__ = ["EncodedTexts", "encode_texts", "read_frozen_vectors", "save_adapted_model"]
 
 
 class EncodedTexts(NamedTuple):
@@ -130,3 +132,20 @@ def encode_texts(
         return EncodedTexts(AdaptorData(query_vectors, document_vectors), identities)
     known = np.array(scores) if scores else None
     return EncodedTexts(AdaptorData(query_vectors, document_vectors, np.array(rows), known), identities)
+
+
+def save_adapted_model(adaptor: Adaptor, base: str, folder: Path) -> None:
+    """Write a base with an adaptor behind it as one sentence-transformers model.
+
+    Args:
+        adaptor: What to put behind it.
+        base: What it was fitted on, as `load_base` takes it.
+        folder: Where to write; an older folder is replaced.
+
+    Raises:
+        AdaptorError: It was fitted on another model.
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    merged = merge(adaptor, load_base(base))
+    with atomic_folder(folder) as partial:
+        save_model(merged, partial, dims=adaptor.dims)

@@ -1,0 +1,299 @@
+"""Fitting adaptors, on vectors whose best map is known. Run: pytest tests/test_adaptors_fitting.py (half a minute)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from nestvec.adaptors import METHODS, AdaptorData, FitSettings, Map, Towers, fit_adaptor
+from nestvec.adaptors.held_out import make_held_out
+from nestvec.adaptors.networks import TowersNetwork
+from nestvec.adaptors.objectives import make_objective
+from nestvec.adaptors.training_data import Split, copies
+from nestvec.errors import AdaptorError, DimensionError, VectorError
+from nestvec.vectors import normalize, truncate
+
+DIM, SIGNAL = 24, 5
+QUICK = FitSettings(epochs=12, batch_size=128, learning_rate=0.02)
+TRAINED = [method for method in METHODS if method not in ("pca", "whitening")]
+
+
+def topics(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and documents that agree in a few hidden directions, under noise that is stronger than they are."""
+    generator = np.random.default_rng(seed)
+    basis = np.linalg.qr(np.random.default_rng(99).normal(size=(DIM, DIM)))[0]
+    signal = generator.normal(size=(n, SIGNAL)) @ basis[:SIGNAL]
+    noise = [generator.normal(size=(n, DIM - SIGNAL)) @ basis[SIGNAL:] for _ in range(2)]
+    return tuple((signal + 0.1 * generator.normal(size=(n, DIM)) + 1.2 * part).astype(np.float32) for part in noise)
+
+
+def paired(n: int = 900, seed: int = 0) -> AdaptorData:
+    queries, documents = topics(n, seed)
+    return AdaptorData(queries, documents, np.repeat(np.arange(n), 2).reshape(-1, 2))
+
+
+def mean_reciprocal_rank(queries: np.ndarray, documents: np.ndarray) -> float:
+    similarities = queries @ documents.T
+    return float((1 / (1 + (similarities > np.diag(similarities)[:, None]).sum(axis=1))).mean())
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_fitted_map_finds_on_new_data_what_raw_prefixes_and_components_do_not(method: str) -> None:
+    adaptor = fit_adaptor(paired(), [DIM, 8, SIGNAL], method=method, settings=QUICK)
+    queries, documents = topics(400, seed=1)
+    for dim in adaptor.dims:
+        adapted = mean_reciprocal_rank(adaptor.transform(queries, "query", dim), adaptor.transform(documents, dim=dim))
+        raw = mean_reciprocal_rank(truncate(queries, dim), truncate(documents, dim))
+        assert adapted > 1.5 * raw
+        assert adaptor.held_out[method][str(dim)] > adaptor.held_out["pca"][str(dim)]
+    assert not adaptor.replaced
+    assert adaptor.shared is (method != "two-tower")
+    nested = adaptor.transform(documents)
+    np.testing.assert_allclose(truncate(nested, 8), adaptor.transform(documents, dim=8), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["pca", "whitening"])
+def test_components_are_fitted_without_training(method: str) -> None:
+    adaptor = fit_adaptor(paired(), [DIM, 4], method=method)
+    assert set(adaptor.held_out) == {"raw", "pca", method}
+    assert adaptor.method == method
+
+
+def test_without_labels_prefixes_learn_the_neighbours_of_the_whole_vectors() -> None:
+    # Neighbours depend on directions that the first numbers do not hold.
+    generator = np.random.default_rng(0)
+    scales = np.linspace(0.2, 2, DIM) ** 2
+    documents, new = ((generator.normal(size=(n, DIM)) * scales).astype(np.float32) for n in (1500, 500))
+    adaptor = fit_adaptor(AdaptorData(documents, documents), [DIM, 6], settings=QUICK)
+
+    def found_again(mapped: np.ndarray) -> float:
+        def nearest(vectors: np.ndarray) -> np.ndarray:
+            similarities = vectors @ vectors.T
+            np.fill_diagonal(similarities, -2)
+            return np.argsort(-similarities, axis=1)[:, :10]
+
+        pairs = zip(nearest(normalize(new)), nearest(mapped), strict=True)
+        return float(np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]))
+
+    assert adaptor.settings["metric"] == "neighbours@10"
+    assert found_again(adaptor.transform(new, dim=6)) > 2 * found_again(truncate(normalize(new), 6))
+    assert found_again(adaptor.transform(new, dim=DIM)) == pytest.approx(1.0)  # nothing beats the vectors themselves
+
+
+def test_pairs_with_scores_learn_their_order() -> None:
+    queries, documents = topics(4000, 0)
+    basis = np.linalg.qr(np.random.default_rng(99).normal(size=(DIM, DIM)))[0][:SIGNAL]
+    generator = np.random.default_rng(3)
+    pairs = np.column_stack([np.arange(4000), generator.permutation(4000)])
+
+    def truth(q: np.ndarray, d: np.ndarray) -> np.ndarray:
+        return (normalize(q @ basis.T) * normalize(d @ basis.T)).sum(axis=1)
+
+    data = AdaptorData(queries, documents, pairs, truth(queries, documents[pairs[:, 1]]))
+    adaptor = fit_adaptor(data, [DIM, SIGNAL], settings=replace(QUICK, epochs=30))
+    new_queries, new_documents = topics(300, 5)[0], topics(300, 6)[1]
+    expected = truth(new_queries, new_documents)
+
+    def correlation(q: np.ndarray, d: np.ndarray) -> float:
+        return float(stats.spearmanr((q * d).sum(axis=1), expected).statistic)
+
+    adapted = correlation(
+        adaptor.transform(new_queries, "query", SIGNAL), adaptor.transform(new_documents, "document", SIGNAL)
+    )
+    assert adapted > correlation(truncate(new_queries, SIGNAL), truncate(new_documents, SIGNAL)) + 0.3
+    assert adaptor.settings["metric"] == "Spearman"
+
+
+def test_wrong_labels_never_make_a_size_worse_than_it_was() -> None:
+    queries, documents = topics(600, 0)
+    documents = documents + queries  # found well as they are
+    rows = np.arange(600)
+    wrong = np.column_stack([rows, np.roll(rows, 300)])
+    data = AdaptorData(queries, documents, np.concatenate([np.column_stack([rows, rows]), *[wrong] * 8]))
+    adaptor = fit_adaptor(data, [DIM, 6], settings=FitSettings(epochs=30, batch_size=64, learning_rate=0.1))
+    for dim in adaptor.dims:
+        kept = max(adaptor.held_out[name][str(dim)] for name in ("raw", "pca"))
+        assert (adaptor.held_out["linear"][str(dim)] < kept) == (dim in adaptor.replaced)
+    means = {name: np.mean(list(scores.values())) for name, scores in adaptor.held_out.items()}
+    assert means["linear"] >= means["raw"]
+
+
+def test_a_size_at_which_another_map_is_better_keeps_that_map() -> None:
+    generator = np.random.default_rng(0)
+    documents = generator.normal(size=(800, DIM)) * np.geomspace(1, 0.01, DIM)
+    queries = documents + 0.05 * generator.normal(size=documents.shape)  # whitening blows this noise up
+    rows = np.arange(800)
+    data = AdaptorData(queries, documents, np.column_stack([rows, rows]))
+    adaptor = fit_adaptor(data, [DIM, 6], method="whitening")
+    assert DIM in adaptor.replaced
+    for dim, replacement in adaptor.replaced.items():
+        better = adaptor.held_out[replacement.method][str(dim)]
+        assert better == max(scores[str(dim)] for scores in adaptor.held_out.values())
+        assert better > adaptor.held_out["whitening"][str(dim)]
+    assert adaptor.replaced[DIM].method in ("raw", "pca")
+    if adaptor.replaced[DIM].method == "raw":
+        np.testing.assert_allclose(adaptor.transform(documents, dim=DIM), normalize(documents), atol=1e-6)
+
+
+def test_labels_and_neighbourhoods_can_be_mixed() -> None:
+    data = paired(600)
+    plain, mixed = (
+        fit_adaptor(data, [DIM, 6], settings=FitSettings(epochs=5, batch_size=128, distillation=weight))
+        for weight in (0.0, 5.0)
+    )
+    documents = normalize(data.documents)
+    original = documents @ documents.T
+
+    def distance(adaptor: object) -> float:
+        mapped = adaptor.transform(documents, dim=6)  # type: ignore[attr-defined]
+        return float(np.abs(mapped @ mapped.T - original).mean())
+
+    assert distance(mixed) < distance(plain)
+
+
+def test_the_same_seed_gives_the_same_adaptor() -> None:
+    settings = FitSettings(epochs=2, batch_size=64)
+    first, again = (fit_adaptor(paired(300), [DIM, 6], method="mlp", settings=settings) for _ in range(2))
+    other = fit_adaptor(paired(300), [DIM, 6], method="mlp", settings=FitSettings(epochs=2, batch_size=64, seed=1))
+    assert first.towers.query.digest() == again.towers.query.digest()
+    assert first.towers.query.digest() != other.towers.query.digest()
+
+
+def test_training_stops_when_it_gets_no_better_and_the_best_state_counts() -> None:
+    def settings(patience: int | None) -> FitSettings:
+        return FitSettings(epochs=40, batch_size=64, learning_rate=0.3, evaluations=40, patience=patience)
+
+    steps: list[int] = []
+
+    @contextmanager
+    def progress(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        steps.append(0)
+
+        def advance(count: int) -> None:
+            steps[-1] += count
+
+        yield advance
+
+    fit_adaptor(paired(300), [DIM, 6], settings=settings(3), progress=progress)
+    fit_adaptor(paired(300), [DIM, 6], settings=settings(None), progress=progress)
+    assert steps[0] < steps[-1]
+
+
+def test_training_that_diverges_says_so() -> None:
+    with pytest.raises(AdaptorError, match="Training diverged: .* not finite"):
+        fit_adaptor(paired(300), [DIM, 6], settings=FitSettings(learning_rate=3e37, batch_size=64))
+
+
+def test_no_copy_of_what_is_held_out_is_trained_on() -> None:
+    queries, documents = topics(300, 0)
+    documents = np.concatenate([documents, documents * 2, documents[:50]])  # copies, of another length too
+    pairs = np.column_stack([np.tile(np.arange(300), 3)[:650], np.arange(650)])
+    data = AdaptorData(queries, documents, pairs)
+    train, held_out = data.split(0.2, 100, seed=0)
+    assert sorted([*train, *held_out]) == list(range(650))
+    assert 50 <= len(held_out) <= 100
+    groups = copies(documents)
+    assert not set(groups[pairs[train, 1]]) & set(groups[pairs[held_out, 1]])
+    assert len(set(groups.tolist())) == 300
+
+
+def test_held_out_ranks_are_those_of_a_slow_search() -> None:
+    generator = np.random.default_rng(0)
+    queries, documents = generator.normal(size=(12, 6)), generator.normal(size=(40, 6))
+    pairs = np.column_stack([generator.integers(0, 12, 30), generator.integers(0, 40, 30)])
+    one = Map(generator.normal(size=(6, 6)).astype(np.float32))
+    found = make_held_out(AdaptorData(queries, documents, pairs), Split(np.arange(0), np.arange(30)), 0).measure(
+        Towers(one, one), [6, 2]
+    )
+    for dim, score in found.items():
+        q, d = one.transform(queries, dim).astype(np.float64), one.transform(documents, dim).astype(np.float64)
+        reciprocal = []
+        for query in np.unique(pairs[:, 0]):
+            order = np.argsort(-(q[query] @ d.T))[:10].tolist()
+            ranks = [order.index(row) for row in pairs[pairs[:, 0] == query, 1] if row in order]
+            reciprocal.append(1 / (1 + min(ranks)) if ranks else 0.0)
+        assert score == pytest.approx(np.mean(reciprocal))
+
+
+def test_a_network_begins_as_the_map_it_starts_from() -> None:
+    start = Map(np.eye(6, dtype=np.float32), np.full(6, 0.1, np.float32))
+    network = TowersNetwork(start, two_towers=True, hidden_width=8, seed=0)
+    vectors = normalize(np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32))
+    for side, tower in zip(("query", "document"), network.to_towers(), strict=True):
+        np.testing.assert_allclose(tower.transform(vectors), start.transform(vectors), atol=1e-6)
+        mapped = getattr(network, side)(torch.from_numpy(vectors)).detach().numpy()
+        np.testing.assert_allclose(normalize(mapped), tower.transform(vectors), atol=1e-6)
+
+
+def test_copies_and_other_answers_are_no_negatives() -> None:
+    # Two pairs that are copies of each other: if one counted as the other's negative, its loss could not be near zero.
+    vectors = np.eye(8, dtype=np.float32)
+    queries, documents = vectors[[0, 0, 1]], vectors[[2, 2, 3]]
+    weight = np.zeros((8, 8), np.float32)
+    weight[[0, 2], 0] = weight[[1, 3], 1] = 1
+    network = TowersNetwork(Map(weight), two_towers=False, hidden_width=None, seed=0)
+    data = AdaptorData(queries, documents, np.array([[0, 0], [1, 1], [2, 2]]))
+    objective = make_objective(data, np.arange(3), [8], FitSettings())
+    assert objective(network, np.arange(3), np.random.default_rng(0)).item() < 1e-6
+    data = AdaptorData(
+        vectors[[0, 1]], vectors[[2, 2, 3]] + 0.01 * vectors[[4, 5, 6]], np.array([[0, 0], [0, 1], [1, 2]])
+    )
+    objective = make_objective(data, np.arange(3), [8], FitSettings())
+    assert objective(network, np.arange(3), np.random.default_rng(0)).item() < 1e-6
+
+
+def bad(vectors: np.ndarray, row: int, value: float) -> np.ndarray:
+    vectors = vectors.copy()
+    vectors[row] = value
+    return vectors
+
+
+def test_what_cannot_be_fitted_on_is_refused() -> None:
+    queries, documents = topics(300, 0)
+    rows = np.column_stack([np.arange(300), np.arange(300)])
+    scores = np.linspace(0, 1, 300)
+    refused: list[tuple[AdaptorData, type[Exception], str]] = [
+        (
+            AdaptorData(bad(queries, 17, np.nan), documents, rows),
+            VectorError,
+            "1 of 300 queries are not finite, in rows 17",
+        ),
+        (AdaptorData(queries, bad(documents, 3, 0), rows), VectorError, "1 of 300 documents are zero, in rows 3"),
+        (AdaptorData(queries, documents[:, :8], rows), DimensionError, "24 numbers and documents 8"),
+        (AdaptorData(queries[:5], documents[:5]), VectorError, "10 vectors are too few to fit a map of 24"),
+        (AdaptorData(queries, documents[0], rows), VectorError, "not floating-point vectors"),
+        (AdaptorData(queries, documents.astype(int), rows), VectorError, "not floating-point vectors"),
+        (AdaptorData(queries, documents, rows + 5), AdaptorError, r"5 of 300 pairs point outside the 300 queries"),
+        (
+            AdaptorData(queries, documents[:200], rows),
+            AdaptorError,
+            r"outside the 200 documents, the first in row 200: 200",
+        ),
+        (AdaptorData(queries, documents, rows - 1), AdaptorError, "the first in row 0: -1"),
+        (AdaptorData(queries, documents, rows[:, :1]), AdaptorError, r"int64 \[300, 1\]"),
+        (AdaptorData(queries, documents, rows.astype(float)), AdaptorError, "whole numbers"),
+        (AdaptorData(queries, documents, rows, scores[:9]), AdaptorError, r"\[9\] for 300 pairs"),
+        (AdaptorData(queries, documents, rows, scores * 0), AdaptorError, "nothing to tell apart"),
+        (AdaptorData(queries, documents, None, scores), AdaptorError, "Scores need pairs"),
+        (AdaptorData(queries, documents, rows[:, [0, 1, 1]], scores), AdaptorError, "take no negatives"),
+        (AdaptorData(queries, documents, rows[:3]), AdaptorError, "3 rows are too few"),
+    ]
+    for data, error, message in refused:
+        with pytest.raises(error, match=message):
+            fit_adaptor(data, [DIM, 6])
+    data = AdaptorData(queries, documents, rows)
+    with pytest.raises(DimensionError):
+        fit_adaptor(data, [DIM + 1])
+    with pytest.raises(AdaptorError, match="no method 'lda'"):
+        fit_adaptor(data, [DIM], method="lda")  # type: ignore[arg-type]
+    with pytest.raises(AdaptorError, match="2 weights for 1 dims"):
+        fit_adaptor(data, [DIM], settings=FitSettings(weights=[1.0, 2.0]))
+    for name, value in (("epochs", 0), ("held_out_share", 1.0), ("distillation", -1.0), ("temperature", float("nan"))):
+        with pytest.raises(AdaptorError, match=name):
+            FitSettings(**{name: value})
