@@ -6,16 +6,19 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+import numpy as np
 import pytest
 from pydantic_core import PydanticUndefined
 
 from nestvec.cli.main import cli
+from nestvec.data import INSTALLED_DOCS_FILES
 from nestvec.plan import parse_plan
 from nestvec.training import load_recipe
 from nestvec.training.recipe import BeirData, FileData, HubData, InstalledDocsData, Recipe
@@ -78,12 +81,13 @@ def test_every_command_in_the_documentation_can_be_given() -> None:
             load_recipe(ROOT / "recipes" / f"{context.params['recipe']}.toml", context.params["overrides"])
 
 
-def test_every_evaluation_and_plan_in_the_documentation_runs(workplace: Path) -> None:
+def test_every_evaluation_plan_and_adaptor_in_the_documentation_runs(workplace: Path) -> None:
     lines = [line for _, block in code_blocks("bash") for line in block.splitlines()]
-    wanted = list(dict.fromkeys(line for line in lines if line.startswith(("nestvec evaluate", "nestvec plan"))))
-    assert len(wanted) >= 4
+    runnable = tuple(f"nestvec {command} " for command in ("adapt", "evaluate", "plan", "transform"))
+    wanted = list(dict.fromkeys(line for line in lines if line.startswith(runnable)))
+    assert len(wanted) >= 7
     environment = {**os.environ, "NESTVEC_CACHE": str(workplace / "cache"), "COLUMNS": "120"}
-    for line in sorted(wanted):  # evaluations come before the plans that need them
+    for line in sorted(wanted):  # what makes a model or a grid comes before what needs it
         words = shlex.split(line)[1:]
         if words[0] == "plan":
             words[words.index("--target") + 1] = "retention>=0.1"  # of a model that has learnt nothing
@@ -156,6 +160,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, rows_f
         }
     )
     train_and_measure(recipe, folder / "runs" / "quickstart")
+    _, train_file, benchmark = INSTALLED_DOCS_FILES
+    (folder / "data" / "docs").mkdir(parents=True)
+    shutil.copy(rows_file, folder / "data" / "docs" / train_file)
+    shutil.copytree(folder / "runs" / "quickstart" / "benchmark", folder / "data" / "docs" / benchmark)
+    np.save(folder / "vectors.npy", np.random.default_rng(0).normal(size=(9, 256)))
     return folder
 
 

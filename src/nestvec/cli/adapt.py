@@ -81,7 +81,7 @@ def adapt(**options: Any) -> None:
     """Fit a map from frozen vectors to vectors that can be cut to any size.
 
     \b
-    Examples:
+    Example:
       nestvec adapt --queries q.npy --documents d.npy --dims 384,128,32 --out adaptor.safetensors
       nestvec adapt --model minilm --data rows.jsonl --out adaptor.safetensors --save-model adapted
     """
