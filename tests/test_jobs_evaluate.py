@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 from builders import write_json_lines
+from nestvec.adaptors import Adaptor, Map, Towers, save
 from nestvec.data import Benchmark, write_benchmark
+from nestvec.encoders import SentenceTransformerEncoder, load_base
 from nestvec.errors import (
+    AdaptorError,
     DataError,
     DimensionError,
     GridError,
@@ -184,6 +187,34 @@ def test_a_model_is_compared_with_a_reference_and_baselines(ready: Path, tmp_pat
         assert cell.reference_retention.value == pytest.approx(mine[cell.key] / pca[CellKey(16)])
     with pytest.raises(GridError, match="Two models are called 'vectors'"):
         evaluate(f"vectors:{ready / 'vectors'}", ready / "bench", baselines={"vectors": "minilm"}, settings=QUICK)
+
+
+def test_an_adaptor_is_measured_behind_its_model_and_behind_no_other(ready: Path, tiny_model: Path) -> None:
+    source = f"vectors:{ready / 'vectors'}"
+    generator = np.random.default_rng(0)
+    towers = Towers(*(Map(generator.normal(size=(16, 16)).astype(np.float32)) for _ in range(2)))
+    save(ready / "mine.safetensors", Adaptor(towers, "two-tower", (16, 4)))
+    report = evaluate(
+        f"{ready / 'mine.safetensors'}={source}", ready / "bench", baselines={"raw": source}, settings=QUICK
+    )
+    assert list(report.models) == ["mine", "raw"]
+    (ready / "mapped").mkdir()
+    for name, tower in zip(("queries", "documents"), towers, strict=True):
+        np.save(ready / "mapped" / f"{name}.npy", tower.transform(np.load(ready / "vectors" / f"{name}.npy")))
+    expected = evaluate(f"vectors:{ready / 'mapped'}", ready / "bench", settings=QUICK)
+    found = {cell.key: cell.metrics["MRR@10"].value for cell in report.cells if cell.model == "mine"}
+    assert found == {cell.key: cell.metrics["MRR@10"].value for cell in expected.cells}
+    model = load_base(str(tiny_model))
+    map_128 = Map(np.eye(128, dtype=np.float32))
+    save(ready / "other.safetensors", Adaptor(Towers(map_128, map_128), "linear", (128, 32), encoder={"query": "x"}))
+    with pytest.raises(AdaptorError, match="another encoder"):
+        evaluate(f"{ready / 'other.safetensors'}={tiny_model}", ready / "bench", settings=QUICK)
+    identity = SentenceTransformerEncoder(model).identity("query")
+    save(ready / "own.safetensors", Adaptor(Towers(map_128, map_128), "linear", (128, 32), encoder={"query": identity}))
+    report = evaluate(
+        f"{ready / 'own.safetensors'}={tiny_model}", ready / "bench", settings=GridSettings(latency=False, samples=50)
+    )
+    assert {cell.dim for cell in report.cells} == {128, 32}  # sizes that the adaptor was fitted for
 
 
 def test_a_real_model_is_encoded_once_for_all_runs(

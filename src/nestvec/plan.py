@@ -49,7 +49,8 @@ class Plan(_Section):
     """What to store and how to search it, and the measurement that this follows from.
 
     Attributes:
-        model: The model folder or id whose vectors are stored; `vectors:` and a folder where they were ready-made.
+        model: The model folder or id whose vectors are stored; `vectors:` and a folder where they were ready-made, the
+            file of an adaptor and `=` before it where they were adapted.
         full_dim: Numbers of its full vectors.
         first_stage: What is scanned.
         second_stage: What reranks; None for a scan alone.

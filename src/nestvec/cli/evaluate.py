@@ -88,7 +88,7 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
     """Measure MODEL in every cell of sizes x precisions x reranks, from one encoding.
 
     MODEL is a folder, a hub id, minilm, static, or vectors:DIR with queries.npy and documents.npy in the order of the
-    benchmark.
+    benchmark. adaptor.safetensors=MODEL puts an adaptor behind it.
 
     \b
     Example:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nestvec.adaptors import fit_pca
+from nestvec.adaptors import SIDES, fit_pca, load
 from nestvec.encoders import CachedEncoder, Encoder, SentenceTransformerEncoder, load_base, trained_dims
 from nestvec.errors import DimensionError, GridError
 from nestvec.evaluation import (
@@ -34,7 +37,7 @@ from nestvec.quantization import BITS_PER_NUMBER
 from nestvec.report import GridReport, SampleQuery
 from nestvec.vectors import check_dims, default_dims
 
-__all__ = ["PCA_PREFIX", "GridSettings", "evaluate"]
+__all__ = ["ADAPTOR_SUFFIX", "PCA_PREFIX", "GridSettings", "evaluate"]
 
 _SAMPLES = 8
 _SAMPLE_DEPTH = 10
@@ -43,7 +46,22 @@ _VECTORS = "vectors:"
 _PCA = "pca"
 PCA_PREFIX = f"{_PCA}="
 """What a source begins with that is the principal components of another."""
+ADAPTOR_SUFFIX = ".safetensors"
+"""What the name of an adaptor's file ends with, in a source that is an adaptor behind a model: `FILE=MODEL`."""
 _SHORTLIST = Rerank("int8", 100)
+
+
+_Transform = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+class _Encoded(NamedTuple):
+    """A task as one source sees it."""
+
+    vectors: TaskVectors
+    trained: Sequence[int] | None = None
+    """Sizes that the source says it was trained for."""
+    identities: Mapping[str, str] = MappingProxyType({})
+    """Identity of the encoder by side, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,8 @@ def evaluate(
     """Measure a model, and what it is compared with, in every cell of dims x precisions x reranks.
 
     Args:
-        model: A model folder, a hub id, the name of a packaged base, or `vectors:` and a folder of ready vectors.
+        model: A model folder, a hub id, the name of a packaged base, or `vectors:` and a folder of ready vectors. The
+            file of an adaptor and `=` before any of these puts the adaptor behind it.
         benchmark: What to measure with, as `load_task` takes it.
         name: What to call the model; None is its folder's name or its id.
         reference: Another model, as `model`: gains, and a second retention, are relative to it. `pca`, or `pca=` and a
@@ -105,6 +124,7 @@ def evaluate(
     Raises:
         SourceNotFoundError: A model or benchmark is not there.
         ModelError: A model cannot be loaded.
+        AdaptorError: An adaptor cannot be loaded, or was fitted on another encoder.
         VectorError: Ready vectors do not fit the task, or a model gives every text the same vector.
         DataError: The benchmark cannot be used.
         MetricError: A metric is not known.
@@ -129,11 +149,11 @@ def evaluate(
         require("faiss", extra="index")  # sooner than after all the encoding
 
     vectors: dict[str, TaskVectors] = {}
-    encoded: dict[str, tuple[TaskVectors, Sequence[int] | None]] = {}
+    encoded: dict[str, _Encoded] = {}
     dims: Sequence[int] = ()
     for label, source in models.items():
         started = time.perf_counter()
-        vectors[label], trained = _vectors_of(source, task, benchmark, encoded, settings, progress)
+        vectors[label], trained, _ = _encode_source(source, task, benchmark, encoded, settings, progress)
         seconds["encode"] = seconds.get("encode", 0.0) + time.perf_counter() - started
         if label == own:
             full_dim = vectors[label].documents.shape[1]
@@ -205,6 +225,9 @@ def _name_models(model: str, name: str | None, reference: str | None, baselines:
 
 
 def _short_name(source: str) -> str:
+    adaptor_file, _ = _split_adaptor(source)
+    if adaptor_file is not None:
+        return Path(adaptor_file).stem
     kind, separator, rest = source.partition("=") if source.startswith(PCA_PREFIX) else ("", "", source)
     path = Path(rest.removeprefix(_VECTORS))
     short = path.name if path.exists() else rest
@@ -213,34 +236,53 @@ def _short_name(source: str) -> str:
     return f"{kind}{separator}{short}"
 
 
-def _vectors_of(
+def _encode_source(
     source: str,
     task: Task,
     benchmark: str | Path,
-    encoded: dict[str, tuple[TaskVectors, Sequence[int] | None]],
+    encoded: dict[str, _Encoded],
     settings: GridSettings,
     progress: Progress,
-) -> tuple[TaskVectors, Sequence[int] | None]:
-    """The vectors of a source, each of which is encoded once, and the sizes that its model says it was trained for."""
+) -> _Encoded:
+    """The vectors of a source, each of which is encoded once."""
     if source in encoded:
         return encoded[source]
-    trained: Sequence[int] | None = None
+    adaptor_file, behind = _split_adaptor(source)
     if source.startswith(PCA_PREFIX):
-        plain, _ = _vectors_of(source.removeprefix(PCA_PREFIX), task, benchmark, encoded, settings, progress)
+        plain = _encode_source(source.removeprefix(PCA_PREFIX), task, benchmark, encoded, settings, progress).vectors
         pca = fit_pca(plain.documents)
-        queries = pca.transform(plain.queries) if len(plain.queries) else plain.queries
-        vectors = check_task_vectors(task, TaskVectors(queries, pca.transform(plain.documents)))
+        vectors = check_task_vectors(task, _map(plain, pca.transform, pca.transform))
+        encoded[source] = _Encoded(vectors)
+    elif adaptor_file is not None:
+        adaptor = load(adaptor_file)
+        frozen = _encode_source(behind, task, benchmark, encoded, settings, progress)
+        adaptor.check_encoder(frozen.identities)
+        tower = adaptor.towers
+        vectors = check_task_vectors(task, _map(frozen.vectors, tower.query.transform, tower.document.transform))
+        encoded[source] = _Encoded(vectors, adaptor.dims)
     elif source.startswith(_VECTORS):
-        vectors = read_task_vectors(source.removeprefix(_VECTORS), task, benchmark)
+        encoded[source] = _Encoded(read_task_vectors(source.removeprefix(_VECTORS), task, benchmark))
     else:
         with progress(f"loading {source}", None):
             model = load_base(source)
         encoder: Encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
         if settings.cache:
             encoder = CachedEncoder(encoder, about=source)
-        vectors, trained = encode_task(task, encoder, progress=progress), trained_dims(source, model)
-    encoded[source] = vectors, trained
+        identities = {side: encoder.identity(side) for side in SIDES}
+        vectors = encode_task(task, encoder, progress=progress)
+        encoded[source] = _Encoded(vectors, trained_dims(source, model), identities)
     return encoded[source]
+
+
+def _split_adaptor(source: str) -> tuple[str | None, str]:
+    """The file of an adaptor and the model it stands behind; None and the source where it names no adaptor."""
+    file, separator, behind = source.partition("=")
+    return (file, behind) if separator and file.endswith(ADAPTOR_SUFFIX) else (None, source)
+
+
+def _map(vectors: TaskVectors, map_queries: _Transform, map_documents: _Transform) -> TaskVectors:
+    queries = map_queries(vectors.queries) if len(vectors.queries) else vectors.queries
+    return TaskVectors(queries, map_documents(vectors.documents))
 
 
 def _choose_reranks(task: Task, settings: GridSettings) -> Sequence[Rerank | None]:
