@@ -152,6 +152,7 @@ def _train(
     compute_loss = make_objective(data, rows, dims, settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, steps))
+    start = [parameter.detach().clone() for parameter in network.parameters()]
     generator = np.random.default_rng(settings.seed)
     batches = _batches(rows, batch_size, generator)
     every = max(1, math.ceil(steps / settings.evaluations))
@@ -165,6 +166,10 @@ def _train(
                 if step == 1:
                     raise
                 raise AdaptorError(f"Training diverged: {error} Lower learning_rate.") from error
+            if settings.pull:
+                loss = loss + settings.pull * sum(
+                    (now - before).square().sum() for now, before in zip(network.parameters(), start, strict=True)
+                )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()

@@ -24,7 +24,7 @@ Objective: TypeAlias = Callable[[TowersNetwork, Rows, np.random.Generator], Tens
 """Loss of a network on some rows of the data; what else it draws comes from the generator."""
 
 _NEIGHBOURS = 10
-_MINED = 30_000
+_MINED, _MINED_DEPTH = 30_000, 20
 
 
 def make_objective(data: AdaptorData, rows: Rows, dims: Sequence[int], settings: FitSettings) -> Objective:
@@ -42,7 +42,7 @@ def make_objective(data: AdaptorData, rows: Rows, dims: Sequence[int], settings:
     """
     if data.pairs is None:
         return _Neighbourhoods(data, rows, dims, settings)
-    labeled: Objective = _Paired(data, data.pairs, dims, settings)
+    labeled: Objective = _Paired(data, data.pairs, rows, dims, settings)
     if data.scores is not None:
         labeled = _Scored(data, data.pairs, data.scores, dims, settings)
     if not settings.distillation:
@@ -60,13 +60,23 @@ def make_objective(data: AdaptorData, rows: Rows, dims: Sequence[int], settings:
 class _Paired:
     """Nested InfoNCE; copies of a positive, and other documents of the same query, are no negatives."""
 
-    def __init__(self, data: AdaptorData, pairs: Rows, dims: Sequence[int], settings: FitSettings) -> None:
+    def __init__(
+        self, data: AdaptorData, pairs: Rows, trained: Rows, dims: Sequence[int], settings: FitSettings
+    ) -> None:
         self._data, self._pairs, self._dims, self._settings = data, pairs, dims, settings
         self._query_ids, self._document_ids = copies(data.queries), copies(data.documents)
+        self._mined_queries, self._mined = np.empty(0, np.int64), np.empty((0, 1), np.int64)
+        if settings.mined_negatives:
+            self._mined_queries, self._mined = _mine(data, pairs[trained], settings.seed)
 
     def __call__(self, network: TowersNetwork, rows: Rows, generator: np.random.Generator) -> Tensor:
         pairs, settings = self._pairs[rows], self._settings
-        query_rows, document_rows = pairs[:, 0], pairs[:, 1:].T.reshape(-1)  # positives first, then negatives
+        query_rows = pairs[:, 0]
+        columns = [pairs[:, 1:]]
+        if settings.mined_negatives:
+            near = self._mined[np.searchsorted(self._mined_queries, query_rows)]
+            columns.append(near[:, generator.permutation(near.shape[1])[: settings.mined_negatives]])
+        document_rows = np.hstack(columns).T.reshape(-1)  # positives first, then negatives
         queries, documents = _unit(self._data.queries, query_rows), _unit(self._data.documents, document_rows)
         mapped_queries, mapped_documents = network.query(queries), network.document(documents)
         return nested_info_nce(
@@ -118,8 +128,10 @@ class _Neighbourhoods:
         self._documents = _draw(documents, _MINED, generator)
         self._queries = _draw(np.arange(len(data.queries)), _MINED, generator)
         unit = _unit(data.documents, self._documents).numpy()
-        self._near_documents = self._documents[_nearest(unit, unit)[:, 1:]]  # the first is itself, or a copy
-        self._near_queries = self._documents[_nearest(_unit(data.queries, self._queries).numpy(), unit)]
+        self._near_documents = self._documents[
+            _nearest(unit, unit, _NEIGHBOURS + 1)[:, 1:]
+        ]  # the first is itself, or a copy
+        self._near_queries = self._documents[_nearest(_unit(data.queries, self._queries).numpy(), unit, _NEIGHBOURS)]
 
     def __call__(self, network: TowersNetwork, rows: Rows, generator: np.random.Generator) -> Tensor:
         settings = self._settings
@@ -145,13 +157,21 @@ class _Neighbourhoods:
         return (among + across) / 2
 
 
+def _mine(data: AdaptorData, pairs: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Queries of pairs, rising, and for each the documents nearest to it; its own among them, which no loss counts."""
+    queries = np.unique(pairs[:, 0])
+    documents = _draw(np.unique(pairs[:, 1]), _MINED, np.random.default_rng(seed))
+    near = _nearest(_unit(data.queries, queries).numpy(), _unit(data.documents, documents).numpy(), _MINED_DEPTH)
+    return queries, documents[near]
+
+
 def _draw(rows: Rows, limit: int, generator: np.random.Generator) -> Rows:
     return np.sort(generator.permutation(rows)[:limit])
 
 
-def _nearest(queries: NDArray[np.float32], documents: NDArray[np.float32]) -> Rows:
+def _nearest(queries: NDArray[np.float32], documents: NDArray[np.float32], depth: int) -> Rows:
     dim = documents.shape[1]
-    return search_prefixes(queries, documents, dims=[dim], k=_NEIGHBOURS + 1)[dim].indices
+    return search_prefixes(queries, documents, dims=[dim], k=depth)[dim].indices
 
 
 def _unit(vectors: NDArray[np.floating[Any]], rows: Rows) -> Tensor:

@@ -27,6 +27,9 @@ class FitSettings:
         temperature: What similarities are divided by in the loss.
         weights: One weight a dim; None weighs each 1.
         symmetric: Also rank the queries for each document.
+        mined_negatives: Documents near each query that join its negatives in a step, drawn from the nearest ones by the
+            vectors as they were.
+        pull: Weight of the squared distance to where training began; keeps few pairs from being learned by heart.
         distillation: Weight of keeping the neighbourhoods of the vectors as they were, beside the labels; 0 is off.
         distillation_temperature: What similarities are divided by there.
         hidden_width: Numbers in the hidden layer of `mlp`.
@@ -45,6 +48,8 @@ class FitSettings:
     temperature: float = 0.05
     weights: Sequence[float] | None = None
     symmetric: bool = False
+    mined_negatives: int = 1
+    pull: float = 0.01
     distillation: float = 0.0
     distillation_temperature: float = 0.05
     hidden_width: int = 1024
@@ -68,5 +73,6 @@ class FitSettings:
                 raise AdaptorError(f"{name} is {getattr(self, name)}. It must be above 0.")
         if not 0 < self.held_out_share < 1:
             raise AdaptorError(f"held_out_share is {self.held_out_share}. It must be between 0 and 1.")
-        if self.distillation < 0:
-            raise AdaptorError(f"distillation is {self.distillation}. It must be 0 or more.")
+        for name in ("distillation", "pull", "mined_negatives"):
+            if not getattr(self, name) >= 0:
+                raise AdaptorError(f"{name} is {getattr(self, name)}. It must be 0 or more.")
