@@ -14,7 +14,13 @@ from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.settings import FitSettings
 from nestvec.adaptors.training_data import AdaptorData, copies
 from nestvec.exact_search import search_prefixes
-from nestvec.losses import FalseNegatives, nested_cosent, nested_info_nce, nested_similarity_distillation
+from nestvec.losses import (
+    FalseNegatives,
+    nested_cosent,
+    nested_info_nce,
+    nested_similarity_distillation,
+    straight_through,
+)
 from nestvec.vectors import normalize
 
 __all__ = ["Objective", "make_objective"]
@@ -79,18 +85,23 @@ class _Paired:
         document_rows = np.hstack(columns).T.reshape(-1)  # positives first, then negatives
         queries, documents = _unit(self._data.queries, query_rows), _unit(self._data.documents, document_rows)
         mapped_queries, mapped_documents = network.query(queries), network.document(documents)
-        return nested_info_nce(
-            mapped_queries,
-            mapped_documents,
-            dims=self._dims,
-            weights=settings.weights,
-            temperature=settings.temperature,
-            symmetric=settings.symmetric,
-            false_negatives=FalseNegatives(
-                query_ids=torch.from_numpy(self._query_ids[query_rows]),
-                document_ids=torch.from_numpy(self._document_ids[document_rows]),
-            ),
+        false_negatives = FalseNegatives(
+            query_ids=torch.from_numpy(self._query_ids[query_rows]),
+            document_ids=torch.from_numpy(self._document_ids[document_rows]),
         )
+        loss: Tensor = mapped_queries.new_zeros(())
+        for precision in settings.precisions:
+            stored = mapped_documents if precision == "float32" else straight_through(mapped_documents, precision)
+            loss = loss + nested_info_nce(
+                mapped_queries,
+                stored,
+                dims=self._dims,
+                weights=settings.weights,
+                temperature=settings.temperature,
+                symmetric=settings.symmetric,
+                false_negatives=false_negatives,
+            )
+        return loss / len(settings.precisions)
 
 
 class _Scored:

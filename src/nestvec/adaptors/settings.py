@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from nestvec.errors import AdaptorError
+from nestvec.quantization import check_precision
 
 __all__ = ["METHODS", "FitSettings", "Method"]
 
@@ -27,6 +28,8 @@ class FitSettings:
         temperature: What similarities are divided by in the loss.
         weights: One weight a dim; None weighs each 1.
         symmetric: Also rank the queries for each document.
+        precisions: How documents are stored in training; the loss is the mean over these. More than float32 trains
+            vectors that survive quantization.
         mined_negatives: Documents near each query that join its negatives in a step, drawn from the nearest ones by the
             vectors as they were.
         pull: Weight of the squared distance to where training began; keeps few pairs from being learned by heart.
@@ -48,6 +51,7 @@ class FitSettings:
     temperature: float = 0.05
     weights: Sequence[float] | None = None
     symmetric: bool = False
+    precisions: Sequence[str] = ("float32",)
     mined_negatives: int = 1
     pull: float = 0.01
     distillation: float = 0.0
@@ -71,6 +75,10 @@ class FitSettings:
         ):
             if not getattr(self, name) > 0:
                 raise AdaptorError(f"{name} is {getattr(self, name)}. It must be above 0.")
+        if not self.precisions:
+            raise AdaptorError("No precisions given. Give at least float32.")
+        for precision in self.precisions:
+            check_precision(precision)
         if not 0 < self.held_out_share < 1:
             raise AdaptorError(f"held_out_share is {self.held_out_share}. It must be between 0 and 1.")
         for name in ("distillation", "pull", "mined_negatives"):

@@ -19,6 +19,7 @@ from nestvec.losses.pairs import (
     nested_cosine_regression,
     nested_online_contrastive,
 )
+from nestvec.losses.straight_through import straight_through
 from nestvec.losses.triplets import nested_batch_hard_triplet, nested_triplet
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ __all__ = [
     "nested_softmax",
     "nested_supervised_contrastive",
     "nested_triplet",
+    "straight_through",
 ]
 
 
