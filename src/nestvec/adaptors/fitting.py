@@ -97,7 +97,9 @@ def fit_adaptor(
     pca = fit_pca(sample)
     found = {"raw": candidate(Towers(raw, raw)), "pca": candidate(Towers(pca, pca))}
     if method in _TRAINED:
-        start = raw if settings.start == "identity" else pca
+        start = pca
+        if settings.start == "identity":
+            start = Map(raw.weight, np.zeros(data.dim, np.float32))  # what the sides share is taken off by the bias
         network = TowersNetwork(
             start,
             two_towers=method == "two-tower",
