@@ -111,9 +111,7 @@ def describe(key: CellKey) -> str:
     return f"{key.dim} x {key.precision}" + (f" + {key.rerank}" if key.rerank else "")
 
 
-def summarize(
-    name: str, values: Mapping[str, Values], nested: Mapping[str, Values], plain: Mapping[str, Values]
-) -> Any:
+def summarize(values: Mapping[str, Values], nested: Mapping[str, Values], plain: Mapping[str, Values]) -> Any:
     """One variant on one set after another: scores, shares of the plain adaptor, and differences to the nested loss."""
     summary: dict[str, Any] = {}
     for set_name, cells in values.items():
