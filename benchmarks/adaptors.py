@@ -1,9 +1,9 @@
 """What does each trick of fitting an adaptor give, at every size and byte count?
 
-Fits adaptors to frozen MiniLM vectors of the training pairs of three sets, each trick against the plain nested loss at
-equal steps and several seeds, and measures the grid on the benchmarks of the sets. The score of a query is its mean over
-the seeds. Prints MRR@10 relative to the full float32 vector of a plainly fitted adaptor (InfoNCE at the full size only),
-mean over the sets, and one JSON line last, and writes it to benchmarks/results.
+Fits adaptors to frozen MiniLM vectors of the training pairs of three sets, each trick against the plain nested loss
+at equal steps and several seeds, and measures the grid on the benchmarks of the sets. The score of a query is its mean
+over the seeds. Prints MRR@10 relative to the full float32 vector of a plainly fitted adaptor (InfoNCE at the full size
+only), mean over the sets, and one JSON line last, and writes it to benchmarks/results.
 
     python benchmarks/adaptors.py --data ../shared/data
 """
