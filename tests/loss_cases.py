@@ -183,7 +183,9 @@ def plain_embedding_distillation(columns, targets, distance="cosine") -> Tensor:
     return torch.stack(terms).mean()
 
 
-def plain_similarity_distillation(columns, labels, temperature=0.05, teacher_temperature=None, full=None) -> Tensor:
+def plain_similarity_distillation(
+    columns, labels, temperature=0.05, teacher_temperature=None, top_k=None, full=None
+) -> Tensor:
     teacher = full if labels is None else labels.unbind(1)
     teacher = [torch.stack([unit(v.detach()) for v in column]) for column in teacher]
     terms = []
@@ -193,6 +195,9 @@ def plain_similarity_distillation(columns, labels, temperature=0.05, teacher_tem
             torch.stack([q @ v for v in (side[0][others] if others is not None else torch.cat(list(side[1:])))])
             for q, side in ((query, columns), (teacher[0][i], teacher))
         )
+        if top_k is not None:
+            nearest = sorted(range(len(wanted)), key=lambda j: -wanted[j].item())[:top_k]
+            found, wanted = found[nearest], wanted[nearest]
         target = torch.softmax(wanted / (teacher_temperature or temperature), 0)
         terms.append((torch.xlogy(target, target) - target * torch.log_softmax(found / temperature, 0)).sum())
     return torch.stack(terms).mean()
@@ -365,6 +370,15 @@ CASES = [
         _similarity,
         losses.NestedSimilarityDistillation,
         {"temperature": 0.1, "teacher_temperature": 0.2},
+    ),
+    LossCase(
+        "neighbour_similarity_distillation",
+        3,
+        _teacher(7, 3),
+        plain_similarity_distillation,
+        _similarity,
+        losses.NestedSimilarityDistillation,
+        {"temperature": 0.1, "top_k": 2},
     ),
     LossCase(
         "self_distillation",

@@ -123,6 +123,10 @@ def test_batches_without_the_rows_a_loss_compares_are_refused() -> None:
         losses.nested_supervised_contrastive(FOUR, torch.tensor([0, 1, 2, 3]), dims=[4])
     with pytest.raises(LossInputError, match="nothing to compare"):
         losses.nested_similarity_distillation(FOUR[:1], dims=[4])
+    with pytest.raises(LossInputError, match="top_k is 4 and there are 3 to compare with"):
+        losses.nested_similarity_distillation(FOUR, dims=[4], top_k=4)
+    with pytest.raises(LossInputError, match="top_k is 1"):
+        losses.NestedSimilarityDistillation(torch.nn.Identity(), dims=[4], top_k=1)
 
 
 @pytest.mark.parametrize("function", [losses.nested_batch_hard_triplet, losses.nested_supervised_contrastive])

@@ -19,6 +19,7 @@ from nestvec.losses.pairs import (
     nested_cosine_regression,
     nested_online_contrastive,
 )
+from nestvec.losses.spread import nested_spread_out
 from nestvec.losses.straight_through import straight_through
 from nestvec.losses.triplets import nested_batch_hard_triplet, nested_triplet
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         NestedEmbeddingDistillation,
         NestedInfoNCE,
         NestedLoss,
+        NestedMixture,
         NestedOnlineContrastive,
         NestedSimilarityDistillation,
         NestedSoftmax,
@@ -49,6 +51,7 @@ __all__ = [
     "NestedEmbeddingDistillation",
     "NestedInfoNCE",
     "NestedLoss",
+    "NestedMixture",
     "NestedOnlineContrastive",
     "NestedSimilarityDistillation",
     "NestedSoftmax",
@@ -64,6 +67,7 @@ __all__ = [
     "nested_online_contrastive",
     "nested_similarity_distillation",
     "nested_softmax",
+    "nested_spread_out",
     "nested_supervised_contrastive",
     "nested_triplet",
     "straight_through",

@@ -24,6 +24,8 @@ from nestvec.vectors import normalize, truncate
 
 __all__ = ["nested_embedding_distillation", "nested_similarity_distillation"]
 
+_MASKED = -1e30  # finite, so that score * gradient stays 0 and not NaN
+
 
 def nested_embedding_distillation(
     vectors: Tensor,
@@ -84,6 +86,7 @@ def nested_similarity_distillation(
     teacher_queries: Tensor | None = None,
     teacher_documents: Tensor | None = None,
     teacher_temperature: float | None = None,
+    top_k: int | None = None,
     rows: slice | None = None,
 ) -> Tensor:
     """Kullback-Leibler divergence from the teacher's similarities to those of each prefix, summed over dims by weight.
@@ -100,6 +103,7 @@ def nested_similarity_distillation(
         teacher_queries: [batch, teacher_dim]; None takes `queries`.
         teacher_documents: [n_documents, teacher_dim]; given if and only if both the teacher and documents are.
         teacher_temperature: What the teacher's similarities are divided by; None takes `temperature`.
+        top_k: Compare only the teacher's so many nearest documents of each query with each other; None compares all.
         rows: Which queries the loss is the mean of; None takes all. A process that has gathered the batches of all
             gives its own.
 
@@ -107,13 +111,14 @@ def nested_similarity_distillation(
         Scalar: the mean over queries, in nats.
 
     Raises:
-        LossInputError: Shapes, weights, temperatures or rows do not fit, there is nothing to compare with, or a
+        LossInputError: Shapes, weights, temperatures, top_k or rows do not fit, there is nothing to compare with, or a
             number is not finite.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
         Similarity rows as targets: Tung and Mori 2019, arXiv:1907.09682; the full size as the teacher of its prefixes:
-        Zhuang et al. 2024, arXiv:2410.13230.
+        Zhuang et al. 2024, arXiv:2410.13230; nearest neighbours only: Yoon et al. 2024, arXiv:2407.20243, who compare
+        pairs of them where we compare their shares.
 
     Example:
         >>> vectors = torch.eye(3)
@@ -140,11 +145,14 @@ def nested_similarity_distillation(
         if len(student) != len(teacher):
             raise LossInputError(f"Got {len(student)} {name}, but {len(teacher)} teacher_{name}. Give each one.")
     check_rows(rows, len(queries))
+    others = len(queries) - 1 if documents is None else len(documents)
+    if top_k is not None and not 2 <= top_k <= others:
+        raise LossInputError(f"top_k is {top_k} and there are {others} to compare with. Choose from 2 to {others}.")
     own = chosen(torch.arange(len(queries), device=queries.device), rows)[:, None] if documents is None else None
     with torch.autocast(device_type=queries.device.type, enabled=False):
         queries, *rest = widen(*named.values())
         unit = [normalize(teacher.detach().to(queries.dtype)) for teacher in teachers.values()]
-        tile_loss = _SameSimilarities(chosen(unit[0], rows), unit[-1], 1.0 / teacher_temperature, own)
+        tile_loss = _SameSimilarities(chosen(unit[0], rows), unit[-1], 1.0 / teacher_temperature, own, top_k)
     columns = rest[0] if rest else queries
     return tiled_loss(chosen(queries, rows), columns, prefixes, tile_loss, scale=1.0 / temperature)
 
@@ -152,20 +160,29 @@ def nested_similarity_distillation(
 class _SameSimilarities:
     """The tile loss of similarity distillation."""
 
-    def __init__(self, teacher_rows: Tensor, teacher_columns: Tensor, scale: float, own: Tensor | None) -> None:
+    def __init__(
+        self, teacher_rows: Tensor, teacher_columns: Tensor, scale: float, own: Tensor | None, top_k: int | None
+    ) -> None:
         self._rows, self._columns, self._scale = teacher_rows, teacher_columns, scale
-        self._own = own
+        self._own, self._top_k = own, top_k
 
     def start(self, rows: slice) -> None:
         scores = (self._rows[rows] @ self._columns.T) * self._scale
         if self._own is not None:
             scores.scatter_(1, self._own[rows], -torch.inf)
+        self._near = None if self._top_k is None else scores.topk(self._top_k, dim=1).indices  # [tile_rows, top_k]
+        if self._near is not None:
+            near = scores.gather(1, self._near)
+            scores.fill_(-torch.inf).scatter_(1, self._near, near)
         self._targets = torch.softmax(scores, dim=1)  # [tile_rows, columns]
         self._negative_entropy = torch.xlogy(self._targets, self._targets).sum(dim=1)  # [tile_rows]
 
     def __call__(self, scores: Tensor, rows: slice, gradient: Tensor) -> Tensor:
-        if self._own is not None:
-            scores.scatter_(1, self._own[rows], -1e30)  # finite, so that score * gradient stays 0 and not NaN
+        if self._near is not None:
+            near = scores.gather(1, self._near)
+            scores.fill_(_MASKED).scatter_(1, self._near, near)
+        elif self._own is not None:
+            scores.scatter_(1, self._own[rows], _MASKED)
         highest = scores.amax(dim=1)
         torch.softmax(scores, dim=1, out=gradient)
         log_total = highest - gradient.amax(dim=1).log()

@@ -4,6 +4,7 @@ from nestvec.losses.modules.base import NestedLoss
 from nestvec.losses.modules.classes import NestedSoftmax, NestedSupervisedContrastive
 from nestvec.losses.modules.distillation import NestedEmbeddingDistillation, NestedSimilarityDistillation
 from nestvec.losses.modules.info_nce import NestedInfoNCE
+from nestvec.losses.modules.mixture import NestedMixture
 from nestvec.losses.modules.pairs import (
     NestedAnglE,
     NestedContrastive,
@@ -22,6 +23,7 @@ __all__ = [
     "NestedEmbeddingDistillation",
     "NestedInfoNCE",
     "NestedLoss",
+    "NestedMixture",
     "NestedOnlineContrastive",
     "NestedSimilarityDistillation",
     "NestedSoftmax",

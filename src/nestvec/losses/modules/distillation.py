@@ -96,6 +96,8 @@ class NestedSimilarityDistillation(NestedLoss):
         weights: Sequence[float] | None = None,
         temperature: float = 0.05,
         teacher_temperature: float | None = None,
+        *,
+        top_k: int | None = None,
         **options: Unpack[ModuleOptions],
     ) -> None:
         """Bind the loss to a model.
@@ -106,6 +108,8 @@ class NestedSimilarityDistillation(NestedLoss):
             weights: One weight a dim; None weighs each 1.
             temperature: What the prefixes' cosine similarities are divided by, above 0.
             teacher_temperature: What the teacher's are divided by; None takes `temperature`.
+            top_k: Compare only the teacher's so many nearest documents of each query with each other; None compares
+                all. A smaller batch compares all that it has.
             **options: See `NestedLoss`.
 
         Raises:
@@ -115,10 +119,15 @@ class NestedSimilarityDistillation(NestedLoss):
         super().__init__(model, dims, weights, **options)
         self.temperature = check_temperature(temperature)
         self.teacher_temperature = None if teacher_temperature is None else check_temperature(teacher_temperature)
+        if top_k is not None and top_k < 2:
+            raise LossInputError(f"top_k is {top_k}. Compare at least 2 neighbours with each other.")
+        self.top_k = top_k
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
         teacher = None if batch.labels is None else _teacher_columns(batch.labels, len(columns))
+        others = len(columns[0]) * (len(columns) - 1) or len(columns[0]) - 1
+        top_k = None if self.top_k is None or self.top_k >= others else self.top_k
         return nested_similarity_distillation(
             columns[0],
             torch.cat(columns[1:]) if len(columns) > 1 else None,
@@ -128,6 +137,7 @@ class NestedSimilarityDistillation(NestedLoss):
             teacher_queries=teacher[0] if teacher else None,
             teacher_documents=torch.cat(teacher[1:]) if teacher and len(columns) > 1 else None,
             teacher_temperature=self.teacher_temperature,
+            top_k=top_k,
             rows=batch.rows,
         )
 
@@ -136,6 +146,7 @@ class NestedSimilarityDistillation(NestedLoss):
         return super().get_config_dict() | {
             "temperature": self.temperature,
             "teacher_temperature": self.teacher_temperature or self.temperature,
+            **({} if self.top_k is None else {"top_k": self.top_k}),
         }
 
 

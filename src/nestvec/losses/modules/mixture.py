@@ -1,0 +1,109 @@
+"""Nested InfoNCE together with what keeps short and quantised prefixes good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from nestvec.errors import LossInputError
+from nestvec.losses.distillation import nested_similarity_distillation
+from nestvec.losses.modules.base import Batch, ModuleOptions
+from nestvec.losses.modules.info_nce import NestedInfoNCE
+from nestvec.losses.prefixes import check_temperature
+from nestvec.losses.spread import nested_spread_out
+from nestvec.losses.straight_through import straight_through
+from nestvec.quantization import check_precision
+
+__all__ = ["NestedMixture"]
+
+
+class NestedMixture(NestedInfoNCE):
+    """Nested InfoNCE, also through quantised documents, plus distillation and spread, from one set of embeddings.
+
+    Columns are those of `NestedInfoNCE`. With everything off it is `NestedInfoNCE`.
+
+    Example:
+        >>> NestedMixture(nn.Identity(), dims=[64, 32], precisions=["float32", "binary"]).precisions
+        ('float32', 'binary')
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dims: Sequence[int],
+        weights: Sequence[float] | None = None,
+        temperature: float = 0.05,
+        symmetric: bool = False,
+        *,
+        precisions: Sequence[str] = ("float32",),
+        self_distillation: float = 0.0,
+        neighbours: int | None = None,
+        spread: float = 0.0,
+        **options: Unpack[ModuleOptions],
+    ) -> None:
+        """Bind the loss to a model.
+
+        Args:
+            model: A `SentenceTransformer`.
+            dims: Prefix sizes, strictly rising or falling.
+            weights: One weight a dim; None weighs each 1.
+            temperature: What cosine similarities are divided by, above 0.
+            symmetric: Also rank the queries for each positive, and average both directions.
+            precisions: How documents are stored; InfoNCE is the mean over these (`straight_through`).
+            self_distillation: Weight of the divergence between the similarities of every prefix and those of the
+                largest of `dims`, which is held fixed.
+            neighbours: Compare only so many nearest documents there; None compares all.
+            spread: Weight of `nested_spread_out` of the documents.
+            **options: See `NestedLoss`.
+
+        Raises:
+            DimensionError: A dim is outside the model's vectors, repeated or out of order.
+            PrecisionError: A precision is not known.
+            LossInputError: Weights, temperature or options do not fit.
+        """
+        super().__init__(model, dims, weights, temperature, symmetric, **options)
+        if not precisions or len(set(precisions)) < len(precisions):
+            raise LossInputError(f"precisions are {list(precisions)}. Give at least one, each once.")
+        self.precisions = tuple(check_precision(precision) for precision in precisions)
+        if min(self_distillation, spread) < 0:
+            raise LossInputError(f"Weights are {self_distillation} and {spread}. They must be 0 or more.")
+        if neighbours is not None and (neighbours < 2 or not self_distillation):
+            raise LossInputError(
+                f"neighbours is {neighbours}. Compare at least 2 of them, with self_distillation above 0."
+            )
+        self.self_distillation, self.neighbours, self.spread = self_distillation, neighbours, spread
+
+    def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
+        """Compute the loss from embeddings."""
+        queries, documents = columns[0], torch.cat(columns[1:])
+        loss = queries.new_zeros(())
+        for precision in self.precisions:
+            stored = documents if precision == "float32" else straight_through(documents, precision)
+            loss = loss + super().compute([queries, stored], batch, dims, weights)
+        loss = loss / len(self.precisions)
+        if self.self_distillation:
+            largest = max(self.dims)
+            loss = loss + self.self_distillation * nested_similarity_distillation(
+                queries,
+                documents,
+                dims=dims,
+                weights=weights,
+                temperature=check_temperature(self.temperature),
+                teacher_queries=queries[:, :largest],
+                teacher_documents=documents[:, :largest],
+                top_k=None if self.neighbours is None else min(self.neighbours, len(documents)),
+                rows=batch.rows,
+            )
+        if self.spread:
+            loss = loss + self.spread * nested_spread_out(documents, dims=dims, weights=weights)
+        return loss
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings."""
+        settings = super().get_config_dict()
+        defaults = {"precisions": ("float32",), "self_distillation": 0.0, "neighbours": None, "spread": 0.0}
+        return settings | {name: getattr(self, name) for name, off in defaults.items() if getattr(self, name) != off}
