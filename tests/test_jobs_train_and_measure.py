@@ -525,6 +525,34 @@ def test_the_loss_of_sentence_transformers_trains_as_ours_does(
     assert ours[-1, 1] < ours[0, 1]
 
 
+def test_everything_for_short_vectors_can_be_trained_together(tiny_recipe: Path, tmp_path: Path) -> None:
+    options = ["training.max_steps=6", "training.dropout=0.0"]
+    more = [
+        'training.document_precisions=["float32","int4","binary"]',
+        "training.self_distillation=0.5",
+        "training.neighbours=8",
+        "training.spread=1.0",
+    ]
+    plain, mixed = (
+        train_and_measure(load_recipe(tiny_recipe, chosen), tmp_path / name)
+        for name, chosen in (("plain", options), ("mixed", [*options, *more]))
+    )
+    assert plain.training["loss"][0][1] < mixed.training["loss"][0][1]  # it has more to lose
+    assert mixed.training["loss"][-1][1] < mixed.training["loss"][0][1]
+
+
+def test_what_only_the_nested_loss_knows_is_refused_for_another(tiny_recipe: Path) -> None:
+    for option in ('training.document_precisions=["binary"]', "training.self_distillation=1.0", "training.spread=1.0"):
+        with pytest.raises(RecipeError, match="are for the nested loss"):
+            load_recipe(tiny_recipe, ["training.loss=matryoshka-loss", option])
+    with pytest.raises(RecipeError, match="neighbours belong to self_distillation"):
+        load_recipe(tiny_recipe, ["training.neighbours=5"])
+    with pytest.raises(RecipeError, match="give each once"):
+        load_recipe(tiny_recipe, ['training.document_precisions=["int8","int8"]'])
+    with pytest.raises(RecipeError, match="int3"):
+        load_recipe(tiny_recipe, ['training.document_precisions=["int3"]'])
+
+
 def test_a_symmetric_matryoshka_loss_is_refused(tiny_recipe: Path) -> None:
     with pytest.raises(RecipeError, match="symmetric is for the nested loss"):
         load_recipe(tiny_recipe, ["training.loss=matryoshka-loss", "training.symmetric=true"])

@@ -44,7 +44,7 @@ class FitSettings:
         seed: Of every draw.
     """
 
-    start: Literal["identity", "pca"] = "identity"
+    start: Literal["identity", "pca"] = "pca"
     epochs: float = 6.0
     batch_size: int = 2048
     learning_rate: float = 0.01
@@ -75,6 +75,8 @@ class FitSettings:
         ):
             if not getattr(self, name) > 0:
                 raise AdaptorError(f"{name} is {getattr(self, name)}. It must be above 0.")
+        if self.start not in ("identity", "pca"):
+            raise AdaptorError(f"There is no start {self.start!r}. Begin at identity or pca.")
         if not self.precisions:
             raise AdaptorError("No precisions given. Give at least float32.")
         for precision in self.precisions:

@@ -46,9 +46,18 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 @click.option(
     "--start",
     type=click.Choice(["identity", "pca"]),
-    default="identity",
+    default="pca",
     show_default=True,
     help="Where training begins.",
+)
+@click.option(
+    "--precisions", callback=separated(str), help="Such as float32,binary: fit for codes.  [default: float32]"
+)
+@click.option(
+    "--mined-negatives", type=click.IntRange(min=0), default=1, show_default=True, help="Near documents a query."
+)
+@click.option(
+    "--pull", type=click.FloatRange(min=0), default=0.01, show_default=True, help="Weight of staying near the start."
 )
 @click.option(
     "--epochs",
@@ -99,6 +108,9 @@ def adapt(**options: Any) -> None:
         batch_size=options["batch_size"],
         learning_rate=options["learning_rate"],
         temperature=options["temperature"],
+        precisions=options["precisions"] or ("float32",),
+        mined_negatives=options["mined_negatives"],
+        pull=options["pull"],
         distillation=options["distillation"],
         held_out_share=options["held_out"],
         seed=options["seed"],

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from nestvec.data.records import COLUMN_ROLES
 from nestvec.errors import NestvecError, RecipeError, SourceNotFoundError
+from nestvec.quantization import check_precision
 from nestvec.vectors import check_dims
 
 if sys.version_info >= (3, 11):
@@ -149,6 +150,14 @@ class TrainingSettings(_Section):
     """Stop after this many steps, whatever `epochs` says; None for no limit."""
     symmetric: bool = False
     """Also rank the queries for each positive, and average both directions."""
+    document_precisions: list[str] = Field(default=["float32"], min_length=1)
+    """How documents are stored while the model learns; the loss is the mean over these."""
+    self_distillation: float = Field(default=0.0, ge=0)
+    """Weight of keeping the similarities of every size near those of the largest."""
+    neighbours: Annotated[int, Field(ge=2)] | None = None
+    """Compare only so many nearest documents there; None compares all of a batch."""
+    spread: float = Field(default=0.0, ge=0)
+    """Weight of keeping unrelated documents apart at every size."""
     batch_size: Count = 64
     mini_batch_size: Count | None = None
     """Rows to encode at a time, with a gradient cache: large batches in little memory. None encodes a batch at once."""
@@ -173,11 +182,27 @@ class TrainingSettings(_Section):
     def _in_order(cls, dims: list[int] | None) -> list[int] | None:
         return None if dims is None else list(check_dims(dims))
 
+    @field_validator("document_precisions")
+    @classmethod
+    def _known_precisions(cls, precisions: list[str]) -> list[str]:
+        if len(set(precisions)) < len(precisions):
+            raise ValueError(f"document_precisions are {precisions}; give each once")
+        return [check_precision(precision) for precision in precisions]
+
     @model_validator(mode="after")
     def _known_to_the_loss(self) -> TrainingSettings:
         if self.loss == "matryoshka-loss" and self.symmetric:
             raise ValueError("symmetric is for the nested loss; matryoshka-loss ranks documents for queries only")
+        if self.loss == "matryoshka-loss" and self.mixes:
+            raise ValueError("document_precisions, self_distillation and spread are for the nested loss")
+        if self.neighbours is not None and not self.self_distillation:
+            raise ValueError("neighbours belong to self_distillation; give it a weight above 0")
         return self
+
+    @property
+    def mixes(self) -> bool:
+        """Whether anything joins InfoNCE."""
+        return self.document_precisions != ["float32"] or bool(self.self_distillation or self.spread)
 
     @model_validator(mode="after")
     def _one_weight_a_dim(self) -> TrainingSettings:

@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from nestvec.data.records import RetrievalRow
 from nestvec.errors import RecipeError, ResumeError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
-from nestvec.losses import NestedInfoNCE
+from nestvec.losses import NestedMixture
 from nestvec.progress import Advance, Progress, silent
 from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.recipe import TrainingSettings
@@ -117,12 +117,16 @@ def prepare(
 
 def _make_loss(model: SentenceTransformer, settings: TrainingSettings, dims: Sequence[int]) -> torch.nn.Module:
     if settings.loss == "nested-info-nce":
-        return NestedInfoNCE(
+        return NestedMixture(
             model,
             dims=dims,
             weights=settings.weights,
             temperature=settings.temperature,
             symmetric=settings.symmetric,
+            precisions=settings.document_precisions,
+            self_distillation=settings.self_distillation,
+            neighbours=settings.neighbours,
+            spread=settings.spread,
             mini_batch_size=settings.mini_batch_size,
         )
     scale = 1 / settings.temperature
