@@ -57,7 +57,7 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-OFF = {"mined_negatives": 0, "pull": 0.0}
+OFF = {"start": "identity", "mined_negatives": 0, "pull": 0.0}
 VARIANTS = {
     "plain": Variant(dims=(384,), settings=OFF),
     "nested": Variant(settings=OFF),
@@ -73,7 +73,9 @@ VARIANTS = {
     "nested, two towers": Variant("two-tower", settings=OFF),
     "nested, hidden layer": Variant("mlp", settings={**OFF, "learning_rate": 0.001}),
     "default": Variant(),
+    "default, start identity": Variant(settings={"start": "identity"}),
     "default, two towers": Variant("two-tower"),
+    "default, two towers, pull 0.03": Variant("two-tower", settings={"pull": 0.03}),
 }
 
 
@@ -163,7 +165,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="Folder with the sets.")
     parser.add_argument("--base", default="minilm", help="What encodes, and stays as it is.")
     parser.add_argument("--seeds", type=int, default=3, help="Fits of each variant.")
+    parser.add_argument("--variants", help="Names with ; between them, beside plain and nested.  [default: all]")
     arguments = parser.parse_args()
+    chosen = set(VARIANTS) if arguments.variants is None else {"plain", "nested", *arguments.variants.split(";")}
     encoder = CachedEncoder(SentenceTransformerEncoder(load_base(arguments.base)), about=arguments.base)
     sets = {name: read_set(arguments.data, name, encoder) for name in SETS}
     raw = {name: measure(task, vectors) for name, (_, task, vectors) in sets.items()}
@@ -173,6 +177,8 @@ def main() -> None:
     print(f"{'share of plain, %':32s}" + "".join(f"{title:>10s}" for title in titles))
     results = {}
     for variant_name, variant in VARIANTS.items():
+        if variant_name not in chosen:
+            continue
         seconds[variant_name] = 0.0
         values[variant_name] = {}
         for set_name, (pairs, task, vectors) in sets.items():
