@@ -36,9 +36,10 @@ def fit_pca(vectors: NDArray[np.floating[Any]], *, centered: bool = True, whiten
         et al. 2021, arXiv:2103.15316; we let no variance count as less than 1/10,000 of the mean one.
 
     Example:
-        >>> vectors = np.array([[0.6, 0.8], [-0.6, 0.8], [0.8, 0.6], [-0.8, 0.6]])
-        >>> abs(fit_pca(vectors).transform(vectors)).round(2).tolist()
-        [[0.99, 0.16], [0.99, 0.16], [0.99, 0.12], [0.99, 0.12]]
+        >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> abs(fit_pca(vectors).weight)
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
     """
     if vectors.ndim != 2 or len(vectors) < 2 or not np.isfinite(vectors).all():
         raise VectorError(f"Principal components need two or more finite vectors [n, dim], not {list(vectors.shape)}.")
