@@ -238,3 +238,10 @@ def test_what_cannot_be_compared_is_refused() -> None:
         resample([], samples=10, seed=0)
     with pytest.raises(DataError, match="not defined on any resample"):
         interval(0.5, np.full(10, np.nan))
+
+
+def test_the_seed_decides_which_units_are_drawn() -> None:
+    score = MeanScore(np.random.default_rng(0).normal(size=50))
+    first, again, other = (resample([score], samples=100, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
