@@ -13,6 +13,7 @@ PACKAGE = Path(nestvec.__file__).parent
 LAYERS = [
     {"errors"},
     {"vectors", "extras", "plan", "files", "progress"},
+    {"tensor_files"},
     {"data", "quantization", "exact_search"},
     {"losses", "encoders"},
     {"adaptors", "index"},

@@ -104,6 +104,7 @@ def test_texts_are_encoded_and_the_adapted_model_is_one_model(
         (("--queries", "q.npy", "--documents", "d.npy", "--pairs", "p", "--unsupervised"), "uses no labels"),
         (("--queries", "no.npy", "--documents", "d.npy"), "There is no file of vectors no.npy"),
         (("--queries", "q.npy", "--documents", "d.npy", "--dims", "24,99"), "99"),
+        (("--queries", "q.npy", "--documents", "d.npy", "--scores", "no.npy"), "There is no file of vectors no.npy"),
         (("--queries", "q.npy", "--documents", "few.npy"), "900 queries and 600 documents"),
     ],
 )
@@ -129,6 +130,9 @@ def test_what_is_no_adaptor_is_not_replaced(folder: Path, nestvec: RunNestvec) -
     taken = nestvec("transform", precious, folder / "q.npy", "--out", folder / "q.npy")
     assert taken.returncode == 2
     assert "pass --overwrite" in taken.stderr
+    itself = nestvec("transform", precious, folder / "q.npy", "--out", precious)
+    assert itself.returncode == 2
+    assert load(precious).method == "pca"
     narrow = folder / "narrow.npy"
     np.save(narrow, np.ones((3, DIM - 1), np.float32))
     wrong = nestvec("transform", precious, narrow, "--out", folder / "x.npy")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.settings import FitSettings
-from nestvec.adaptors.training_data import AdaptorData, copies
+from nestvec.adaptors.training_data import AdaptorData
 from nestvec.exact_search import search_prefixes
 from nestvec.losses import (
     FalseNegatives,
@@ -70,7 +70,6 @@ class _Paired:
         self, data: AdaptorData, pairs: Rows, trained: Rows, dims: Sequence[int], settings: FitSettings
     ) -> None:
         self._data, self._pairs, self._dims, self._settings = data, pairs, dims, settings
-        self._query_ids, self._document_ids = copies(data.queries), copies(data.documents)
         self._mined_queries, self._mined = np.empty(0, np.int64), np.empty((0, 1), np.int64)
         if settings.mined_negatives:
             self._mined_queries, self._mined = _mine(data, pairs[trained], settings.seed)
@@ -86,8 +85,8 @@ class _Paired:
         queries, documents = _unit(self._data.queries, query_rows), _unit(self._data.documents, document_rows)
         mapped_queries, mapped_documents = network.query(queries), network.document(documents)
         false_negatives = FalseNegatives(
-            query_ids=torch.from_numpy(self._query_ids[query_rows]),
-            document_ids=torch.from_numpy(self._document_ids[document_rows]),
+            query_ids=torch.from_numpy(self._data.query_copies[query_rows]),
+            document_ids=torch.from_numpy(self._data.document_copies[document_rows]),
         )
         loss: Tensor = mapped_queries.new_zeros(())
         for precision in settings.precisions:

@@ -36,7 +36,6 @@ class FitSettings:
         distillation: Weight of keeping the neighbourhoods of the vectors as they were, beside the labels; 0 is off.
         distillation_temperature: What similarities are divided by there.
         hidden_width: Numbers in the hidden layer of `mlp`.
-        average_from: Weights are averaged from this share of the steps on; 1 takes the last.
         held_out_share: Of the pairs, kept from training to measure on.
         held_out_limit: Pairs kept at most.
         evaluations: How often to measure during training, at even distances.
@@ -57,7 +56,6 @@ class FitSettings:
     distillation: float = 0.0
     distillation_temperature: float = 0.05
     hidden_width: int = 1024
-    average_from: float = 1.0
     held_out_share: float = 0.1
     held_out_limit: int = 2000
     evaluations: int = 6

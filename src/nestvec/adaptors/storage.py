@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from nestvec.adaptors.adaptor import SIDES, Adaptor, Replacement
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
-from nestvec.errors import AdaptorError, SourceNotFoundError
-from nestvec.files import atomic_path
+from nestvec.errors import AdaptorError
+from nestvec.tensor_files import read_tensors, write_tensors
 
 __all__ = ["load", "save"]
 
@@ -46,8 +44,7 @@ def save(path: str | Path, adaptor: Adaptor) -> None:
         "held_out": {name: dict(scores) for name, scores in adaptor.held_out.items()},
         "settings": dict(adaptor.settings),
     }
-    with atomic_path(Path(path)) as partial:
-        safetensors.numpy.save_file(arrays, partial, metadata={"format": _FORMAT, _RECORD: json.dumps(record)})
+    write_tensors(path, arrays, {"format": _FORMAT, _RECORD: json.dumps(record)})
 
 
 def load(path: str | Path) -> Adaptor:
@@ -63,18 +60,7 @@ def load(path: str | Path) -> Adaptor:
         SourceNotFoundError: There is no such file.
         AdaptorError: It is damaged, of another kind, or of a newer format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SourceNotFoundError(f"There is no adaptor {path}.")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays: Arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except safetensors.SafetensorError as error:
-        raise AdaptorError(f"{path} is damaged or no safetensors file: {error}. Fit the adaptor again.") from error
-    if metadata.get("format") != _FORMAT:
-        found = metadata.get("format", "no format")
-        raise AdaptorError(f"{path} holds no adaptor that this version reads: it says {found!r}, not {_FORMAT!r}.")
+    metadata, arrays = read_tensors(path, _FORMAT, "adaptors", error=AdaptorError)
     try:
         adaptor = _assemble(arrays, json.loads(metadata[_RECORD]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -94,8 +80,7 @@ def _arrays_of(towers: Towers, prefix: str) -> Arrays:
             arrays[f"{prefix}{side}.bias"] = tower.bias
         if tower.hidden is not None:
             arrays.update({f"{prefix}{side}.hidden.{name}": array for name, array in tower.hidden._asdict().items()})
-    # safetensors writes the bytes of an array as they lie in memory
-    return {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    return arrays
 
 
 def _assemble(arrays: Arrays, record: Mapping[str, Any]) -> Adaptor:
@@ -128,7 +113,7 @@ def _map(arrays: Arrays, prefix: str) -> Map:
     return Map(weight, arrays.get(f"{prefix}bias"), hidden)
 
 
-def _check(adaptor: Adaptor, path: Path) -> None:
+def _check(adaptor: Adaptor, path: str | Path) -> None:
     """Refuse arrays that do not fit together, sooner than a transform would."""
     towers = [adaptor.towers, *(replacement.towers for replacement in adaptor.replaced.values())]
     for tower in (tower for pair in towers for tower in pair):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,16 @@ class AdaptorData:
         """Numbers in a vector."""
         return int(self.documents.shape[1])
 
+    @cached_property
+    def query_copies(self) -> Rows:
+        """A number for each query, the same for copies."""
+        return copies(self.queries)
+
+    @cached_property
+    def document_copies(self) -> Rows:
+        """A number for each document, the same for copies."""
+        return copies(self.documents)
+
     def check(self) -> None:
         """Refuse what nothing can be fitted on.
 
@@ -94,7 +105,7 @@ class AdaptorData:
             rows = generator.permutation(len(self.documents))
             count = min(limit, int(share * len(rows)))
             return Split(np.sort(rows[count:]), np.sort(rows[:count]))
-        groups = copies(self.documents)[self.pairs[:, 1]]
+        groups = self.document_copies[self.pairs[:, 1]]
         sizes = np.bincount(groups)
         order = generator.permutation(len(sizes))
         wanted = min(limit, int(share * len(groups)))

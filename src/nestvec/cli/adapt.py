@@ -12,8 +12,8 @@ from nestvec.cli.options import separated
 from nestvec.errors import AdaptorError, OutputExistsError
 
 if TYPE_CHECKING:
-    from nestvec.adaptors import AdaptorData
     from nestvec.encoders import Encoder
+    from nestvec.jobs.adapt import EncodedTexts
 
 __all__ = ["adapt", "transform"]
 
@@ -115,13 +115,13 @@ def adapt(**options: Any) -> None:
         held_out_share=options["held_out"],
         seed=options["seed"],
     )
-    encoder, data = _read(options)
+    data, encoder = _read(options)
     adaptor = fit_adaptor(
         data,
         options["dims"],
         method=options["method"],
         settings=settings,
-        encoder=None if encoder is None else {side: encoder.identity(side) for side in ("query", "document")},
+        encoder=encoder,
         progress=draw_progress,
     )
     save(options["out"], adaptor)
@@ -156,7 +156,8 @@ def transform(adaptor: Path, vectors: str, side: str, dim: int | None, out: Path
     from nestvec.data import read_vectors
     from nestvec.files import atomic_path
 
-    _require_free(out, None, overwrite=overwrite)
+    if out.exists() and not overwrite:
+        raise OutputExistsError(f"{out} exists. Choose another file, or pass --overwrite.")
     found = load(adaptor)
     rows = read_vectors(vectors)
     mapped = found.transform(rows, side, dim)
@@ -188,36 +189,35 @@ def _require_free(out: Path, model: Path | None, *, overwrite: bool) -> None:
         return
     if model is not None and model.exists():
         raise OutputExistsError(f"{model} exists. Choose another folder, or pass --overwrite.")
-    if out.suffix == ".safetensors" and out.exists():
+    if out.exists():
         from nestvec.adaptors import load
 
         try:
             load(out)
         except AdaptorError:
             raise OutputExistsError(f"{out} exists and is no adaptor. Choose another, or pass --overwrite.") from None
-    elif out.exists():
-        raise OutputExistsError(f"{out} exists. Choose another file, or pass --overwrite.")
 
 
-def _read(options: dict[str, Any]) -> tuple[Encoder | None, AdaptorData]:
+def _read(options: dict[str, Any]) -> EncodedTexts:
     from nestvec.encoders import CachedEncoder, RemoteEncoder, SentenceTransformerEncoder, load_base
-    from nestvec.jobs.adapt import encode_texts, read_frozen_vectors
+    from nestvec.jobs.adapt import EncodedTexts, encode_texts, read_frozen_vectors
 
     labeled = not options["unsupervised"]
     if options["model"] is None:
-        return None, read_frozen_vectors(
+        ready = read_frozen_vectors(
             options["queries"],
             options["documents"],
             pairs=options["pairs"],
             scores=options["scores"],
             labeled=labeled,
         )
+        return EncodedTexts(ready, {})
     encoder: Encoder
     if options["endpoint"] is not None:
         encoder = RemoteEncoder(options["endpoint"], options["model"])
     else:
         encoder = SentenceTransformerEncoder(load_base(options["model"]))
-    found = encode_texts(
+    return encode_texts(
         options["data"],
         CachedEncoder(encoder, about=options["model"]),
         split=options["split"],
@@ -225,4 +225,3 @@ def _read(options: dict[str, Any]) -> tuple[Encoder | None, AdaptorData]:
         labeled=labeled,
         progress=draw_progress,
     )
-    return encoder, found.data

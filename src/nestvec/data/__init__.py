@@ -11,7 +11,7 @@ from nestvec.data.installed_docs import (
 from nestvec.data.readers import read_hub_records, read_records
 from nestvec.data.records import LabeledText, Record, RetrievalRow, ScoredPair
 from nestvec.data.splits import hold_out_queries, without_leaks
-from nestvec.data.vector_files import read_integers, read_vectors
+from nestvec.data.vector_files import read_integers, read_numbers, read_vectors
 
 __all__ = [
     "INSTALLED_DOCS_FILES",
@@ -25,6 +25,7 @@ __all__ = [
     "read_benchmark",
     "read_hub_records",
     "read_integers",
+    "read_numbers",
     "read_query_ids",
     "read_records",
     "read_vectors",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nestvec.errors import SourceNotFoundError, VectorError
 from nestvec.extras import require
 
-__all__ = ["read_integers", "read_vectors"]
+__all__ = ["read_integers", "read_numbers", "read_vectors"]
 
 Vectors = NDArray[np.floating[Any]]
 
@@ -53,10 +53,29 @@ def read_integers(path: str | Path) -> NDArray[np.int64]:
         SourceNotFoundError: There is no such file.
         VectorError: It is no npy file, or holds other numbers.
     """
-    found = _read_npy(_existing(Path(path)))
+    found = read_numbers(path)
     if not np.issubdtype(found.dtype, np.integer):
         raise VectorError(f"{path} holds {found.dtype} {list(found.shape)}, not whole numbers.")
     return found.astype(np.int64)
+
+
+def read_numbers(path: str | Path) -> NDArray[Any]:
+    """Read numbers of any kind, such as scores, from an npy file.
+
+    Args:
+        path: `.npy`.
+
+    Returns:
+        The array, of any shape.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        VectorError: It is no npy file, or holds no numbers.
+    """
+    found = _read_npy(_existing(Path(path)))
+    if not np.issubdtype(found.dtype, np.number):
+        raise VectorError(f"{path} holds {found.dtype} {list(found.shape)}, not numbers.")
+    return found
 
 
 def _read(source: str | Path) -> Any:

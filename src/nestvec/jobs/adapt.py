@@ -15,6 +15,7 @@ from nestvec.data import (
     ScoredPair,
     read_benchmark,
     read_integers,
+    read_numbers,
     read_records,
     read_vectors,
 )
@@ -73,7 +74,7 @@ def read_frozen_vectors(
             f"There are {len(data.queries)} queries and {len(data.documents)} documents. Say which belong together, "
             "by pairs, or fit without labels."
         )
-    known = None if scores is None else np.load(Path(scores), allow_pickle=False).reshape(-1)
+    known = None if scores is None else read_numbers(scores).reshape(-1)
     return AdaptorData(data.queries, data.documents, rows, known)
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import safetensors
-import safetensors.numpy
-
-from nestvec.errors import SourceNotFoundError, VectorError
-from nestvec.files import atomic_path
+from nestvec.errors import VectorError
 from nestvec.quantization.fitting import QUANTIZERS
 from nestvec.quantization.quantizer import Codes, Quantizer
+from nestvec.tensor_files import read_tensors, write_tensors
 
 __all__ = ["StoredCodes", "load_codes", "save_codes"]
 
@@ -42,10 +38,7 @@ def save_codes(path: str | Path, quantizer: Quantizer, codes: Codes) -> None:
     """
     quantizer.cut(codes, 1)  # checks their type
     metadata = {"format": _FORMAT, "precision": quantizer.precision, "full_dim": str(quantizer.full_dim)}
-    with atomic_path(Path(path)) as partial:
-        # safetensors writes the bytes of an array as they lie in memory
-        arrays = {name: np.ascontiguousarray(array) for name, array in {"codes": codes, **quantizer.arrays()}.items()}
-        safetensors.numpy.save_file(arrays, partial, metadata=metadata)
+    write_tensors(path, {"codes": codes, **quantizer.arrays()}, metadata)
 
 
 def load_codes(path: str | Path) -> StoredCodes:
@@ -61,18 +54,9 @@ def load_codes(path: str | Path) -> StoredCodes:
         SourceNotFoundError: There is no such file.
         VectorError: It is damaged, of another kind, or of a newer format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise SourceNotFoundError(f"There is no file of codes {path}.")
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except safetensors.SafetensorError as error:
-        raise VectorError(f"{path} is damaged or no safetensors file: {error}. Write it again.") from error
-    if metadata.get("format") != _FORMAT or metadata.get("precision") not in QUANTIZERS or "codes" not in arrays:
-        found = metadata.get("format", "no format")
-        raise VectorError(f"{path} holds no codes that this version reads: it says {found!r}, not {_FORMAT!r}.")
+    metadata, arrays = read_tensors(path, _FORMAT, "codes")
+    if metadata.get("precision") not in QUANTIZERS or "codes" not in arrays:
+        raise VectorError(f"{path} holds no codes that this version reads: of precision {metadata.get('precision')}.")
     codes = arrays.pop("codes")
     try:
         quantizer = QUANTIZERS[metadata["precision"]](metadata["precision"], int(metadata["full_dim"]), **arrays)
