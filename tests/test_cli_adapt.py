@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from builders import synthetic_rows, write_json_lines
 from conftest import RunNestvec
-from nestvec.adaptors import load
+from nestvec.adaptors import METHODS, load
+from nestvec.cli.adapt import adapt
 from nestvec.encoders import SentenceTransformerEncoder, load_model
 from nestvec.vectors import truncate
 from test_adaptors_fitting import DIM, topics
@@ -138,3 +140,9 @@ def test_what_is_no_adaptor_is_not_replaced(folder: Path, nestvec: RunNestvec) -
     wrong = nestvec("transform", precious, narrow, "--out", folder / "x.npy")
     assert wrong.returncode == 2
     assert "takes vectors [n, 24], not [3, 23]" in wrong.stderr
+
+
+def test_the_command_offers_every_method() -> None:
+    method = next(option for option in adapt.params if option.name == "method")
+    assert isinstance(method.type, click.Choice)
+    assert tuple(method.type.choices) == METHODS
