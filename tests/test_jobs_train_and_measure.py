@@ -448,7 +448,7 @@ def test_a_run_whose_last_step_diverged_is_not_saved(tiny_recipe: Path, tmp_path
 def test_a_static_table_has_no_limit_and_nothing_to_freeze(tiny_recipe: Path, tmp_path: Path) -> None:
     for override, message in (
         ("model.max_tokens=64", "has no limit to set"),
-        ("training.freeze_token_embeddings=true", "would have nothing left to train"),
+        ("training.freeze_token_embeddings=true", "is no transformer"),
     ):
         recipe = load_recipe(tiny_recipe, ["model.base=static", override])
         with pytest.raises(RecipeError, match=message):
@@ -529,6 +529,7 @@ def test_everything_for_short_vectors_can_be_trained_together(tiny_recipe: Path,
     options = ["training.max_steps=6", "training.dropout=0.0"]
     more = [
         'training.document_precisions=["float32","int4","binary"]',
+        "training.shortest_code=8",
         "training.self_distillation=0.5",
         "training.neighbours=8",
         "training.spread=1.0",

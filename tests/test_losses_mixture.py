@@ -34,11 +34,37 @@ def test_with_everything_off_it_is_info_nce() -> None:
 
 
 def test_documents_are_ranked_as_they_will_be_stored() -> None:
-    loss = NestedMixture(torch.nn.Identity(), [8, 4], precisions=["int8", "binary"])
+    loss = NestedMixture(torch.nn.Identity(), [8, 4], precisions=["int8", "binary"], shortest_code=1)
     expected = [
         nested_info_nce(QUERIES, straight_through(EVERY, precision), dims=[8, 4]) for precision in ("int8", "binary")
     ]
     torch.testing.assert_close(computed(loss), sum(expected) / 2)
+
+
+def test_short_codes_do_not_count() -> None:
+    loss = NestedMixture(torch.nn.Identity(), [8, 4, 2], precisions=["float32", "int4"], shortest_code=2)
+    rough = nested_info_nce(QUERIES, straight_through(EVERY, "int4"), dims=[8, 4])
+    torch.testing.assert_close(computed(loss), (nested_info_nce(QUERIES, EVERY, dims=[8, 4, 2]) + rough) / 2)
+    loss.set_weights([0, 0, 1])  # where no code is long enough only float32 counts
+    torch.testing.assert_close(computed(loss), nested_info_nce(QUERIES, EVERY, dims=[2]) / 2)
+
+
+def test_prefixes_learn_the_similarities_of_a_teacher() -> None:
+    loss = NestedMixture(torch.nn.Identity(), [8, 4], teacher=0.5)
+    taught = torch.randn(12, 3, 5, generator=torch.Generator().manual_seed(1))
+    distilled = nested_similarity_distillation(
+        QUERIES,
+        EVERY,
+        dims=[8, 4],
+        teacher_queries=taught[:, 0],
+        teacher_documents=torch.cat([taught[:, 1], taught[:, 2]]),
+    )
+    with_teacher = loss.compute(COLUMNS, Batch(taught), loss.dims, loss.weights)
+    torch.testing.assert_close(with_teacher, nested_info_nce(QUERIES, EVERY, dims=[8, 4]) + 0.5 * distilled)
+    with pytest.raises(LossInputError, match="there are no labels"):
+        loss.check_labels(None)
+    with pytest.raises(LossInputError, match="For 3 text columns"):
+        loss.compute(COLUMNS, Batch(taught[:, :2]), loss.dims, loss.weights)
 
 
 def test_prefixes_learn_the_neighbours_of_the_largest_size() -> None:
@@ -56,7 +82,13 @@ def test_mini_batches_change_nothing(tiny_model: Path) -> None:
     model = load_model(str(tiny_model))
     texts = ["what does the river do", "the engine powers the paper", "silver", "the planet orbits water every day"]
     features = [model.preprocess(column) for column in (texts, texts[::-1], texts[1:] + texts[:1])]
-    options = {"precisions": ["float32", "binary"], "self_distillation": 0.5, "spread": 2.0, "neighbours": 4}
+    options = {
+        "precisions": ["float32", "binary"],
+        "shortest_code": 2,
+        "self_distillation": 0.5,
+        "spread": 2.0,
+        "neighbours": 4,
+    }
     gradients = []
     for mini_batch_size in (None, 3):
         model.zero_grad()
@@ -74,6 +106,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for options, message in (
         ({"precisions": []}, "at least one"),
         ({"precisions": ["int8", "int8"]}, "each once"),
+        ({"precisions": ["binary"]}, "No code of binary has 32 bytes"),
         ({"spread": -1.0}, "0 or more"),
         ({"neighbours": 5}, "self_distillation above 0"),
         ({"neighbours": 1, "self_distillation": 1.0}, "at least 2"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nestvec.adaptors.adaptor import SIDES, Adaptor, Replacement
 from nestvec.adaptors.encoder import AdaptedEncoder
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
-from nestvec.adaptors.merge import merge
+from nestvec.adaptors.merge import dense_modules, merge
 from nestvec.adaptors.pca import fit_pca
 from nestvec.adaptors.settings import METHODS, FitSettings, Method
 from nestvec.adaptors.storage import load, save
@@ -32,6 +32,7 @@ __all__ = [
     "Method",
     "Replacement",
     "Towers",
+    "dense_modules",
     "fit_adaptor",
     "fit_pca",
     "load",

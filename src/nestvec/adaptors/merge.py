@@ -15,7 +15,7 @@ from nestvec.extras import require
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["merge"]
+__all__ = ["dense_modules", "merge"]
 
 
 def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) -> SentenceTransformer:
@@ -38,7 +38,6 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
         MissingExtraError: sentence-transformers is not installed.
     """
     sentence_transformers = require("sentence_transformers", extra="train")
-    modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
     encoder = SentenceTransformerEncoder(model)
     if encoder.full_dim != adaptor.input_dim:
         raise DimensionError(
@@ -46,12 +45,8 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
             "Use the model that it was fitted on, not truncated."
         )
     adaptor.check_encoder({side: encoder.identity(side) for side in SIDES}, force=force)
-    towers = {side: _dense_modules(tower) for side, tower in zip(SIDES, adaptor.towers, strict=True)}
-    behind = towers["query"]
-    if not adaptor.shared:
-        behind = [modules.Router.for_query_document(*(towers[side] for side in SIDES), default_route="document")]
     merged: SentenceTransformer = sentence_transformers.SentenceTransformer(
-        modules=[*model.children(), modules.Normalize(), *behind, modules.Normalize()],
+        modules=[*model.children(), *dense_modules(adaptor)],
         device=str(model.device),
         prompts=dict(model.prompts),
         default_prompt_name=model.default_prompt_name,
@@ -60,7 +55,27 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
     return merged
 
 
-def _dense_modules(tower: Map) -> list[Any]:
+def dense_modules(adaptor: Adaptor) -> list[Any]:
+    """Write an adaptor as modules to put behind a model.
+
+    Args:
+        adaptor: What to write.
+
+    Returns:
+        Modules of sentence-transformers, first and last of which restore unit length.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
+    towers = [_tower_modules(tower) for tower in adaptor.towers]
+    behind = towers[0]
+    if not adaptor.shared:
+        behind = [modules.Router.for_query_document(*towers, default_route="document")]
+    return [modules.Normalize(), *behind, modules.Normalize()]
+
+
+def _tower_modules(tower: Map) -> list[Any]:
     torch = require("torch", extra="train")
     modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
 

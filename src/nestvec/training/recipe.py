@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nestvec.data.records import COLUMN_ROLES
 from nestvec.errors import NestvecError, RecipeError, SourceNotFoundError
 from nestvec.quantization import check_precision
+from nestvec.training.schedules import Order
 from nestvec.vectors import check_dims
 
 if sys.version_info >= (3, 11):
@@ -40,6 +41,7 @@ __all__ = [
 Columns: TypeAlias = dict[str, str | list[str]]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
+Start: TypeAlias = Literal["base", "pca", "adaptor"]
 
 
 class _Section(BaseModel):
@@ -142,6 +144,12 @@ class TrainingSettings(_Section):
     """Sizes to train, in order; None is the full size and the powers of two below it down to 32."""
     weights: list[float] | None = None
     """One weight a dim; None weighs each 1."""
+    final_weights: list[float] | None = None
+    """One weight a dim, towards which `weights` move evenly until the last step; None keeps them."""
+    order: Order = "together"
+    """`large-first` and `small-first` let one size after another begin to count."""
+    start: Start = "base"
+    """`pca` and `adaptor` put a linear map behind the base, fitted on its vectors of the rows, and train it too."""
     temperature: float = Field(default=0.05, gt=0)
     negatives: Annotated[int, Field(ge=0)] | None = None
     """Hard negatives a row; None takes 1 if any row has one."""
@@ -152,10 +160,16 @@ class TrainingSettings(_Section):
     """Also rank the queries for each positive, and average both directions."""
     document_precisions: list[str] = Field(default=["float32"], min_length=1)
     """How documents are stored while the model learns; the loss is the mean over these."""
+    shortest_code: Count = 32
+    """Bytes of the shortest quantised code that counts there."""
     self_distillation: float = Field(default=0.0, ge=0)
     """Weight of keeping the similarities of every size near those of the largest."""
     neighbours: Annotated[int, Field(ge=2)] | None = None
     """Compare only so many nearest documents there; None compares all of a batch."""
+    teacher: str | None = None
+    """A model whose similarities every size learns to give: a name as `model.base` takes it; None for no teacher."""
+    teacher_weight: float = Field(default=1.0, gt=0)
+    """Weight of that."""
     spread: float = Field(default=0.0, ge=0)
     """Weight of keeping unrelated documents apart at every size."""
     batch_size: Count = 64
@@ -174,6 +188,10 @@ class TrainingSettings(_Section):
     """Of every dropout layer; None keeps the base's. 0 is a fifth faster on a CPU, and short runs do not miss it."""
     freeze_token_embeddings: bool = False
     """Leave the table of token embeddings as it is: faster, and it protects rare words."""
+    lora_rank: Count | None = None
+    """Train low-rank updates of this rank in place of the transformer's own weights; None trains those."""
+    averaged: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps, the last ones, whose weights are averaged; 0 takes the last."""
     checkpoints: Count = 10
     """Checkpoints over the whole run, at even distances; the last two are kept until the end."""
 
@@ -194,7 +212,9 @@ class TrainingSettings(_Section):
         if self.loss == "matryoshka-loss" and self.symmetric:
             raise ValueError("symmetric is for the nested loss; matryoshka-loss ranks documents for queries only")
         if self.loss == "matryoshka-loss" and self.mixes:
-            raise ValueError("document_precisions, self_distillation and spread are for the nested loss")
+            raise ValueError("document_precisions, self_distillation, teacher and spread are for the nested loss")
+        if self.loss == "matryoshka-loss" and (self.final_weights is not None or self.order != "together"):
+            raise ValueError("final_weights and order are for the nested loss")
         if self.neighbours is not None and not self.self_distillation:
             raise ValueError("neighbours belong to self_distillation; give it a weight above 0")
         return self
@@ -202,16 +222,19 @@ class TrainingSettings(_Section):
     @property
     def mixes(self) -> bool:
         """Whether anything joins InfoNCE."""
-        return self.document_precisions != ["float32"] or bool(self.self_distillation or self.spread)
+        return self.document_precisions != ["float32"] or bool(self.self_distillation or self.teacher or self.spread)
 
     @model_validator(mode="after")
     def _one_weight_a_dim(self) -> TrainingSettings:
-        if self.weights is None:
-            return self
-        if self.dims is None or len(self.weights) != len(self.dims):
-            raise ValueError(f"weights has {len(self.weights)} values for dims = {self.dims}; give one weight a dim")
-        if min(self.weights) < 0 or not any(self.weights):
-            raise ValueError(f"weights are {self.weights}; none may be negative, and one must be positive")
+        for name, weights in (("weights", self.weights), ("final_weights", self.final_weights)):
+            if weights is None:
+                continue
+            if self.dims is None or len(weights) != len(self.dims):
+                raise ValueError(f"{name} has {len(weights)} values for dims = {self.dims}; give one weight a dim")
+            if min(weights) < 0 or not any(weights):
+                raise ValueError(f"{name} are {weights}; none may be negative, and one must be positive")
+            if self.order != "together" and not all(weights):
+                raise ValueError(f"{name} are {weights}; one size after another needs all of them above 0")
         return self
 
 

@@ -27,13 +27,20 @@ from nestvec.errors import RecipeError, ResumeError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
 from nestvec.losses import NestedMixture
 from nestvec.progress import Advance, Progress, silent
+from nestvec.tensor_files import read_tensors, write_tensors
+from nestvec.training.averaging import WeightAverage
 from nestvec.training.columns import fingerprint, to_columns
+from nestvec.training.low_rank import add_low_rank, merge_low_rank
 from nestvec.training.recipe import TrainingSettings
+from nestvec.training.schedules import weights_at
+from nestvec.training.start import reorder
+from nestvec.training.teacher import teach
 
 __all__ = ["PreparedRun", "TrainingOutcome", "prepare", "train"]
 
 _COMPLETE = "complete"  # written into a checkpoint after everything else in it
 _RUN_FILE = "run.json"
+_WEIGHTS, _WEIGHTS_FORMAT = "weights.safetensors", "nestvec-checkpoint/1"
 _CHECKPOINTS_KEPT = 2
 _LOSSES_LOGGED = 20
 
@@ -54,6 +61,7 @@ class PreparedRun(NamedTuple):
     columns: dict[str, list[str]]
     loss: torch.nn.Module
     settings: TrainingSettings
+    dims: tuple[int, ...]
     seed: int
     work: Path
     checkpoint: Path | None
@@ -87,7 +95,7 @@ def prepare(
 
     Raises:
         DataError: Rows do not suffice.
-        RecipeError: float16 without a GPU, or token embeddings to freeze where there is nothing else to train.
+        RecipeError: float16 without a GPU, or what only a transformer has of a static table.
         DimensionError: A dim is outside the model.
         LossInputError: Weights do not fit the dims, or a static table is to be encoded in mini-batches.
         ResumeError: The checkpoints in `work` belong to another run.
@@ -98,7 +106,10 @@ def prepare(
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
     loss = _make_loss(model, settings, dims)
     if settings.freeze_token_embeddings:
-        _freeze_token_embeddings(model)
+        transformer = _transformer(model, "training.freeze_token_embeddings is on")
+        transformer.get_input_embeddings().requires_grad_(False)
+    if settings.lora_rank is not None:
+        _transformer(model, "training.lora_rank is set")  # what cannot work is known before any work
     if settings.dropout is not None:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -112,7 +123,9 @@ def prepare(
     }
     checkpoint = _prepare_folder(work, identity, resume)
     _require_space_for_checkpoints(model, work)
-    return PreparedRun(model, columns, loss, settings, seed, work, checkpoint, _total_steps(len(rows), settings))
+    return PreparedRun(
+        model, columns, loss, settings, tuple(dims), seed, work, checkpoint, _total_steps(len(rows), settings)
+    )
 
 
 def _make_loss(model: SentenceTransformer, settings: TrainingSettings, dims: Sequence[int]) -> torch.nn.Module:
@@ -124,8 +137,10 @@ def _make_loss(model: SentenceTransformer, settings: TrainingSettings, dims: Seq
             temperature=settings.temperature,
             symmetric=settings.symmetric,
             precisions=settings.document_precisions,
+            shortest_code=settings.shortest_code,
             self_distillation=settings.self_distillation,
             neighbours=settings.neighbours,
+            teacher=settings.teacher_weight if settings.teacher else 0.0,
             spread=settings.spread,
             mini_batch_size=settings.mini_batch_size,
         )
@@ -154,15 +169,23 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         VerificationError: Training diverged.
         LossInputError: An embedding is not finite any more.
     """
-    model, checkpoint = run.model, run.checkpoint
+    model, settings, checkpoint = run.model, run.settings, run.checkpoint
+    reorder(model, run.columns, settings.start, dims=run.dims, seed=run.seed, progress=progress)
+    columns: dict[str, Any] = dict(run.columns)
+    if settings.teacher is not None:
+        columns["label"] = teach(settings.teacher, run.columns, progress=progress)
+    low_rank = None if settings.lora_rank is None else add_low_rank(model, settings.lora_rank)
+    average = WeightAverage(model, first_step=run.total_steps - math.ceil(settings.averaged * run.total_steps) + 1)
+    if checkpoint:
+        average.resume(checkpoint)
     resumed_at = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     with progress("training", run.total_steps) as advance, storage_errors(run.work):
         trainer = _Trainer(
             model=model,
             args=_arguments(run),
-            train_dataset=Dataset.from_dict(run.columns),
+            train_dataset=Dataset.from_dict(columns),
             loss=run.loss,
-            callbacks=[_Report(advance), _MarkComplete()],
+            callbacks=[_Schedule(run), _Report(advance), average, _MarkComplete()],  # the mark comes last
         )
         trainer.remove_callback(PrinterCallback)
         advance(resumed_at)
@@ -175,6 +198,9 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     # accelerate leaves its mixed-precision wrapper on model.forward: without this, what is measured next would
     # not be the model that is saved.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    average.apply()
+    if low_rank is not None:
+        merge_low_rank(low_rank)
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise VerificationError(f"Training diverged: {name} is not finite. Lower training.learning_rate.")
@@ -223,6 +249,28 @@ def _arguments(run: PreparedRun) -> SentenceTransformerTrainingArguments:
 class _Trainer(SentenceTransformerTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Leave it out: the model card is ours, and this one would ask the hub about the base."""
+
+    # A checkpoint holds the numbers alone: a folder to load by itself would lack what is trained beside the weights.
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        arrays = {name: tensor.cpu().numpy() for name, tensor in self.model.state_dict().items()}
+        write_tensors(Path(str(output_dir)) / _WEIGHTS, arrays, {"format": _WEIGHTS_FORMAT})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        found = read_tensors(Path(resume_from_checkpoint) / _WEIGHTS, _WEIGHTS_FORMAT, "weights of a checkpoint")
+        self.model.load_state_dict({name: torch.from_numpy(array) for name, array in found.arrays.items()})
+
+
+class _Schedule(TrainerCallback):
+    def __init__(self, run: PreparedRun) -> None:
+        self._run, self._weights = run, getattr(run.loss, "weights", ())
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        run, settings = self._run, self._run.settings
+        if settings.final_weights is not None or settings.order != "together":
+            done = state.global_step / run.total_steps
+            run.loss.set_weights(  # type: ignore[operator]  # a NestedLoss; the recipe allows a schedule to no other
+                weights_at(done, run.dims, self._weights, settings.final_weights, settings.order)
+            )
 
 
 class _Report(TrainerCallback):
@@ -279,15 +327,11 @@ def _require_space_for_checkpoints(model: SentenceTransformer, work: Path) -> No
     require_free_space(work, (_CHECKPOINTS_KEPT + 1) * (weights + 2 * trained) + weights)
 
 
-def _freeze_token_embeddings(model: SentenceTransformer) -> None:
+def _transformer(model: SentenceTransformer, wish: str) -> Any:
     transformer = getattr(model[0], "auto_model", None)
     if transformer is None:
-        raise RecipeError(
-            "training.freeze_token_embeddings is on, but the base is no transformer: a static table would have "
-            "nothing left to train. Set it to false."
-        )
-    for parameter in transformer.get_input_embeddings().parameters():
-        parameter.requires_grad_(False)
+        raise RecipeError(f"{wish}, but the base is no transformer: a static table is all that it has. Leave it out.")
+    return transformer
 
 
 def _column_prompts(model: SentenceTransformer, columns: Sequence[str]) -> dict[str, str]:

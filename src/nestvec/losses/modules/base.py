@@ -115,13 +115,8 @@ class NestedLoss(CachedLossMixin, nn.Module):
         self.model = model
         full_dim = getattr(unwrap(model), "get_embedding_dimension", lambda: None)()
         self.dims = check_dims(dims, full_dim)
-        self.weights = resolve_weights(self.dims, weights)
-        self._counting = [index for index, weight in enumerate(self.weights) if weight]
-        if n_dims_per_step is not None and not (_is_whole(n_dims_per_step) and n_dims_per_step <= len(self._counting)):
-            raise LossInputError(
-                f"n_dims_per_step is {n_dims_per_step}. Draw from 1 to {len(self._counting)}, the dims with a weight."
-            )
         self.n_dims_per_step = n_dims_per_step
+        self.set_weights(weights)
         self.layers = check_layers(model, tuple(layers))
         if layer_weights is not None and not self.layers:
             raise LossInputError("Got layer_weights without layers. Name the layers, or leave the weights out.")
@@ -145,6 +140,23 @@ class NestedLoss(CachedLossMixin, nn.Module):
         self._generator = torch.Generator().manual_seed(seed)
         self._parameter_gradients: list[Tensor | None] = []
         self._same_everywhere = False
+
+    def set_weights(self, weights: Sequence[float] | None) -> None:
+        """Weigh the dims anew from now on, as a schedule does.
+
+        Args:
+            weights: One weight a dim; None weighs each 1.
+
+        Raises:
+            LossInputError: Weights do not fit, or fewer dims have one than a step draws.
+        """
+        self.weights = resolve_weights(self.dims, weights)
+        self._counting = [index for index, weight in enumerate(self.weights) if weight]
+        drawn = self.n_dims_per_step
+        if drawn is not None and not (_is_whole(drawn) and drawn <= len(self._counting)):
+            raise LossInputError(
+                f"n_dims_per_step is {drawn}. Draw from 1 to {len(self._counting)}, the dims with a weight."
+            )
 
     @abstractmethod
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:

@@ -14,7 +14,7 @@ from nestvec.losses.distillation import nested_embedding_distillation, nested_si
 from nestvec.losses.modules.base import Batch, ModuleOptions, NestedLoss
 from nestvec.losses.prefixes import Distance, check_distance, check_temperature
 
-__all__ = ["NestedEmbeddingDistillation", "NestedSimilarityDistillation"]
+__all__ = ["NestedEmbeddingDistillation", "NestedSimilarityDistillation", "teacher_columns"]
 
 
 class NestedEmbeddingDistillation(NestedLoss):
@@ -64,7 +64,7 @@ class NestedEmbeddingDistillation(NestedLoss):
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
-        targets = _teacher_columns(batch.require_labels(self), len(columns))
+        targets = teacher_columns(batch.require_labels(self), len(columns))
         return nested_embedding_distillation(
             torch.cat(columns), torch.cat(targets), dims=dims, weights=weights, distance=self.distance
         )
@@ -125,7 +125,7 @@ class NestedSimilarityDistillation(NestedLoss):
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
-        teacher = None if batch.labels is None else _teacher_columns(batch.labels, len(columns))
+        teacher = None if batch.labels is None else teacher_columns(batch.labels, len(columns))
         others = len(columns[0]) * (len(columns) - 1) or len(columns[0]) - 1
         top_k = None if self.top_k is None or self.top_k >= others else self.top_k
         return nested_similarity_distillation(
@@ -150,8 +150,19 @@ class NestedSimilarityDistillation(NestedLoss):
         }
 
 
-def _teacher_columns(labels: Tensor, n_columns: int) -> list[Tensor]:
-    """The teacher's vectors for each text column, from a label of [rows, dim] or [rows, columns, dim]."""
+def teacher_columns(labels: Tensor, n_columns: int) -> list[Tensor]:
+    """Give each text column its teacher's vectors.
+
+    Args:
+        labels: [rows, columns, dim], or [rows, dim] where all columns of a row have the same.
+        n_columns: Text columns of the data set.
+
+    Returns:
+        [rows, dim] for each column.
+
+    Raises:
+        LossInputError: They are for another number of columns.
+    """
     if labels.ndim == 2:
         return [labels] * n_columns
     if labels.ndim != 3 or labels.shape[1] != n_columns:

@@ -12,11 +12,12 @@ from typing_extensions import Unpack
 from nestvec.errors import LossInputError
 from nestvec.losses.distillation import nested_similarity_distillation
 from nestvec.losses.modules.base import Batch, ModuleOptions
+from nestvec.losses.modules.distillation import teacher_columns
 from nestvec.losses.modules.info_nce import NestedInfoNCE
 from nestvec.losses.prefixes import check_temperature
 from nestvec.losses.spread import nested_spread_out
 from nestvec.losses.straight_through import straight_through
-from nestvec.quantization import check_precision
+from nestvec.quantization import bytes_per_vector, check_precision
 
 __all__ = ["NestedMixture"]
 
@@ -24,7 +25,8 @@ __all__ = ["NestedMixture"]
 class NestedMixture(NestedInfoNCE):
     """Nested InfoNCE, also through quantised documents, plus distillation and spread, from one set of embeddings.
 
-    Columns are those of `NestedInfoNCE`. With everything off it is `NestedInfoNCE`.
+    Columns are those of `NestedInfoNCE`; with a teacher, the label holds its vectors of a row's texts, [columns,
+    teacher_dim]. With everything off it is `NestedInfoNCE`.
 
     Example:
         >>> NestedMixture(nn.Identity(), dims=[64, 32], precisions=["float32", "binary"]).precisions
@@ -40,8 +42,10 @@ class NestedMixture(NestedInfoNCE):
         symmetric: bool = False,
         *,
         precisions: Sequence[str] = ("float32",),
+        shortest_code: int = 32,
         self_distillation: float = 0.0,
         neighbours: int | None = None,
+        teacher: float = 0.0,
         spread: float = 0.0,
         **options: Unpack[ModuleOptions],
     ) -> None:
@@ -54,9 +58,12 @@ class NestedMixture(NestedInfoNCE):
             temperature: What cosine similarities are divided by, above 0.
             symmetric: Also rank the queries for each positive, and average both directions.
             precisions: How documents are stored; InfoNCE is the mean over these (`straight_through`).
+            shortest_code: Bytes of the shortest quantised code that counts. Of shorter ones the loss is large whatever
+                the model does, and float32 suffers.
             self_distillation: Weight of the divergence between the similarities of every prefix and those of the
                 largest of `dims`, which is held fixed.
             neighbours: Compare only so many nearest documents there; None compares all.
+            teacher: Weight of the divergence between the similarities of every prefix and those of the teacher.
             spread: Weight of `nested_spread_out` of the documents.
             **options: See `NestedLoss`.
 
@@ -69,21 +76,47 @@ class NestedMixture(NestedInfoNCE):
         if not precisions or len(set(precisions)) < len(precisions):
             raise LossInputError(f"precisions are {list(precisions)}. Give at least one, each once.")
         self.precisions = tuple(check_precision(precision) for precision in precisions)
-        if min(self_distillation, spread) < 0:
-            raise LossInputError(f"Weights are {self_distillation} and {spread}. They must be 0 or more.")
+        self.shortest_code = shortest_code
+        for precision in self.precisions:
+            if not any(self._counts(dim, precision) for dim in self.dims):
+                raise LossInputError(
+                    f"No code of {precision} has {shortest_code} bytes at sizes {list(self.dims)}. Leave it out, or "
+                    "lower shortest_code."
+                )
+        if min(self_distillation, teacher, spread) < 0:
+            raise LossInputError(f"Weights are {self_distillation}, {teacher} and {spread}. They must be 0 or more.")
         if neighbours is not None and (neighbours < 2 or not self_distillation):
             raise LossInputError(
                 f"neighbours is {neighbours}. Compare at least 2 of them, with self_distillation above 0."
             )
-        self.self_distillation, self.neighbours, self.spread = self_distillation, neighbours, spread
+        self.self_distillation, self.neighbours = self_distillation, neighbours
+        self.teacher, self.spread = teacher, spread
+
+    def read(self, features: list[dict[str, Any]], labels: Tensor | None) -> Batch:
+        """Take the teacher's vectors from a batch."""
+        batch = super().read(features, labels)
+        return batch._replace(labels=labels) if self.teacher else batch
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Check that there is a teacher where one is wanted."""
+        if self.teacher:
+            Batch(labels).require_labels(self)
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
         queries, documents = columns[0], torch.cat(columns[1:])
         loss = queries.new_zeros(())
         for precision in self.precisions:
+            counting = [index for index, dim in enumerate(dims) if weights[index] and self._counts(dim, precision)]
+            if not counting:  # a step may draw others, or a schedule weigh them later
+                continue
             stored = documents if precision == "float32" else straight_through(documents, precision)
-            loss = loss + super().compute([queries, stored], batch, dims, weights)
+            loss = loss + super().compute(
+                [queries, stored],
+                batch,
+                [dims[index] for index in counting],
+                [weights[index] for index in counting],
+            )
         loss = loss / len(self.precisions)
         if self.self_distillation:
             largest = max(self.dims)
@@ -98,12 +131,35 @@ class NestedMixture(NestedInfoNCE):
                 top_k=None if self.neighbours is None else min(self.neighbours, len(documents)),
                 rows=batch.rows,
             )
+        if self.teacher:
+            taught, *teaching = teacher_columns(batch.require_labels(self), len(columns))
+            loss = loss + self.teacher * nested_similarity_distillation(
+                queries,
+                documents,
+                dims=dims,
+                weights=weights,
+                temperature=check_temperature(self.temperature),
+                teacher_queries=taught,
+                teacher_documents=torch.cat(teaching),
+                rows=batch.rows,
+            )
         if self.spread:
             loss = loss + self.spread * nested_spread_out(documents, dims=dims, weights=weights)
         return loss
 
+    def _counts(self, dim: int, precision: str) -> bool:
+        return precision == "float32" or bytes_per_vector(dim, precision) >= self.shortest_code
+
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings."""
         settings = super().get_config_dict()
-        defaults = {"precisions": ("float32",), "self_distillation": 0.0, "neighbours": None, "spread": 0.0}
+        defaults = {
+            "precisions": ("float32",),
+            "self_distillation": 0.0,
+            "neighbours": None,
+            "teacher": 0.0,
+            "spread": 0.0,
+        }
+        if self.precisions != defaults["precisions"]:
+            settings["shortest_code"] = self.shortest_code
         return settings | {name: getattr(self, name) for name, off in defaults.items() if getattr(self, name) != off}

@@ -1,0 +1,195 @@
+"""What a run can do beyond plain steps, on tiny models. Run: pytest tests/test_training_run.py (half a minute)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
+
+from builders import synthetic_rows
+from nestvec.encoders import load_model
+from nestvec.errors import RecipeError
+from nestvec.jobs.train_and_measure import train_and_measure
+from nestvec.progress import Advance
+from nestvec.report import Report
+from nestvec.training import load_recipe
+from nestvec.training.averaging import WeightAverage
+from nestvec.training.schedules import weights_at
+from nestvec.training.start import reorder
+
+STILL = ["training.dropout=0.0", "training.max_steps=8"]
+EVERYTHING = [
+    "training.max_steps=10",
+    "training.start=adaptor",
+    "training.lora_rank=4",
+    "training.averaged=0.9",
+    "training.order=large-first",
+    "training.weights=[1.0,1.0,1.0]",
+    "training.final_weights=[1.0,2.0,4.0]",
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NESTVEC_CACHE", str(tmp_path / "cache"))
+
+
+def run(recipe: Path, out: Path, *options: str, **arguments: object) -> tuple[Report, SentenceTransformer]:
+    report = train_and_measure(load_recipe(recipe, options), out, **arguments)  # type: ignore[arg-type]
+    return report, load_model(str(out / "model"))
+
+
+def score(report: Report, model: str, dim: int) -> float:
+    return next(cell for cell in report.cells if (cell.model, cell.dim) == (model, dim)).metrics["MRR@10"].value
+
+
+def test_sizes_join_one_after_another_in_equal_parts() -> None:
+    dims, weights = [64, 16, 32], [1.0, 3.0, 2.0]
+    seen = [weights_at(step / 6, dims, weights, order="large-first") for step in range(6)]
+    assert seen == [(1, 0, 0)] * 2 + [(1, 0, 2)] * 2 + [(1, 3, 2)] * 2
+    assert weights_at(0.0, dims, weights, order="small-first") == (0, 3, 0)
+    assert weights_at(0.99, dims, weights, order="small-first") == tuple(weights)
+
+
+def test_weights_move_evenly() -> None:
+    assert weights_at(0.25, [8, 4], [1.0, 1.0], [0.0, 5.0]) == (0.75, 2.0)
+    assert weights_at(0.75, [8, 4], [1.0, 0.0], [1.0, 4.0]) == (1.0, 3.0)
+
+
+def test_a_schedule_reaches_the_loss_at_every_step(tiny_recipe: Path, tmp_path: Path, monkeypatch) -> None:
+    from nestvec.losses import NestedMixture
+
+    seen, set_weights = [], NestedMixture.set_weights
+    monkeypatch.setattr(
+        NestedMixture, "set_weights", lambda self, weights: (seen.append(weights), set_weights(self, weights))
+    )
+    options = ["training.weights=[1.0,1.0,1.0]", "training.final_weights=[1.0,2.0,5.0]", "training.order=small-first"]
+    run(tiny_recipe, tmp_path / "out", *STILL, *options)
+    expected = [weights_at(step / 8, [128, 64, 16], [1.0] * 3, [1.0, 2.0, 5.0], "small-first") for step in range(8)]
+    assert seen[1:] == expected  # the first are those that the loss begins with
+    assert expected[0] == (0, 0, 1)
+    assert 0 not in expected[-1]
+
+
+def test_low_rank_updates_train_the_transformer_and_leave_an_ordinary_model(tiny_recipe: Path, tmp_path: Path) -> None:
+    base = load_model(load_recipe(tiny_recipe).model.base).state_dict()
+    _, model = run(tiny_recipe, tmp_path / "out", *STILL, "training.lora_rank=2")
+    trained = model.state_dict()
+    assert trained.keys() == base.keys()
+    changed = {name for name in base if not torch.equal(base[name], trained[name])}
+    assert changed
+    assert all(name.endswith("weight") and base[name].ndim == 2 for name in changed)
+    assert not any("embeddings" in name for name in changed)
+    for name in changed:
+        assert torch.linalg.matrix_rank(trained[name] - base[name], rtol=1e-3) <= 2
+
+
+def test_a_start_puts_the_best_numbers_first_before_any_step(tiny_recipe: Path, tmp_path: Path) -> None:
+    still = ["training.max_steps=1", "training.learning_rate=1e-12", "training.start=pca"]
+    report, _ = run(tiny_recipe, tmp_path / "out", *still)
+    assert score(report, "after", 16) > score(report, "before", 16) + 0.02
+
+
+def test_principal_components_are_a_rotation_and_an_adaptor_has_learned(tiny_model: Path) -> None:
+    rows = synthetic_rows(900)
+    columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
+    rotations = {}
+    for start in ("base", "pca", "adaptor"):
+        model = load_model(str(tiny_model))
+        reorder(model, columns, start, dims=[128, 8], seed=0)  # type: ignore[arg-type]
+        dense = [module for module in model.children() if isinstance(module, Dense)]
+        weight = dense[0].linear.weight.detach().numpy() if dense else np.eye(128)
+        rotations[start] = (len(model), bool(np.allclose(weight @ weight.T, np.eye(128), atol=1e-4)))
+    assert rotations == {"base": (3, True), "pca": (6, True), "adaptor": (6, False)}
+
+
+def test_the_map_of_the_start_is_trained(tiny_recipe: Path, tmp_path: Path) -> None:
+    maps = []
+    for steps in (1, 8):
+        _, model = run(tiny_recipe, tmp_path / str(steps), "training.start=pca", f"training.max_steps={steps}")
+        maps.append(next(module for module in model.children() if isinstance(module, Dense)).linear.weight)
+    assert not torch.equal(*maps)
+
+
+def test_the_mean_of_the_last_steps_is_kept() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = WeightAverage(model, first_step=3)
+    for step, value in enumerate([10.0, 20.0, 1.0, 2.0, 6.0], 1):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        average.on_step_end(None, type("State", (), {"global_step": step}), None)
+    average.apply()
+    assert model.weight.item() == 3.0
+
+
+def test_averaging_changes_the_result_but_not_the_steps(tiny_recipe: Path, tmp_path: Path) -> None:
+    plain, last = run(tiny_recipe, tmp_path / "plain", *STILL)
+    averaged, mean = run(tiny_recipe, tmp_path / "averaged", *STILL, "training.averaged=0.5")
+    assert plain.training["loss"] == averaged.training["loss"]
+    assert any(not torch.equal(a, b) for a, b in zip(last.parameters(), mean.parameters(), strict=True))
+
+
+def test_a_teacher_is_followed(tiny_recipe: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Far from its base the run ends elsewhere; with the base as a heavy teacher it stays near it."""
+    texts = ["the river crosses the stone every day", "the engine lifts the paper every day", "what does the river do"]
+    before = load_model(str(tiny_model)).encode(texts, normalize_embeddings=True)
+    kept = {}
+    for name, options in {
+        "free": [],
+        "taught": [f'training.teacher="{tiny_model}"', "training.teacher_weight=30.0"],
+    }.items():
+        _, model = run(tiny_recipe, tmp_path / name, *STILL, *options)
+        after = model.encode(texts, normalize_embeddings=True)
+        kept[name] = np.abs(after @ after.T - before @ before.T).max()
+    assert kept["taught"] < 0.5 * kept["free"]
+
+
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tiny_recipe: Path, tmp_path: Path) -> None:
+    @contextmanager
+    def interrupt(description: str, total: int | None) -> Iterator[Advance]:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if description == "training" and done == 7:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    run(tiny_recipe, tmp_path / "whole", *EVERYTHING)
+    recipe = load_recipe(tiny_recipe, EVERYTHING)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_measure(recipe, tmp_path / "out", progress=interrupt)
+    report = train_and_measure(recipe, tmp_path / "out", resume=True)
+    assert report.training["resumed_at_step"] == 6
+    weights = [
+        sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in (tmp_path / name).rglob("*.safetensors"))
+        for name in ("whole", "out")
+    ]
+    assert weights[0] == weights[1]
+    assert len(weights[0]) >= 2  # of the transformer and of the map behind it
+
+
+def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    for options, message in (
+        (["training.loss=matryoshka-loss", 'training.teacher="minilm"'], "teacher and spread are for the nested loss"),
+        (["training.loss=matryoshka-loss", "training.order=large-first"], "order are for the nested loss"),
+        (["training.final_weights=[1.0]"], "final_weights has 1 values"),
+        (["training.order=large-first", "training.weights=[1.0,0.0,1.0]"], "needs all of them above 0"),
+        (["training.order=upwards"], "training.order"),
+        (["training.averaged=1.0"], "training.averaged"),
+        (["training.start=whitening"], "training.start"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(tiny_recipe, options)
+    static = load_recipe(tiny_recipe, ["model.base=static", "training.lora_rank=4"])
+    with pytest.raises(RecipeError, match="lora_rank is set, but the base is no transformer"):
+        train_and_measure(static, tmp_path / "out")
