@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nestvec.adaptors.adaptor import Adaptor, Replacement
 from nestvec.adaptors.held_out import make_held_out
@@ -17,9 +18,10 @@ from nestvec.adaptors.maps import Map, Towers
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import make_objective
 from nestvec.adaptors.pca import fit_pca
-from nestvec.adaptors.settings import METHODS, FitSettings, Method
+from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData
 from nestvec.errors import AdaptorError, LossInputError
+from nestvec.losses import check_codes
 from nestvec.progress import Progress, silent
 from nestvec.vectors import check_dims, default_dims, normalize
 
@@ -31,6 +33,7 @@ Scores = dict[int, float]
 _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp")
 _WARMUP = 0.1
+_STEPS_PER_EPOCH, _LEAST_BATCH = 8, 64  # at least, with few pairs
 
 
 class _Candidate(NamedTuple):
@@ -42,7 +45,7 @@ def fit_adaptor(
     data: AdaptorData,
     dims: Sequence[int] | None = None,
     *,
-    method: Method = "linear",
+    method: Method | None = None,
     settings: FitSettings | None = None,
     encoder: Mapping[str, str] | None = None,
     progress: Progress = silent,
@@ -57,8 +60,10 @@ def fit_adaptor(
         data: Vectors and labels.
         dims: Sizes that shall be good, strictly rising or falling, none above that of the vectors; None takes
             the full size and the powers of two below it.
-        method: `linear`: one matrix for both sides; `two-tower`: one a side; `mlp`: one matrix and a hidden layer for
-            both; `pca` and `whitening`: principal components, nothing trained.
+        method: `linear`: one matrix for both sides; `two-tower`: one a side, tied; `mlp`: one matrix and a hidden layer
+            for both; `pca` and `whitening`: principal components, nothing trained. None takes `two-tower` for queries
+            and their documents, and `linear` where the two of a pair are alike or nothing is paired: for scores, and
+            without labels.
         settings: How to fit.
         encoder: Identity of the encoder by side, to refuse other vectors later; None where it is not known.
         progress: How to report progress.
@@ -69,6 +74,7 @@ def fit_adaptor(
 
     Raises:
         AdaptorError: The method or settings cannot be used, or labels do not fit.
+        LossInputError: Precisions are given twice, or have no code that is long enough at any size.
         VectorError: A vector is zero or not finite, or there are fewer of them than numbers in each.
         DimensionError: A dim is outside the vectors, repeated or out of order.
 
@@ -77,7 +83,8 @@ def fit_adaptor(
         arXiv:2407.20243; we draw neighbours into the batch and compare whole rows of similarities, where they take
         pairs and the k nearest.
     """
-    settings = settings or FitSettings()
+    method = method or ("two-tower" if data.labels == "pairs" else "linear")
+    settings = (settings or FitSettings()).resolved(data.labels, method)
     data.check()
     dims = tuple(sorted(check_dims(dims or default_dims(data.dim), data.dim), reverse=True))
     _check(method, settings, dims)
@@ -126,6 +133,7 @@ def _check(method: str, settings: FitSettings, dims: Sequence[int]) -> None:
         raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
     if settings.weights is not None and len(settings.weights) != len(dims):
         raise AdaptorError(f"Got {len(settings.weights)} weights for {len(dims)} dims. Give each dim one.")
+    check_codes(settings.precisions, dims, settings.shortest_code)
 
 
 def _sample(data: AdaptorData, seed: int) -> NDArray[np.float32]:
@@ -143,13 +151,13 @@ def _train(
     data: AdaptorData,
     rows: Rows,
     dims: Sequence[int],
-    settings: FitSettings,
+    settings: ResolvedSettings,
     candidate: Callable[[Towers], _Candidate],
     others: Mapping[str, _Candidate],
     progress: Progress,
 ) -> _Candidate:
     """Train, and return the best state on the held-out data."""
-    batch_size = min(settings.batch_size, len(rows))
+    batch_size = min(settings.batch_size, len(rows), max(_LEAST_BATCH, len(rows) // _STEPS_PER_EPOCH))
     steps = max(1, round(settings.epochs * len(rows) / batch_size))
     compute_loss = make_objective(data, rows, dims, settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
@@ -169,9 +177,10 @@ def _train(
                     raise
                 raise AdaptorError(f"Training diverged: {error} Lower learning_rate.") from error
             if settings.pull:
-                loss = loss + settings.pull * sum(
-                    (now - before).square().sum() for now, before in zip(network.parameters(), start, strict=True)
-                )
+                loss = loss + settings.pull * _squared_distance(network.parameters(), start)
+            if settings.tie and network.document is not network.query:
+                sides = network.query.parameters(), network.document.parameters()
+                loss = loss + settings.tie * _squared_distance(*sides)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
@@ -188,10 +197,17 @@ def _train(
     return best
 
 
-def _merit(one: _Candidate, others: Mapping[str, _Candidate]) -> tuple[bool, float]:
-    """What counts in a state: first that nothing else is better at any size, then the mean over the sizes."""
-    nowhere_worse = all(one.scores[dim] >= score for other in others.values() for dim, score in other.scores.items())
-    return nowhere_worse, float(np.mean(list(one.scores.values())))
+def _squared_distance(left: Iterable[Tensor], right: Iterable[Tensor]) -> Tensor:
+    return torch.stack([(one - other).square().sum() for one, other in zip(left, right, strict=True)]).sum()
+
+
+def _merit(one: _Candidate, others: Mapping[str, _Candidate]) -> float:
+    """What counts in a state: the mean over the sizes; what another map does better at a size counts twice."""
+    merits = []
+    for dim, score in one.scores.items():
+        best = max(other.scores[dim] for other in others.values())
+        merits.append(score - max(0.0, best - score))
+    return float(np.mean(merits))
 
 
 def _learning_rate(step: int, steps: int) -> float:

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nestvec.adaptors.networks import TowersNetwork
-from nestvec.adaptors.settings import FitSettings
+from nestvec.adaptors.settings import ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData
 from nestvec.exact_search import search_prefixes
 from nestvec.losses import (
     FalseNegatives,
+    mean_over_precisions,
     nested_cosent,
     nested_info_nce,
     nested_similarity_distillation,
-    straight_through,
 )
 from nestvec.vectors import normalize
 
@@ -33,7 +33,7 @@ _NEIGHBOURS = 10
 _MINED, _MINED_DEPTH = 30_000, 20
 
 
-def make_objective(data: AdaptorData, rows: Rows, dims: Sequence[int], settings: FitSettings) -> Objective:
+def make_objective(data: AdaptorData, rows: Rows, dims: Sequence[int], settings: ResolvedSettings) -> Objective:
     """Choose the loss of a batch.
 
     Args:
@@ -67,7 +67,7 @@ class _Paired:
     """Nested InfoNCE; copies of a positive, and other documents of the same query, are no negatives."""
 
     def __init__(
-        self, data: AdaptorData, pairs: Rows, trained: Rows, dims: Sequence[int], settings: FitSettings
+        self, data: AdaptorData, pairs: Rows, trained: Rows, dims: Sequence[int], settings: ResolvedSettings
     ) -> None:
         self._data, self._pairs, self._dims, self._settings = data, pairs, dims, settings
         self._mined_queries, self._mined = np.empty(0, np.int64), np.empty((0, 1), np.int64)
@@ -88,19 +88,26 @@ class _Paired:
             query_ids=torch.from_numpy(self._data.query_copies[query_rows]),
             document_ids=torch.from_numpy(self._data.document_copies[document_rows]),
         )
-        loss: Tensor = mapped_queries.new_zeros(())
-        for precision in settings.precisions:
-            stored = mapped_documents if precision == "float32" else straight_through(mapped_documents, precision)
-            loss = loss + nested_info_nce(
+
+        def rank(stored: Tensor, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
+            return nested_info_nce(
                 mapped_queries,
                 stored,
-                dims=self._dims,
-                weights=settings.weights,
+                dims=dims,
+                weights=weights,
                 temperature=settings.temperature,
                 symmetric=settings.symmetric,
                 false_negatives=false_negatives,
             )
-        return loss / len(settings.precisions)
+
+        return mean_over_precisions(
+            rank,
+            mapped_documents,
+            dims=self._dims,
+            weights=settings.weights or (1.0,) * len(self._dims),
+            precisions=settings.precisions,
+            shortest_code=settings.shortest_code,
+        )
 
 
 class _Scored:
@@ -112,7 +119,7 @@ class _Scored:
         pairs: Rows,
         scores: NDArray[np.floating[Any]],
         dims: Sequence[int],
-        settings: FitSettings,
+        settings: ResolvedSettings,
     ) -> None:
         self._data, self._pairs, self._dims, self._settings = data, pairs, dims, settings
         self._scores = np.asarray(scores, np.float32)
@@ -132,7 +139,7 @@ class _Scored:
 class _Neighbourhoods:
     """Every prefix is to give the similarities of the vectors as they were, to near neighbours and to others."""
 
-    def __init__(self, data: AdaptorData, documents: Rows, dims: Sequence[int], settings: FitSettings) -> None:
+    def __init__(self, data: AdaptorData, documents: Rows, dims: Sequence[int], settings: ResolvedSettings) -> None:
         self._data, self._dims, self._settings = data, dims, settings
         generator = np.random.default_rng(settings.seed)
         self._documents = _draw(documents, _MINED, generator)

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
 from nestvec.errors import AdaptorError
-from nestvec.quantization import check_precision
 
-__all__ = ["METHODS", "FitSettings", "Method"]
+__all__ = ["METHODS", "FitSettings", "Labels", "Method", "ResolvedSettings"]
 
 Method: TypeAlias = Literal["linear", "two-tower", "mlp", "pca", "whitening"]
 METHODS: tuple[str, ...] = get_args(Method)
 """Kinds of adaptors."""
 
 
+Labels: TypeAlias = Literal["pairs", "scores", "none"]
+"""What is known of the vectors: which belong together, how similar the two of a pair are, or nothing."""
+
+_BY_LABELS: dict[Labels, dict[str, float]] = {
+    "pairs": {"epochs": 6.0, "learning_rate": 0.01, "temperature": 0.05, "pull": 0.01, "distillation": 0.0},
+    "scores": {"epochs": 20.0, "learning_rate": 0.01, "temperature": 0.2, "pull": 0.0, "distillation": 0.3},
+    "none": {"epochs": 12.0, "learning_rate": 0.01, "temperature": 0.05, "pull": 0.01, "distillation": 1.0},
+}
+_LEARNING_RATE_DEEP = 0.001
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """How an adaptor is fitted.
 
+    None means what has proved best for the labels that there are; `resolved` says what that is.
+
     Attributes:
         start: Where training begins: `identity`, the vectors as they are, or `pca`.
         epochs: Passes over the pairs, or without labels over the documents.
-        batch_size: Pairs in a step; each is a negative of all others.
+        batch_size: Pairs in a step at most, each a negative of all others. An epoch has eight steps at least, as long
+            as a step keeps 64 pairs: few pairs need them more than they need many negatives.
         learning_rate: Of Adam, at its highest.
         temperature: What similarities are divided by in the loss.
         weights: One weight a dim; None weighs each 1.
         symmetric: Also rank the queries for each document.
         precisions: How documents are stored in training; the loss is the mean over these. More than float32 trains
             vectors that survive quantization.
+        shortest_code: Bytes of the shortest quantised code that counts there.
         mined_negatives: Documents near each query that join its negatives in a step, drawn from the nearest ones by the
             vectors as they were.
         pull: Weight of the squared distance to where training began; keeps few pairs from being learned by heart.
+        tie: Weight of the squared distance between the two towers of `two-tower`: what both sides need they learn
+            together, and each learns apart only what pays.
         distillation: Weight of keeping the neighbourhoods of the vectors as they were, beside the labels; 0 is off.
         distillation_temperature: What similarities are divided by there.
         hidden_width: Numbers in the hidden layer of `mlp`.
@@ -44,16 +60,18 @@ class FitSettings:
     """
 
     start: Literal["identity", "pca"] = "pca"
-    epochs: float = 6.0
+    epochs: float | None = None
     batch_size: int = 2048
-    learning_rate: float = 0.01
-    temperature: float = 0.05
+    learning_rate: float | None = None
+    temperature: float | None = None
     weights: Sequence[float] | None = None
     symmetric: bool = False
     precisions: Sequence[str] = ("float32",)
+    shortest_code: int = 32
     mined_negatives: int = 1
-    pull: float = 0.01
-    distillation: float = 0.0
+    pull: float | None = None
+    tie: float = 0.1
+    distillation: float | None = None
     distillation_temperature: float = 0.05
     hidden_width: int = 1024
     held_out_share: float = 0.1
@@ -71,16 +89,41 @@ class FitSettings:
             "distillation_temperature",
             "hidden_width",
         ):
-            if not getattr(self, name) > 0:
-                raise AdaptorError(f"{name} is {getattr(self, name)}. It must be above 0.")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise AdaptorError(f"{name} is {value}. It must be above 0.")
         if self.start not in ("identity", "pca"):
             raise AdaptorError(f"There is no start {self.start!r}. Begin at identity or pca.")
-        if not self.precisions:
-            raise AdaptorError("No precisions given. Give at least float32.")
-        for precision in self.precisions:
-            check_precision(precision)
         if not 0 < self.held_out_share < 1:
             raise AdaptorError(f"held_out_share is {self.held_out_share}. It must be between 0 and 1.")
-        for name in ("distillation", "pull", "mined_negatives"):
-            if not getattr(self, name) >= 0:
-                raise AdaptorError(f"{name} is {getattr(self, name)}. It must be 0 or more.")
+        for name in ("distillation", "pull", "tie", "mined_negatives"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise AdaptorError(f"{name} is {value}. It must be 0 or more.")
+
+    def resolved(self, labels: Labels, method: str) -> ResolvedSettings:
+        """Fill in what depends on the labels and the method.
+
+        Args:
+            labels: What is known of the vectors.
+            method: Which kind of adaptor; a hidden layer takes smaller steps.
+
+        Returns:
+            The same settings with every such value.
+        """
+        best = dict(_BY_LABELS[labels])
+        if method == "mlp":
+            best["learning_rate"] = _LEARNING_RATE_DEEP
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ResolvedSettings(**{**given, **{name: best[name] for name in best if given[name] is None}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSettings(FitSettings):
+    """How an adaptor is fitted, with every value."""
+
+    epochs: float
+    learning_rate: float
+    temperature: float
+    pull: float
+    distillation: float

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nestvec.adaptors.settings import Labels
 from nestvec.errors import AdaptorError, DimensionError, VectorError
 from nestvec.vectors import normalize
 
@@ -51,6 +52,13 @@ class AdaptorData:
     def dim(self) -> int:
         """Numbers in a vector."""
         return int(self.documents.shape[1])
+
+    @property
+    def labels(self) -> Labels:
+        """What is known of the vectors."""
+        if self.pairs is None:
+            return "none"
+        return "pairs" if self.scores is None else "scores"
 
     @cached_property
     def query_copies(self) -> Rows:

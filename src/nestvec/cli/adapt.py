@@ -38,10 +38,14 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
     "--save-model", type=click.Path(path_type=Path, file_okay=False), help="Write --model with the adaptor in."
 )
 @click.option("--dims", callback=separated(int), help="Such as 384,128,32; default: full size and powers of two.")
-@click.option("--method", type=click.Choice(_METHODS), default="linear", show_default=True, help="Kind of adaptor.")
+@click.option(
+    "--method", type=click.Choice(_METHODS), help="Kind of adaptor.  [default: two-tower for pairs, else linear]"
+)
 @click.option("--unsupervised", is_flag=True, help="Use no labels: keep the neighbourhoods of the vectors.")
 @click.option(
-    "--distillation", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Weight of that beside labels."
+    "--distillation",
+    type=click.FloatRange(min=0),
+    help="Weight of that beside labels.  [default: 0.3 beside scores, else 0]",
 )
 @click.option(
     "--start",
@@ -54,28 +58,36 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
     "--precisions", callback=separated(str), help="Such as float32,binary: fit for codes.  [default: float32]"
 )
 @click.option(
+    "--shortest-code",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Bytes of codes that count there.",
+)
+@click.option(
     "--mined-negatives", type=click.IntRange(min=0), default=1, show_default=True, help="Near documents a query."
 )
 @click.option(
-    "--pull", type=click.FloatRange(min=0), default=0.01, show_default=True, help="Weight of staying near the start."
+    "--pull", type=click.FloatRange(min=0), help="Weight of staying near the start.  [default: 0.01, for scores 0]"
+)
+@click.option(
+    "--tie", type=click.FloatRange(min=0), default=0.1, show_default=True, help="Weight of keeping two towers alike."
 )
 @click.option(
     "--epochs",
     type=click.FloatRange(min=0, min_open=True),
-    default=6.0,
-    show_default=True,
-    help="Passes over the pairs.",
+    help="Passes over the data.  [default: 6; without labels 12, for scores 20]",
 )
-@click.option("--batch-size", type=click.IntRange(min=2), default=2048, show_default=True, help="Pairs in a step.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=2), default=2048, show_default=True, help="Pairs in a step at most."
+)
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    default=0.01,
-    show_default=True,
-    help="At its highest.",
+    help="At its highest.  [default: 0.01; mlp 0.001]",
 )
 @click.option(
-    "--temperature", type=click.FloatRange(min=0, min_open=True), default=0.05, show_default=True, help="Of the loss."
+    "--temperature", type=click.FloatRange(min=0, min_open=True), help="Of the loss.  [default: 0.05, for scores 0.2]"
 )
 @click.option(
     "--held-out",
@@ -109,8 +121,10 @@ def adapt(**options: Any) -> None:
         learning_rate=options["learning_rate"],
         temperature=options["temperature"],
         precisions=options["precisions"] or ("float32",),
+        shortest_code=options["shortest_code"],
         mined_negatives=options["mined_negatives"],
         pull=options["pull"],
+        tie=options["tie"],
         distillation=options["distillation"],
         held_out_share=options["held_out"],
         seed=options["seed"],

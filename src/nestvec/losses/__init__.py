@@ -20,7 +20,7 @@ from nestvec.losses.pairs import (
     nested_online_contrastive,
 )
 from nestvec.losses.spread import nested_spread_out
-from nestvec.losses.straight_through import straight_through
+from nestvec.losses.straight_through import check_codes, mean_over_precisions, straight_through
 from nestvec.losses.triplets import nested_batch_hard_triplet, nested_triplet
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ __all__ = [
     "NestedSoftmax",
     "NestedSupervisedContrastive",
     "NestedTriplet",
+    "check_codes",
+    "mean_over_precisions",
     "nested_angle",
     "nested_batch_hard_triplet",
     "nested_contrastive",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
+from nestvec.errors import LossInputError
 from nestvec.losses.prefixes import check_vectors
-from nestvec.quantization import fit_quantizer
+from nestvec.quantization import bytes_per_vector, check_precision, fit_quantizer
 from nestvec.vectors import normalize
 
-__all__ = ["straight_through"]
+__all__ = ["check_codes", "mean_over_precisions", "straight_through"]
 
 
 def straight_through(vectors: Tensor, precision: str) -> Tensor:
@@ -44,3 +47,77 @@ def straight_through(vectors: Tensor, precision: str) -> Tensor:
     quantizer = fit_quantizer(plain, precision)
     stored = torch.from_numpy(quantizer.decode(quantizer.encode(plain))).to(unit)
     return unit + (stored - unit).detach()
+
+
+def check_codes(precisions: Sequence[str], dims: Sequence[int], shortest_code: int) -> tuple[str, ...]:
+    """Check how documents are to be stored in training.
+
+    Args:
+        precisions: Names in `BITS_PER_NUMBER`.
+        dims: Prefix sizes.
+        shortest_code: Bytes of the shortest code that counts; float32 always does.
+
+    Returns:
+        The precisions.
+
+    Raises:
+        PrecisionError: A precision is not known.
+        LossInputError: There are none, one is given twice, or at no size has one a code that is long enough.
+    """
+    if not precisions or len(set(precisions)) < len(precisions):
+        raise LossInputError(f"precisions are {list(precisions)}. Give at least one, each once.")
+    for precision in precisions:
+        check_precision(precision)
+        if not any(_counts(dim, precision, shortest_code) for dim in dims):
+            raise LossInputError(
+                f"No code of {precision} has {shortest_code} bytes at sizes {list(dims)}. Leave it out, or lower "
+                "shortest_code."
+            )
+    return tuple(precisions)
+
+
+def mean_over_precisions(
+    loss: Callable[[Tensor, Sequence[int], Sequence[float]], Tensor],
+    documents: Tensor,
+    *,
+    dims: Sequence[int],
+    weights: Sequence[float],
+    precisions: Sequence[str],
+    shortest_code: int,
+) -> Tensor:
+    """Mean of a loss over ways to store the documents, each at the sizes where its codes are long enough.
+
+    Of short codes the loss is large whatever the vectors are, and what is learned from it costs the longer ones.
+
+    Args:
+        loss: From documents as they are stored, and the dims that count and their weights, to a scalar.
+        documents: [batch, dim], floating point.
+        dims: Prefix sizes.
+        weights: One weight a dim.
+        precisions: As `check_codes` takes them.
+        shortest_code: Bytes of the shortest code that counts; float32 always does.
+
+    Returns:
+        Scalar; what has no code that is long enough at these dims adds 0.
+
+    Example:
+        >>> count = lambda stored, dims, weights: torch.tensor(float(len(dims)))
+        >>> sizes = {"dims": [64, 16], "weights": [1.0, 1.0]}
+        >>> mean_over_precisions(count, torch.eye(64), **sizes, precisions=["float32", "int8"], shortest_code=32)
+        tensor(1.5000)
+    """
+    total = documents.new_zeros(())
+    for precision in precisions:
+        counting = [
+            (dim, weight)
+            for dim, weight in zip(dims, weights, strict=True)
+            if weight and _counts(dim, precision, shortest_code)
+        ]
+        if counting:
+            stored = documents if precision == "float32" else straight_through(documents, precision)
+            total = total + loss(stored, [dim for dim, _ in counting], [weight for _, weight in counting])
+    return total / len(precisions)
+
+
+def _counts(dim: int, precision: str, shortest_code: int) -> bool:
+    return precision == "float32" or bytes_per_vector(dim, precision) >= shortest_code

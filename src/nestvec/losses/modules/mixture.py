@@ -16,8 +16,7 @@ from nestvec.losses.modules.distillation import teacher_columns
 from nestvec.losses.modules.info_nce import NestedInfoNCE
 from nestvec.losses.prefixes import check_temperature
 from nestvec.losses.spread import nested_spread_out
-from nestvec.losses.straight_through import straight_through
-from nestvec.quantization import bytes_per_vector, check_precision
+from nestvec.losses.straight_through import check_codes, mean_over_precisions
 
 __all__ = ["NestedMixture"]
 
@@ -73,16 +72,8 @@ class NestedMixture(NestedInfoNCE):
             LossInputError: Weights, temperature or options do not fit.
         """
         super().__init__(model, dims, weights, temperature, symmetric, **options)
-        if not precisions or len(set(precisions)) < len(precisions):
-            raise LossInputError(f"precisions are {list(precisions)}. Give at least one, each once.")
-        self.precisions = tuple(check_precision(precision) for precision in precisions)
+        self.precisions = check_codes(precisions, self.dims, shortest_code)
         self.shortest_code = shortest_code
-        for precision in self.precisions:
-            if not any(self._counts(dim, precision) for dim in self.dims):
-                raise LossInputError(
-                    f"No code of {precision} has {shortest_code} bytes at sizes {list(self.dims)}. Leave it out, or "
-                    "lower shortest_code."
-                )
         if min(self_distillation, teacher, spread) < 0:
             raise LossInputError(f"Weights are {self_distillation}, {teacher} and {spread}. They must be 0 or more.")
         if neighbours is not None and (neighbours < 2 or not self_distillation):
@@ -105,19 +96,18 @@ class NestedMixture(NestedInfoNCE):
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
         queries, documents = columns[0], torch.cat(columns[1:])
-        loss = queries.new_zeros(())
-        for precision in self.precisions:
-            counting = [index for index, dim in enumerate(dims) if weights[index] and self._counts(dim, precision)]
-            if not counting:  # a step may draw others, or a schedule weigh them later
-                continue
-            stored = documents if precision == "float32" else straight_through(documents, precision)
-            loss = loss + super().compute(
-                [queries, stored],
-                batch,
-                [dims[index] for index in counting],
-                [weights[index] for index in counting],
-            )
-        loss = loss / len(self.precisions)
+
+        def rank(stored: Tensor, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
+            return super(NestedMixture, self).compute([queries, stored], batch, dims, weights)
+
+        loss = mean_over_precisions(
+            rank,
+            documents,
+            dims=dims,
+            weights=weights,
+            precisions=self.precisions,
+            shortest_code=self.shortest_code,
+        )
         if self.self_distillation:
             largest = max(self.dims)
             loss = loss + self.self_distillation * nested_similarity_distillation(
@@ -146,9 +136,6 @@ class NestedMixture(NestedInfoNCE):
         if self.spread:
             loss = loss + self.spread * nested_spread_out(documents, dims=dims, weights=weights)
         return loss
-
-    def _counts(self, dim: int, precision: str) -> bool:
-        return precision == "float32" or bytes_per_vector(dim, precision) >= self.shortest_code
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings."""

@@ -1,0 +1,138 @@
+"""What a variant of training keeps at every size and byte count: measured, compared, printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.data import Benchmark, read_benchmark
+from nestvec.evaluation import CellKey, MeanScore, Rerank, Retrieval, TaskVectors, compare, measure_grid
+from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector
+
+SETS = ("squad", "tldr", "wordnet")
+TRAINED = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 12, 1 / 24)
+MEASURED = (1, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 24)
+"""Shares of the full size."""
+BYTES = (8, 16, 32, 64, 128, 256, 512, 768, 1536)
+RERANK = Rerank("int8", 100)
+METRIC = "MRR@10"
+
+Values = dict[CellKey, NDArray[np.float64]]
+"""MRR@10 of every query, by cell; mean over seeds."""
+
+
+def dims_of(full_dim: int, shares: Sequence[float]) -> list[int]:
+    """Sizes that are so large a share of the full one."""
+    return [int(full_dim * share) for share in shares]
+
+
+def read_task(data: Path, name: str, *, queries: int, documents: int | None = None) -> Retrieval:
+    """The benchmark of a set: some queries, drawn at random, with what is relevant to them and other documents."""
+    whole = read_benchmark(data / name / "benchmark")
+    generator = np.random.default_rng(0)
+    chosen = _draw(generator, sorted(whole.qrels), queries)
+    kept = {document for query in chosen for document in whole.qrels[query]}
+    others = sorted(set(whole.corpus) - kept)
+    kept |= set(others if documents is None else _draw(generator, others, max(0, documents - len(kept))))
+    part = Benchmark(
+        {query: whole.queries[query] for query in chosen},
+        {document: text for document, text in whole.corpus.items() if document in kept},
+        {query: whole.qrels[query] for query in chosen},
+        name,
+    )
+    return Retrieval(part, metrics=[METRIC])
+
+
+def _draw(generator: np.random.Generator, names: Sequence[str], count: int) -> list[str]:
+    return [names[place] for place in sorted(generator.permutation(len(names))[:count])]
+
+
+def measure(task: Retrieval, vectors: TaskVectors) -> Values:
+    """MRR@10 of every query in every cell, and of the full size behind a shortlist."""
+    dims = dims_of(vectors.queries.shape[1], MEASURED)
+    grid = measure_grid(task, vectors, dims, precisions=list(BITS_PER_NUMBER), reranks=[None, RERANK])
+    found: Values = {}
+    for key, scores in grid.scores.items():
+        score = scores[METRIC]
+        assert isinstance(score, MeanScore)
+        found[key] = score.values
+    return found
+
+
+def mean_over_seeds(runs: Sequence[Values]) -> Values:
+    """One score a query."""
+    return {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
+
+
+def summarize(
+    values: Mapping[str, Values], nested: Mapping[str, Values], plain: Mapping[str, Values]
+) -> dict[str, Any]:
+    """One variant, set by set: scores, shares of the plain model at its full size, differences to the nested loss."""
+    summary: dict[str, Any] = {}
+    for set_name, cells in values.items():
+        full_dim = max(key.dim for key in cells)
+        reference = float(plain[set_name][CellKey(full_dim)].mean())
+        means, before = ({key: float(one.mean()) for key, one in of.items()} for of in (cells, nested[set_name]))
+
+        def compared(key: CellKey, other: CellKey, set_name: str = set_name, reference: float = reference) -> Any:
+            found = compare(MeanScore(values[set_name][key]), MeanScore(nested[set_name][other]))
+            score = float(values[set_name][key].mean())
+            return {
+                METRIC: round(score, 4),
+                "share": round(score / reference, 4),
+                "to_nested": [round(part, 4) for part in (found.value, found.low, found.high)],
+                "p_value": round(found.p_value, 4),
+            }
+
+        within = {}
+        for limit in BYTES:
+            for rerank in (False, True) if limit <= 64 else (False,):
+                best, other = (_best_within(of, limit, rerank=rerank) for of in (means, before))
+                cell = {"cell": _describe(best), **compared(best, other)}
+                within[f"{limit}{' + rerank' if rerank else ''}"] = cell
+        dims = {
+            f"{dim / full_dim:.3f}": {"dim": dim, **compared(CellKey(dim), CellKey(dim))}
+            for dim in dims_of(full_dim, MEASURED)
+        }
+        summary[set_name] = {"dims": dims, "bytes": within}
+    return summary
+
+
+def print_header() -> None:
+    """What the columns of `print_row` are."""
+    titles = ("full", "1/4", "1/12", "64 B", "32 B", "16 B", "32 B + r.", "time")
+    print(f"{'share of plain, %':32s}" + "".join(f"{title:>10s}" for title in titles), flush=True)
+
+
+def print_row(name: str, summary: Mapping[str, Any], seconds: float) -> None:
+    """Shares of the plain model at its full size, mean over the sets."""
+
+    def share(kind: str, at: str) -> float:
+        return 100 * float(np.mean([one[kind][at]["share"] for one in summary.values()]))
+
+    columns = [share("dims", f"{part:.3f}") for part in _printed_shares(summary)]
+    columns += [share("bytes", at) for at in ("64", "32", "16", "32 + rerank")]
+    print(f"{name:32s}" + "".join(f"{column:10.1f}" for column in columns) + f"{seconds:8.0f} s", flush=True)
+
+
+def _printed_shares(summary: Mapping[str, Any]) -> list[float]:
+    measured = [float(share) for share in next(iter(summary.values()))["dims"]]
+    return [min(measured, key=lambda one: abs(one - wanted)) for wanted in (1, 1 / 4, 1 / 12)]
+
+
+def _best_within(values: Mapping[CellKey, float], limit: int, *, rerank: bool) -> CellKey:
+    """The best cell of at most so many bytes in memory."""
+    cells = [
+        key
+        for key in values
+        if bytes_per_vector(key.dim, key.precision) <= limit and (key.rerank is not None) == rerank
+    ]
+    return max(cells, key=lambda key: values[key])
+
+
+def _describe(key: CellKey) -> str:
+    return f"{key.dim} x {key.precision}" + (f" + {key.rerank}" if key.rerank else "")
