@@ -12,11 +12,12 @@ import torch
 from scipy import stats
 
 from nestvec.adaptors import METHODS, AdaptorData, FitSettings, Map, Towers, fit_adaptor
+from nestvec.adaptors.fitting import _Candidate, _merit
 from nestvec.adaptors.held_out import make_held_out
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import make_objective
 from nestvec.adaptors.training_data import Split, copies
-from nestvec.errors import AdaptorError, DimensionError, VectorError
+from nestvec.errors import AdaptorError, DimensionError, LossInputError, VectorError
 from nestvec.vectors import normalize, truncate
 
 DIM, SIGNAL = 24, 5
@@ -297,3 +298,78 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
     for name, value in (("epochs", 0), ("held_out_share", 1.0), ("distillation", -1.0), ("temperature", float("nan"))):
         with pytest.raises(AdaptorError, match=name):
             FitSettings(**{name: value})
+
+
+def test_a_tie_keeps_two_towers_alike() -> None:
+    apart = {}
+    for tie in (0.0, 10.0):
+        towers = fit_adaptor(paired(), [DIM, 6], method="two-tower", settings=replace(QUICK, tie=tie)).towers
+        apart[tie] = np.linalg.norm(towers.query.weight - towers.document.weight)
+    assert 0 < apart[10.0] < 0.1 * apart[0.0]
+
+
+def test_few_pairs_get_many_steps() -> None:
+    steps = {}
+    for n in (900, 120):
+        done: list[int] = []
+
+        @contextmanager
+        def count(description: str, total: int | None, done: list[int] = done) -> Iterator[Callable[[int], None]]:
+            yield done.append
+
+        fit_adaptor(paired(n), [DIM], settings=FitSettings(epochs=3, patience=None), progress=count)
+        steps[n] = len(done)
+    assert steps == {900: 24, 120: 5}  # eight an epoch, but of 64 pairs at least
+
+
+def test_what_is_not_said_follows_from_the_labels() -> None:
+    pairs = paired(400)
+    scored = replace(pairs, scores=np.random.default_rng(0).random(400))
+    bare = replace(pairs, pairs=None)
+    found = {
+        name: fit_adaptor(data, [DIM], settings=FitSettings(epochs=1, **given))
+        for name, data, given in (
+            ("pairs", pairs, {}),
+            ("scores", scored, {}),
+            ("none", bare, {}),
+            ("said", scored, {"temperature": 0.07, "distillation": 0.0}),
+        )
+    }
+    kept = {
+        name: (one.method, *(one.settings[key] for key in ("temperature", "distillation", "pull", "epochs")))
+        for name, one in found.items()
+    }
+    assert kept == {
+        "pairs": ("two-tower", 0.05, 0.0, 0.01, 1),
+        "scores": ("linear", 0.2, 0.3, 0.0, 1),
+        "none": ("linear", 0.05, 1.0, 0.01, 1),
+        "said": ("linear", 0.07, 0.0, 0.0, 1),
+    }
+    assert FitSettings().resolved("pairs", "mlp").learning_rate == 0.001
+    assert FitSettings(learning_rate=0.1).resolved("pairs", "mlp").learning_rate == 0.1
+
+
+def test_a_state_that_loses_a_little_and_gains_much_is_kept() -> None:
+    def state(**scores: float) -> _Candidate:
+        towers = Towers(Map(np.eye(2, dtype=np.float32)), Map(np.eye(2, dtype=np.float32)))
+        return _Candidate(towers, {int(dim[1:]): score for dim, score in scores.items()})
+
+    others = {"raw": state(d8=0.8, d4=0.4), "pca": state(d8=0.7, d4=0.5)}
+    begun = _merit(state(d8=0.8, d4=0.5), others)
+    assert _merit(state(d8=0.78, d4=0.6), others) > begun
+    assert _merit(state(d8=0.74, d4=0.6), others) < begun  # at its own sizes the mean is higher
+    assert begun == pytest.approx(0.65)
+
+
+def test_codes_too_short_to_learn_are_left_out_or_refused() -> None:
+    with pytest.raises(LossInputError, match="No code of binary has 32 bytes"):
+        fit_adaptor(paired(200), [DIM, 6], settings=FitSettings(precisions=("float32", "binary")))
+    fitted = [
+        fit_adaptor(
+            paired(200), [DIM, 6], settings=FitSettings(epochs=1, precisions=precisions, shortest_code=shortest)
+        )
+        for precisions, shortest in ((("float32",), 32), (("float32", "int8"), 12), (("float32", "int8"), 1))
+    ]
+    weights = [one.towers.query.weight for one in fitted]
+    assert not np.allclose(weights[0], weights[1], atol=1e-6)
+    assert not np.allclose(weights[1], weights[2], atol=1e-6)
