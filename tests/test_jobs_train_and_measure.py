@@ -448,7 +448,7 @@ def test_a_run_whose_last_step_diverged_is_not_saved(tiny_recipe: Path, tmp_path
 def test_a_static_table_has_no_limit_and_nothing_to_freeze(tiny_recipe: Path, tmp_path: Path) -> None:
     for override, message in (
         ("model.max_tokens=64", "has no limit to set"),
-        ("training.freeze_token_embeddings=true", "is no transformer"),
+        ("training.freeze_token_embeddings=true", "does not begin with a transformer"),
     ):
         recipe = load_recipe(tiny_recipe, ["model.base=static", override])
         with pytest.raises(RecipeError, match=message):

@@ -191,5 +191,5 @@ def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path)
         with pytest.raises(RecipeError, match=message):
             load_recipe(tiny_recipe, options)
     static = load_recipe(tiny_recipe, ["model.base=static", "training.lora_rank=4"])
-    with pytest.raises(RecipeError, match="lora_rank is set, but the base is no transformer"):
+    with pytest.raises(RecipeError, match="lora_rank is set, but the base does not begin"):
         train_and_measure(static, tmp_path / "out")

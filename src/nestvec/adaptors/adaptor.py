@@ -67,6 +67,22 @@ class Adaptor:
         """Whether queries and documents go through one map."""
         return self.towers.query is self.towers.document
 
+    def check_dim(self, dim: int | None) -> int:
+        """Check a size to map vectors to.
+
+        Args:
+            dim: The size; None is the full one.
+
+        Returns:
+            The size.
+
+        Raises:
+            DimensionError: It is outside the vectors that this gives.
+        """
+        if dim is not None and not 1 <= dim <= self.full_dim:
+            raise DimensionError(f"Cannot give {dim} numbers. Choose a dim from 1 to {self.full_dim}.")
+        return self.full_dim if dim is None else dim
+
     def transform(
         self, vectors: NDArray[np.floating[Any]], side: str = "document", dim: int | None = None
     ) -> NDArray[np.float32]:
@@ -84,16 +100,37 @@ class Adaptor:
         Raises:
             AdaptorError: The side is not known.
             DimensionError: The vectors have another size than those it was fitted on, or `dim` is outside its own.
-            VectorError: A number is not finite; the first such row is named.
+            VectorError: Vectors are zero or not finite; the first such rows are named.
         """
+        return self._tower(side, dim).transform(vectors, dim)
+
+    def transform_into(
+        self, mapped: NDArray[np.float32], vectors: NDArray[np.floating[Any]], side: str = "document"
+    ) -> None:
+        """Map vectors of one side into an array that is there, such as a memory-mapped file of any length.
+
+        Args:
+            mapped: [n, dim], float32; receives what `transform(vectors, side, dim)` gives.
+            vectors: [n, input_dim], floating point.
+            side: `query` or `document`.
+
+        Raises:
+            AdaptorError: The side is not known.
+            DimensionError: The vectors have another size than those it was fitted on, or `mapped` has one outside.
+            VectorError: Vectors are zero or not finite; the first such rows are named.
+        """
+        dim = mapped.shape[1]
+        self._tower(side, None if dim == self.full_dim else dim).transform_into(mapped, vectors)
+
+    def _tower(self, side: str, dim: int | None) -> Map:
         if side not in SIDES:
             raise AdaptorError(f"There is no side {side!r}. Sides are query and document.")
-        if dim is not None and not 1 <= dim <= self.full_dim:
-            raise DimensionError(f"Cannot give {dim} numbers. Choose a dim from 1 to {self.full_dim}.")
+        if dim is not None:
+            self.check_dim(dim)
         replacement = None if dim is None else self.replaced.get(dim)
         towers = self.towers if replacement is None else replacement.towers
         tower: Map = getattr(towers, side)
-        return tower.transform(vectors, dim)
+        return tower
 
     def check_encoder(self, identities: Mapping[str, str], *, force: bool = False) -> None:
         """Refuse vectors of another encoder than the one it was fitted on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import make_objective
 from nestvec.adaptors.pca import fit_pca
 from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
-from nestvec.adaptors.training_data import AdaptorData
+from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.errors import AdaptorError, LossInputError
 from nestvec.losses import check_codes
 from nestvec.progress import Progress, silent
@@ -85,23 +85,25 @@ def fit_adaptor(
     """
     method = method or ("two-tower" if data.labels == "pairs" else "linear")
     settings = (settings or FitSettings()).resolved(data.labels, method)
+    if method not in METHODS:
+        raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
+    dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
+    if settings.weights is not None and len(settings.weights) != len(dims):
+        raise AdaptorError(f"Got {len(settings.weights)} weights for {len(dims)} dims. Give each dim one.")
+    if dims[0] < dims[-1]:  # rising; from here on the largest comes first, and each weight stays with its dim
+        weights = settings.weights
+        dims, settings = dims[::-1], replace(settings, weights=None if weights is None else tuple(weights)[::-1])
+    check_codes(settings.precisions, dims, settings.shortest_code)
     data.check()
-    dims = tuple(sorted(check_dims(dims or default_dims(data.dim), data.dim), reverse=True))
-    _check(method, settings, dims)
     split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)
-    if min(map(len, split)) < 2:
-        raise AdaptorError(
-            f"{sum(map(len, split))} rows are too few to hold some out and train on the others. Give more, or raise "
-            "the share that is held out."
-        )
     held_out = make_held_out(data, split, settings.seed)
 
     def candidate(towers: Towers) -> _Candidate:
         return _Candidate(towers, held_out.measure(towers, dims))
 
     raw = Map(np.eye(data.dim, dtype=np.float32))
-    sample = _sample(data, settings.seed)
-    pca = fit_pca(sample)
+    sample = _sample(data, split.held_out, settings.seed)
+    pca = fit_pca(sample, centered=settings.centered)
     found = {"raw": candidate(Towers(raw, raw)), "pca": candidate(Towers(pca, pca))}
     if method in _TRAINED:
         start = pca
@@ -113,9 +115,9 @@ def fit_adaptor(
             hidden_width=settings.hidden_width if method == "mlp" else None,
             seed=settings.seed,
         )
-        found[method] = _train(network, data, split.train, dims, settings, candidate, found, progress)
+        found[method] = _train(network, data, split, dims, settings, candidate, found, progress)
     elif method == "whitening":
-        whitened = fit_pca(sample, whitened=True)
+        whitened = fit_pca(sample, centered=settings.centered, whitened=True)
         found[method] = candidate(Towers(whitened, whitened))
     return Adaptor(
         towers=found[method].towers,
@@ -128,28 +130,20 @@ def fit_adaptor(
     )
 
 
-def _check(method: str, settings: FitSettings, dims: Sequence[int]) -> None:
-    if method not in METHODS:
-        raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
-    if settings.weights is not None and len(settings.weights) != len(dims):
-        raise AdaptorError(f"Got {len(settings.weights)} weights for {len(dims)} dims. Give each dim one.")
-    check_codes(settings.precisions, dims, settings.shortest_code)
-
-
-def _sample(data: AdaptorData, seed: int) -> NDArray[np.float32]:
-    """Vectors of both sides, as many as principal components need."""
+def _sample(data: AdaptorData, held_out: Rows, seed: int) -> NDArray[np.float32]:
+    """Vectors of both sides, as many as principal components need, none of them held out."""
     generator = np.random.default_rng(seed)
     parts = []
-    for vectors in (data.queries, data.documents):
-        count = min(len(vectors), _PCA_SAMPLE // 2)
-        parts.append(normalize(np.asarray(vectors[np.sort(generator.permutation(len(vectors))[:count])], np.float32)))
+    for vectors, rows in zip((data.queries, data.documents), data.unseen(held_out), strict=True):
+        chosen = np.sort(generator.permutation(rows)[: _PCA_SAMPLE // 2])
+        parts.append(normalize(np.asarray(vectors[chosen], np.float32)))
     return np.concatenate(parts)
 
 
 def _train(
     network: TowersNetwork,
     data: AdaptorData,
-    rows: Rows,
+    split: Split,
     dims: Sequence[int],
     settings: ResolvedSettings,
     candidate: Callable[[Towers], _Candidate],
@@ -157,9 +151,10 @@ def _train(
     progress: Progress,
 ) -> _Candidate:
     """Train, and return the best state on the held-out data."""
+    compute_loss = make_objective(data, split, dims, settings)
+    rows = compute_loss.rows
     batch_size = min(settings.batch_size, len(rows), max(_LEAST_BATCH, len(rows) // _STEPS_PER_EPOCH))
     steps = max(1, round(settings.epochs * len(rows) / batch_size))
-    compute_loss = make_objective(data, rows, dims, settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, steps))
     start = [parameter.detach().clone() for parameter in network.parameters()]
@@ -230,5 +225,5 @@ def _replacements(found: Mapping[str, _Candidate], method: str) -> dict[int, Rep
     for dim, score in found[method].scores.items():
         best = max(found, key=lambda name: found[name].scores[dim])
         if found[best].scores[dim] > score:
-            replaced[dim] = Replacement(best, found[best].towers)
+            replaced[dim] = Replacement(best, found[best].towers.cut(dim))
     return replaced

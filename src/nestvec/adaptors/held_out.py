@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nestvec.adaptors.maps import Towers
 from nestvec.adaptors.training_data import AdaptorData, Split
+from nestvec.errors import AdaptorError
 from nestvec.exact_search import search_prefixes
 from nestvec.extras import require
 from nestvec.vectors import normalize, truncate
@@ -94,6 +95,11 @@ class _Correlation(HeldOut):
     def __init__(self, data: AdaptorData, pairs: Rows, scores: NDArray[np.floating[Any]]) -> None:
         self._left, self._right = _unit(data.queries, pairs[:, 0]), _unit(data.documents, pairs[:, 1])
         self._scores = scores
+        if np.ptp(scores) == 0:
+            raise AdaptorError(
+                f"All {len(scores)} held-out scores are {scores[0]}: there is nothing to measure by. Give more pairs, "
+                "or hold more out."
+            )
 
     def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, float]:
         stats = require("scipy.stats", extra="train")
@@ -101,7 +107,8 @@ class _Correlation(HeldOut):
         scores = {}
         for dim in dims:
             similarities = np.einsum("ij,ij->i", truncate(left, dim), truncate(right, dim))
-            scores[dim] = float(stats.spearmanr(similarities, self._scores).statistic)
+            constant = np.ptp(similarities) == 0  # no order at all, as in one dimension
+            scores[dim] = 0.0 if constant else float(stats.spearmanr(similarities, self._scores).statistic)
         return scores
 
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from nestvec.errors import DimensionError, VectorError
 from nestvec.vectors import normalize
 
-__all__ = ["HiddenLayer", "Map", "Towers"]
+__all__ = ["HiddenLayer", "Map", "Towers", "check_rows"]
 
 Float32s = NDArray[np.float32]
 
 _NUMBERS_AT_A_TIME = 8_000_000  # 32 MiB of float32
+_NAMED = 3
 
 
 class HiddenLayer(NamedTuple):
@@ -75,27 +76,39 @@ class Map:
 
         Raises:
             DimensionError: They have another size than those it was fitted on.
-            VectorError: A number is not finite; the first such row is named.
+            VectorError: Vectors are zero or not finite; the first such rows are named.
         """
-        dim = self.full_dim if dim is None else dim
+        mapped = np.empty((len(vectors), self.full_dim if dim is None else dim), np.float32)
+        self.transform_into(mapped, vectors)
+        return mapped
+
+    def transform_into(self, mapped: Float32s, vectors: NDArray[np.floating[Any]]) -> None:
+        """Map vectors into an array that is there, such as a memory-mapped file.
+
+        Args:
+            mapped: [n, dim], float32; receives unit vectors of the first `dim` numbers.
+            vectors: [n, input_dim], floating point.
+
+        Raises:
+            DimensionError: They have another size than those it was fitted on.
+            VectorError: Vectors are zero or not finite; the first such rows are named.
+        """
         if vectors.ndim != 2 or vectors.shape[1] != self.input_dim:
             raise DimensionError(
                 f"This map takes vectors [n, {self.input_dim}], not {list(vectors.shape)}. "
                 "Give vectors of the encoder that it was fitted on, whole."
             )
-        mapped = np.empty((len(vectors), dim), np.float32)
+        check_rows("vectors", vectors)
         width = max(self.input_dim, self.full_dim, 0 if self.hidden is None else len(self.hidden.bias))
         block = max(1, _NUMBERS_AT_A_TIME // width)
         for first in range(0, len(vectors), block):
             rows = slice(first, first + block)
-            part = np.asarray(vectors[rows], dtype=np.float32)
-            finite = np.isfinite(part).all(axis=1)
-            if not finite.all():
-                raise VectorError(
-                    f"The vector in row {first + int(np.argmin(finite))} holds a number that is not finite."
-                )
-            mapped[rows] = self._apply(normalize(part), dim)
-        return mapped
+            mapped[rows] = self._apply(normalize(np.asarray(vectors[rows], dtype=np.float32)), mapped.shape[1])
+
+    def cut(self, dim: int) -> Map:
+        """Keep what gives the first `dim` numbers."""
+        hidden = None if self.hidden is None else self.hidden._replace(output=self.hidden.output[:, :dim])
+        return Map(self.weight[:, :dim], None if self.bias is None else self.bias[:dim], hidden)
 
     def _apply(self, vectors: Float32s, dim: int) -> Float32s:
         found: Float32s = vectors @ self.weight[:, :dim]
@@ -114,3 +127,32 @@ class Towers(NamedTuple):
 
     query: Map
     document: Map
+
+    def cut(self, dim: int) -> Towers:
+        """Keep what gives the first `dim` numbers; a shared map stays shared."""
+        query = self.query.cut(dim)
+        return Towers(query, query if self.document is self.query else self.document.cut(dim))
+
+
+def check_rows(name: str, vectors: NDArray[np.floating[Any]]) -> None:
+    """Refuse rows that have no direction, a block at a time.
+
+    Args:
+        name: What to call the vectors in an error.
+        vectors: [n, dim], floating point.
+
+    Raises:
+        VectorError: Rows are zero, or not finite as float32; how many and the first are named.
+    """
+    bad: dict[str, list[int]] = {"not finite": [], "zero": []}
+    block = max(1, _NUMBERS_AT_A_TIME // max(1, vectors.shape[1]))
+    for first in range(0, len(vectors), block):
+        with np.errstate(over="ignore"):  # float64 beyond the range of float32 becomes infinite
+            part = np.asarray(vectors[first : first + block]).astype(np.float32, copy=False)
+        finite = np.isfinite(part).all(axis=1)
+        bad["not finite"] += (first + np.flatnonzero(~finite)).tolist()
+        bad["zero"] += (first + np.flatnonzero(finite & ~part.any(axis=1))).tolist()
+    for what, rows in bad.items():
+        if rows:
+            shown = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
+            raise VectorError(f"{len(rows)} of {len(vectors)} {name} are {what}, in rows {shown}. Leave them out.")

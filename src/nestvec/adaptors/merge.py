@@ -39,9 +39,10 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
     """
     sentence_transformers = require("sentence_transformers", extra="train")
     encoder = SentenceTransformerEncoder(model)
-    if encoder.full_dim != adaptor.input_dim:
+    if encoder.full_dim != adaptor.input_dim or model.truncate_dim is not None:
+        cut = "" if model.truncate_dim is None else f", cut to {model.truncate_dim}"
         raise DimensionError(
-            f"This adaptor takes {adaptor.input_dim} numbers and the model gives {encoder.full_dim}. "
+            f"This adaptor takes {adaptor.input_dim} numbers and the model gives {encoder.full_dim}{cut}. "
             "Use the model that it was fitted on, not truncated."
         )
     adaptor.check_encoder({side: encoder.identity(side) for side in SIDES}, force=force)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.settings import ResolvedSettings
-from nestvec.adaptors.training_data import AdaptorData
+from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.exact_search import search_prefixes
 from nestvec.losses import (
     FalseNegatives,
@@ -23,22 +24,44 @@ from nestvec.losses import (
 )
 from nestvec.vectors import normalize
 
-__all__ = ["Objective", "make_objective"]
+__all__ = ["Objective", "make_objective", "mine_negatives"]
 
 Rows = NDArray[np.int64]
-Objective: TypeAlias = Callable[[TowersNetwork, Rows, np.random.Generator], Tensor]
-"""Loss of a network on some rows of the data; what else it draws comes from the generator."""
-
+_ROWS_AT_A_TIME = 16_384
 _NEIGHBOURS = 10
-_MINED, _MINED_DEPTH = 30_000, 20
+_MOST_DOCUMENTS, _MINED_DEPTH = 30_000, 20
+_MOST_PRODUCTS = 3_000_000_000  # of queries and documents in a search for near ones: seconds
 
 
-def make_objective(data: AdaptorData, rows: Rows, dims: Sequence[int], settings: ResolvedSettings) -> Objective:
+class Objective(ABC):
+    """A loss of a network on some rows.
+
+    Attributes:
+        rows: What is trained on: rows of pairs, or of documents where there are none.
+    """
+
+    rows: Rows
+
+    @abstractmethod
+    def __call__(self, network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            network: Maps of both sides.
+            batch: Some of the rows.
+            generator: Where everything else that is drawn comes from.
+
+        Returns:
+            Scalar.
+        """
+
+
+def make_objective(data: AdaptorData, split: Split, dims: Sequence[int], settings: ResolvedSettings) -> Objective:
     """Choose the loss of a batch.
 
     Args:
         data: Vectors and labels.
-        rows: What is trained on: rows of pairs, or of documents where there are none.
+        split: What is trained on.
         dims: Sizes that count.
         settings: How to fit.
 
@@ -47,35 +70,39 @@ def make_objective(data: AdaptorData, rows: Rows, dims: Sequence[int], settings:
         every prefix are from those of the vectors as they were; both where `settings.distillation` mixes them.
     """
     if data.pairs is None:
-        return _Neighbourhoods(data, rows, dims, settings)
-    labeled: Objective = _Paired(data, data.pairs, rows, dims, settings)
+        return _Neighbourhoods(data, split, dims, settings)
+    labeled: Objective = _Paired(data, data.pairs, split.train, dims, settings)
     if data.scores is not None:
-        labeled = _Scored(data, data.pairs, data.scores, dims, settings)
-    if not settings.distillation:
-        return labeled
-    held_out = np.setdiff1d(np.arange(len(data.pairs)), rows)
-    free = np.setdiff1d(np.arange(len(data.documents)), data.pairs[held_out, 1])
-    neighbourhoods = _Neighbourhoods(data, free, dims, settings)
-
-    def both(network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
-        return labeled(network, batch, generator) + settings.distillation * neighbourhoods(network, batch, generator)
-
-    return both
+        labeled = _Scored(data, data.pairs, data.scores, split.train, dims, settings)
+    return _Both(labeled, _Neighbourhoods(data, split, dims, settings), settings) if settings.distillation else labeled
 
 
-class _Paired:
+class _Both(Objective):
+    """What labels say, and by weight what the vectors say."""
+
+    def __init__(self, labeled: Objective, neighbourhoods: Objective, settings: ResolvedSettings) -> None:
+        self.rows = labeled.rows
+        self._labeled, self._neighbourhoods, self._weight = labeled, neighbourhoods, settings.distillation
+
+    def __call__(self, network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
+        labeled = self._labeled(network, batch, generator)
+        return labeled + self._weight * self._neighbourhoods(network, batch, generator)
+
+
+class _Paired(Objective):
     """Nested InfoNCE; copies of a positive, and other documents of the same query, are no negatives."""
 
     def __init__(
         self, data: AdaptorData, pairs: Rows, trained: Rows, dims: Sequence[int], settings: ResolvedSettings
     ) -> None:
+        self.rows = trained
         self._data, self._pairs, self._dims, self._settings = data, pairs, dims, settings
         self._mined_queries, self._mined = np.empty(0, np.int64), np.empty((0, 1), np.int64)
         if settings.mined_negatives:
-            self._mined_queries, self._mined = _mine(data, pairs[trained], settings.seed)
+            self._mined_queries, self._mined = mine_negatives(data, pairs, trained, settings.seed)
 
-    def __call__(self, network: TowersNetwork, rows: Rows, generator: np.random.Generator) -> Tensor:
-        pairs, settings = self._pairs[rows], self._settings
+    def __call__(self, network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
+        pairs, settings = self._pairs[batch], self._settings
         query_rows = pairs[:, 0]
         columns = [pairs[:, 1:]]
         if settings.mined_negatives:
@@ -110,7 +137,7 @@ class _Paired:
         )
 
 
-class _Scored:
+class _Scored(Objective):
     """Nested CoSENT."""
 
     def __init__(
@@ -118,49 +145,53 @@ class _Scored:
         data: AdaptorData,
         pairs: Rows,
         scores: NDArray[np.floating[Any]],
+        trained: Rows,
         dims: Sequence[int],
         settings: ResolvedSettings,
     ) -> None:
+        self.rows = trained
         self._data, self._pairs, self._dims, self._settings = data, pairs, dims, settings
         self._scores = np.asarray(scores, np.float32)
 
-    def __call__(self, network: TowersNetwork, rows: Rows, generator: np.random.Generator) -> Tensor:
-        left, right = self._pairs[rows].T
+    def __call__(self, network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
+        left, right = self._pairs[batch].T
         return nested_cosent(
             network.query(_unit(self._data.queries, left)),
             network.document(_unit(self._data.documents, right)),
-            torch.from_numpy(self._scores[rows]),
+            torch.from_numpy(self._scores[batch]),
             dims=self._dims,
             weights=self._settings.weights,
             temperature=self._settings.temperature,
         )
 
 
-class _Neighbourhoods:
+class _Neighbourhoods(Objective):
     """Every prefix is to give the similarities of the vectors as they were, to near neighbours and to others."""
 
-    def __init__(self, data: AdaptorData, documents: Rows, dims: Sequence[int], settings: ResolvedSettings) -> None:
+    def __init__(self, data: AdaptorData, split: Split, dims: Sequence[int], settings: ResolvedSettings) -> None:
         self._data, self._dims, self._settings = data, dims, settings
         generator = np.random.default_rng(settings.seed)
-        self._documents = _draw(documents, _MINED, generator)
-        self._queries = _draw(np.arange(len(data.queries)), _MINED, generator)
+        queries, documents = data.unseen(split.held_out)
+        self.rows = self._documents = _draw(documents, _MOST_DOCUMENTS, generator)
+        self._queries = _draw(queries, _MOST_DOCUMENTS, generator)
         unit = _unit(data.documents, self._documents).numpy()
-        self._near_documents = self._documents[
-            _nearest(unit, unit, _NEIGHBOURS + 1)[:, 1:]
-        ]  # the first is itself, or a copy
-        self._near_queries = self._documents[_nearest(_unit(data.queries, self._queries).numpy(), unit, _NEIGHBOURS)]
+        near = _nearest(data.documents, self._documents, unit, _NEIGHBOURS + 1)
+        self._near_documents = self._documents[near[:, 1:]]  # the first is itself, or a copy
+        if len(self._queries):
+            self._near_queries = self._documents[_nearest(data.queries, self._queries, unit, _NEIGHBOURS)]
 
-    def __call__(self, network: TowersNetwork, rows: Rows, generator: np.random.Generator) -> Tensor:
+    def __call__(self, network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
         settings = self._settings
-        share = max(1, len(rows) // 3)
+        share = max(1, len(batch) // 3)
         places = generator.integers(0, len(self._documents), share)
-        query_places = generator.integers(0, len(self._queries), share)
-        near = [
-            table[place, generator.integers(0, table.shape[1], share)]
-            for table, place in ((self._near_documents, places), (self._near_queries, query_places))
-        ]
-        documents = _unit(self._data.documents, np.unique(np.concatenate([self._documents[places], *near])))
-        queries = _unit(self._data.queries, np.unique(self._queries[query_places]))
+        documents_drawn, near = [self._documents[places]], [(self._near_documents, places)]
+        queries = None
+        if len(self._queries):
+            query_places = generator.integers(0, len(self._queries), share)
+            near.append((self._near_queries, query_places))
+            queries = _unit(self._data.queries, np.unique(self._queries[query_places]))
+        documents_drawn += [table[place, generator.integers(0, table.shape[1], share)] for table, place in near]
+        documents = _unit(self._data.documents, np.unique(np.concatenate(documents_drawn)))
         mapped = network.document(documents)
         options: dict[str, Any] = {
             "dims": self._dims,
@@ -168,27 +199,54 @@ class _Neighbourhoods:
             "temperature": settings.distillation_temperature,
         }
         among = nested_similarity_distillation(mapped, teacher_queries=documents, **options)
+        if queries is None:
+            return among
         across = nested_similarity_distillation(
             network.query(queries), mapped, teacher_queries=queries, teacher_documents=documents, **options
         )
         return (among + across) / 2
 
 
-def _mine(data: AdaptorData, pairs: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Queries of pairs, rising, and for each the documents nearest to it; its own among them, which no loss counts."""
-    queries = np.unique(pairs[:, 0])
-    documents = _draw(np.unique(pairs[:, 1]), _MINED, np.random.default_rng(seed))
-    near = _nearest(_unit(data.queries, queries).numpy(), _unit(data.documents, documents).numpy(), _MINED_DEPTH)
-    return queries, documents[near]
+def mine_negatives(data: AdaptorData, pairs: Rows, trained: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Find documents near each query that are not known to belong to it.
+
+    Args:
+        data: Vectors and what is a copy of what.
+        pairs: All pairs; what belongs together in any of them, copies included, is no negative.
+        trained: Rows of the pairs to mine for, and to mine from.
+        seed: Of the documents that are looked through, where there are very many.
+
+    Returns:
+        Queries, rising, and for each the rows of the nearest such documents, nearest first, [n_queries, depth].
+    """
+    generator = np.random.default_rng(seed)
+    queries = np.unique(pairs[trained, 0])
+    most = max(1_000, min(_MOST_DOCUMENTS, _MOST_PRODUCTS // len(queries)))
+    documents = _draw(np.unique(pairs[trained, 1]), most, generator)
+    near = documents[
+        _nearest(data.queries, queries, _unit(data.documents, documents).numpy(), min(2 * _MINED_DEPTH, len(documents)))
+    ]
+    n_ids = len(data.copies)  # ids are below it
+    known = np.unique(data.query_copies[pairs[:, 0]] * n_ids + data.document_copies[pairs[:, 1]])
+    belongs = np.isin(data.query_copies[queries][:, None] * n_ids + data.document_copies[near], known)
+    order = np.argsort(belongs, axis=1, kind="stable")[:, :_MINED_DEPTH]  # what does not belong comes first
+    mined, still = np.take_along_axis(near, order, axis=1), np.take_along_axis(belongs, order, axis=1)
+    mined[still] = generator.choice(documents, int(still.sum()))  # where hardly anything near is left: any document
+    return queries, mined
 
 
 def _draw(rows: Rows, limit: int, generator: np.random.Generator) -> Rows:
     return np.sort(generator.permutation(rows)[:limit])
 
 
-def _nearest(queries: NDArray[np.float32], documents: NDArray[np.float32], depth: int) -> Rows:
+def _nearest(vectors: NDArray[np.floating[Any]], rows: Rows, documents: NDArray[np.float32], depth: int) -> Rows:
+    """Places of the nearest documents of each row, a block of rows at a time, [n_rows, depth]."""
     dim = documents.shape[1]
-    return search_prefixes(queries, documents, dims=[dim], k=depth)[dim].indices
+    found = [
+        search_prefixes(_unit(vectors, part).numpy(), documents, dims=[dim], k=depth)[dim].indices
+        for part in np.array_split(rows, max(1, len(rows) // _ROWS_AT_A_TIME))
+    ]
+    return np.concatenate(found)
 
 
 def _unit(vectors: NDArray[np.floating[Any]], rows: Rows) -> Tensor:

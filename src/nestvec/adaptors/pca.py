@@ -13,6 +13,7 @@ from nestvec.vectors import normalize
 
 __all__ = ["fit_pca"]
 
+_ROWS_AT_A_TIME = 16_384
 _LEAST_SHARE = 1e-4  # of the mean variance; whitening does not blow up what has less
 
 
@@ -41,12 +42,19 @@ def fit_pca(vectors: NDArray[np.floating[Any]], *, centered: bool = True, whiten
         array([[1., 0.],
                [0., 1.]], dtype=float32)
     """
-    if vectors.ndim != 2 or len(vectors) < 2 or not np.isfinite(vectors).all():
+    if vectors.ndim != 2 or len(vectors) < 2:
         raise VectorError(f"Principal components need two or more finite vectors [n, dim], not {list(vectors.shape)}.")
-    wide = normalize(vectors.astype(np.float64))
-    mean = wide.mean(axis=0) if centered else np.zeros(wide.shape[1])
-    wide -= mean
-    variances, directions = np.linalg.eigh(wide.T @ wide / len(wide))  # of least variance first
+    total, products = np.zeros(vectors.shape[1]), np.zeros((vectors.shape[1],) * 2)
+    for first in range(0, len(vectors), _ROWS_AT_A_TIME):
+        part = vectors[first : first + _ROWS_AT_A_TIME].astype(np.float64)
+        if not np.isfinite(part).all():
+            raise VectorError("Principal components need finite vectors, and a number here is not.")
+        unit = normalize(part)
+        total += unit.sum(axis=0)
+        products += unit.T @ unit
+    mean = total / len(vectors) if centered else np.zeros_like(total)
+    covariance = products / len(vectors) - np.outer(mean, mean)
+    variances, directions = np.linalg.eigh(covariance)  # of least variance first
     variances, directions = variances[::-1], directions[:, ::-1]
     if whitened:
         directions = directions / np.sqrt(np.maximum(variances, _LEAST_SHARE * variances.mean()))

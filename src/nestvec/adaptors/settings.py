@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
@@ -34,7 +35,8 @@ class FitSettings:
 
     Attributes:
         start: Where training begins: `identity`, the vectors as they are, or `pca`.
-        epochs: Passes over the pairs, or without labels over the documents.
+        centered: Principal components are those about the mean; False keeps every cosine at the full size.
+        epochs: Passes over the pairs, or without labels over the documents, of which 30,000 count at most.
         batch_size: Pairs in a step at most, each a negative of all others. An epoch has eight steps at least, as long
             as a step keeps 64 pairs: few pairs need them more than they need many negatives.
         learning_rate: Of Adam, at its highest.
@@ -60,6 +62,7 @@ class FitSettings:
     """
 
     start: Literal["identity", "pca"] = "pca"
+    centered: bool = True
     epochs: float | None = None
     batch_size: int = 2048
     learning_rate: float | None = None
@@ -81,25 +84,19 @@ class FitSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "batch_size",
-            "learning_rate",
-            "temperature",
-            "distillation_temperature",
-            "hidden_width",
+        for names, least, whole in (
+            (("epochs", "learning_rate", "temperature", "distillation_temperature"), None, False),
+            (("distillation", "pull", "tie"), 0, False),
+            (("batch_size", "held_out_limit"), 2, True),
+            (("hidden_width", "shortest_code", "evaluations", "patience"), 1, True),
+            (("mined_negatives", "seed"), 0, True),
         ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise AdaptorError(f"{name} is {value}. It must be above 0.")
+            for name in names:
+                _check_number(name, getattr(self, name), least, whole=whole)
         if self.start not in ("identity", "pca"):
             raise AdaptorError(f"There is no start {self.start!r}. Begin at identity or pca.")
         if not 0 < self.held_out_share < 1:
             raise AdaptorError(f"held_out_share is {self.held_out_share}. It must be between 0 and 1.")
-        for name in ("distillation", "pull", "tie", "mined_negatives"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise AdaptorError(f"{name} is {value}. It must be 0 or more.")
 
     def resolved(self, labels: Labels, method: str) -> ResolvedSettings:
         """Fill in what depends on the labels and the method.
@@ -127,3 +124,13 @@ class ResolvedSettings(FitSettings):
     temperature: float
     pull: float
     distillation: float
+
+
+def _check_number(name: str, value: float | None, least: int | None, *, whole: bool) -> None:
+    if value is None:
+        return
+    wrong = not math.isfinite(value) or (whole and value != int(value))
+    if wrong or (value <= 0 if least is None else value < least):
+        kind = "a whole number" if whole else "a number"
+        bound = "above 0" if least is None else f"of {least} or more"
+        raise AdaptorError(f"{name} is {value}. Give {kind} {bound}.")

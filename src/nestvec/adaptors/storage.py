@@ -115,16 +115,16 @@ def _map(arrays: Arrays, prefix: str) -> Map:
 
 def _check(adaptor: Adaptor, path: str | Path) -> None:
     """Refuse arrays that do not fit together, sooner than a transform would."""
-    towers = [adaptor.towers, *(replacement.towers for replacement in adaptor.replaced.values())]
-    for tower in (tower for pair in towers for tower in pair):
-        shapes: list[tuple[NDArray[np.float32], tuple[int, ...]]] = [
-            (tower.weight, (adaptor.input_dim, adaptor.full_dim))
-        ]
+    by_dim = {adaptor.full_dim: [adaptor.towers]}
+    for dim, replacement in adaptor.replaced.items():
+        by_dim.setdefault(dim, []).append(replacement.towers)
+    for dim, tower in ((dim, tower) for dim, pairs in by_dim.items() for pair in pairs for tower in pair):
+        shapes: list[tuple[NDArray[np.float32], tuple[int, ...]]] = [(tower.weight, (adaptor.input_dim, dim))]
         if tower.bias is not None:
-            shapes.append((tower.bias, (adaptor.full_dim,)))
+            shapes.append((tower.bias, (dim,)))
         if tower.hidden is not None:
             width = tower.hidden.weight.shape[-1]
-            wanted = ((adaptor.input_dim, width), (width,), (width, adaptor.full_dim))
+            wanted = ((adaptor.input_dim, width), (width,), (width, dim))
             shapes.extend(zip(tower.hidden, wanted, strict=True))
         for array, shape in shapes:
             if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nestvec.adaptors.maps import check_rows
 from nestvec.adaptors.settings import Labels
 from nestvec.errors import AdaptorError, DimensionError, VectorError
 from nestvec.vectors import normalize
@@ -20,7 +20,6 @@ Rows = NDArray[np.int64]
 Vectors = NDArray[np.floating[Any]]
 
 _ROWS_AT_A_TIME = 16_384
-_NAMED = 3
 _DECIMALS = 5
 
 
@@ -36,7 +35,7 @@ class AdaptorData:
     """Frozen vectors of queries and documents, with or without labels.
 
     Attributes:
-        queries: [n_queries, dim], floating point; may be a memory-mapped file.
+        queries: [n_queries, dim], floating point; may be a memory-mapped file. Without labels there may be none.
         documents: [n_documents, dim].
         pairs: [n_pairs, 2 + negatives]: a row of `queries`, the row of `documents` that belongs to it, and rows of
             documents that do not. None is no labels.
@@ -61,14 +60,36 @@ class AdaptorData:
         return "pairs" if self.scores is None else "scores"
 
     @cached_property
-    def query_copies(self) -> Rows:
-        """A number for each query, the same for copies."""
-        return copies(self.queries)
+    def copies(self) -> Rows:
+        """A number for each query and then for each document, the same for copies, on whichever side."""
+        return copies(self.queries, self.documents)
 
-    @cached_property
+    @property
+    def query_copies(self) -> Rows:
+        """That of each query."""
+        return self.copies[: len(self.queries)]
+
+    @property
     def document_copies(self) -> Rows:
-        """A number for each document, the same for copies."""
-        return copies(self.documents)
+        """That of each document."""
+        return self.copies[len(self.queries) :]
+
+    def unseen(self, held_out: Rows) -> tuple[Rows, Rows]:
+        """Leave out what was held out, and its copies.
+
+        Args:
+            held_out: As `split` gives them.
+
+        Returns:
+            Rows of queries and of documents.
+        """
+        if self.pairs is None:
+            theirs = self.document_copies[held_out]
+        else:
+            left, right = self.pairs[held_out, :2].T
+            theirs = np.concatenate([self.query_copies[left], self.document_copies[right]])
+        free = ~np.isin(self.copies, theirs)
+        return np.flatnonzero(free[: len(self.queries)]), np.flatnonzero(free[len(self.queries) :])
 
     def check(self) -> None:
         """Refuse what nothing can be fitted on.
@@ -80,15 +101,22 @@ class AdaptorData:
             AdaptorError: Pairs or scores have the wrong shape or type, point outside, or are too few.
         """
         for name, vectors in (("queries", self.queries), ("documents", self.documents)):
-            _check_vectors(name, vectors)
+            if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
+                raise VectorError(
+                    f"The {name} are {vectors.dtype} {list(vectors.shape)}, not floating-point vectors [n, dim]."
+                )
+            if not len(vectors) and (self.pairs is not None or vectors is self.documents):
+                raise VectorError(f"There are no {name}.")
+            check_rows(name, vectors)
         if self.queries.shape[1] != self.dim:
             raise DimensionError(
                 f"Queries have {self.queries.shape[1]} numbers and documents {self.dim}. They must come from one model."
             )
-        if len(self.queries) + len(self.documents) < self.dim:
+        most = max(len(self.queries), len(self.documents))
+        if most < self.dim:
             raise VectorError(
-                f"{len(self.queries) + len(self.documents)} vectors are too few to fit a map of {self.dim} numbers: "
-                f"give at least {self.dim}, better ten times as many."
+                f"{most} rows are too few to fit a map of {self.dim} numbers: give at least {self.dim} queries or "
+                "documents, better ten times as many."
             )
         if self.pairs is not None:
             self._check_pairs(self.pairs)
@@ -96,31 +124,37 @@ class AdaptorData:
             raise AdaptorError("Scores need pairs: which query and which document each is of.")
 
     def split(self, share: float, limit: int, seed: int) -> Split:
-        """Keep some documents, and every pair of theirs, from training.
+        """Hold some rows out, and nothing of theirs in.
 
-        Documents with the same vector count as one, so that no copy of what is held out is trained on.
+        Of pairs, documents are held out with every pair of theirs; of scored pairs, every other pair with a text of
+        theirs, on whichever side, is left out altogether. Rows with the same vector count as one. What is held out can
+        still be a negative of what is trained on.
 
         Args:
-            share: Of the pairs, to hold out.
-            limit: Pairs to hold out at most.
+            share: Of the rows, to hold out.
+            limit: Rows to hold out at most.
             seed: Of the choice.
 
         Returns:
             Rows of `pairs`; without pairs, rows of `documents`.
+
+        Raises:
+            AdaptorError: Nothing is left to train on, or to measure on.
         """
-        generator = np.random.default_rng(seed)
-        if self.pairs is None:
-            rows = generator.permutation(len(self.documents))
-            count = min(limit, int(share * len(rows)))
-            return Split(np.sort(rows[count:]), np.sort(rows[:count]))
-        groups = self.document_copies[self.pairs[:, 1]]
-        sizes = np.bincount(groups)
-        order = generator.permutation(len(sizes))
-        wanted = min(limit, int(share * len(groups)))
-        chosen = np.zeros(len(sizes), bool)
-        chosen[order[np.cumsum(sizes[order]) <= wanted]] = True
-        held_out = chosen[groups]
-        return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out))
+        groups = self.document_copies if self.pairs is None else self.document_copies[self.pairs[:, 1]]
+        held_out = _draw_groups(groups, min(limit, int(share * len(groups))), np.random.default_rng(seed))
+        kept = ~held_out
+        if self.pairs is not None and self.scores is not None:
+            left, right = self.query_copies[self.pairs[:, 0]], self.document_copies[self.pairs[:, 1]]
+            theirs = np.concatenate([left[held_out], right[held_out]])
+            kept &= ~np.isin(left, theirs) & ~np.isin(right, theirs)
+        split = Split(np.flatnonzero(kept), np.flatnonzero(held_out))
+        if min(map(len, split)) < 2:
+            raise AdaptorError(
+                f"{len(groups)} rows of {len(np.unique(groups))} different documents are too few to hold some out and "
+                "train on the others. Give more, or raise the share that is held out."
+            )
+        return split
 
     def _check_pairs(self, pairs: Rows) -> None:
         if pairs.ndim != 2 or pairs.shape[1] < 2 or not np.issubdtype(pairs.dtype, np.integer):
@@ -150,28 +184,36 @@ class AdaptorData:
                 raise AdaptorError(f"All scores are {self.scores[0]}: there is nothing to tell apart. Leave them out.")
 
 
-def _check_vectors(name: str, vectors: Vectors) -> None:
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or 0 in vectors.shape:
-        raise VectorError(f"The {name} are {vectors.dtype} {list(vectors.shape)}, not floating-point vectors [n, dim].")
-    bad: dict[str, list[int]] = {"not finite": [], "zero": []}
-    for first in range(0, len(vectors), _ROWS_AT_A_TIME):
-        part = vectors[first : first + _ROWS_AT_A_TIME]
-        finite = np.isfinite(part).all(axis=1)
-        bad["not finite"] += (first + np.flatnonzero(~finite)).tolist()
-        bad["zero"] += (first + np.flatnonzero(finite & ~part.any(axis=1))).tolist()
-    for what, rows in bad.items():
-        if rows:
-            shown = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
-            raise VectorError(f"{len(rows)} of {len(vectors)} {name} are {what}, in rows {shown}. Leave them out.")
+def copies(*vectors: Vectors) -> Rows:
+    """Number the rows of arrays of one width, the same for rows that hold the same.
+
+    Args:
+        vectors: [n, dim] each; a block of rows is read at a time.
+
+    Returns:
+        [sum of n], from 0 on.
+    """
+    # A sum of the rounded numbers, each times an odd 64-bit one of its own, modulo 2**64: two rows that differ agree
+    # with a probability of about 2**-64.
+    factors = np.random.default_rng(0).integers(0, 2**63, vectors[0].shape[1], dtype=np.uint64) * 2 + 1
+    digests = []
+    for array in vectors:
+        for first in range(0, len(array), _ROWS_AT_A_TIME):
+            part = normalize(np.asarray(array[first : first + _ROWS_AT_A_TIME], np.float32))
+            whole = np.rint(part * 10.0**_DECIMALS).astype(np.int64).astype(np.uint64)
+            digests.append((whole * factors).sum(axis=1, dtype=np.uint64))
+    return np.unique(np.concatenate(digests), return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def copies(vectors: Vectors) -> Rows:
-    """A number for each row, the same for rows that hold the same, [n]."""
-    seen: dict[bytes, int] = {}
-    groups = np.empty(len(vectors), np.int64)
-    for first in range(0, len(vectors), _ROWS_AT_A_TIME):
-        part = normalize(np.asarray(vectors[first : first + _ROWS_AT_A_TIME], np.float32))
-        for row, vector in enumerate(part.round(_DECIMALS) + 0.0, start=first):  # adding 0 turns -0 into 0
-            digest = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
-            groups[row] = seen.setdefault(digest, len(seen))
-    return groups
+def _draw_groups(groups: Rows, wanted: int, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """Choose whole groups at random, as long as they fit into so many rows; those that do not are passed over."""
+    sizes = np.bincount(groups)
+    chosen = np.zeros(len(sizes), bool)
+    total = 0
+    for group in generator.permutation(len(sizes)):
+        if total + sizes[group] <= wanted:
+            chosen[group] = True
+            total += int(sizes[group])
+        if total == wanted:
+            break
+    return chosen[groups]

@@ -23,13 +23,16 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 
 @click.command()
 @click.option("--queries", help="Vectors: .npy, .npz, .parquet, .arrow; file:name where a file has several.")
-@click.option("--documents", help="The same. Without --pairs row i belongs to row i.")
+@click.option("--documents", help="The same. Without --pairs row i belongs to row i; alone with --unsupervised.")
+@click.option("--encoder", help="What gave these vectors, to refuse those of others later: a folder, hub id, minilm.")
 @click.option(
     "--pairs", type=_PathOption, help="npy, whole numbers [n, 2]: query row, document row, perhaps negatives."
 )
 @click.option("--scores", type=_PathOption, help="npy, [n]: how similar the two of each pair are.")
 @click.option("--model", help="Encode texts by this: a folder, a hub id, minilm, static, or its name at --endpoint.")
 @click.option("--endpoint", help="OpenAI-compatible address that encodes, such as http://localhost:8000/v1.")
+@click.option("--query-prompt", default="", help="Put before every query that --endpoint encodes.")
+@click.option("--document-prompt", default="", help="The same for documents.")
 @click.option("--data", type=click.Path(path_type=Path), help="Texts for --model: a file of records or a BEIR folder.")
 @click.option("--split", default="train", show_default=True, help="Which qrels of a BEIR folder.")
 @click.option("--negatives", type=click.IntRange(min=0), default=0, show_default=True, help="Hard negatives a row.")
@@ -53,6 +56,12 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
     default="pca",
     show_default=True,
     help="Where training begins.",
+)
+@click.option(
+    "--centered/--not-centered",
+    default=True,
+    show_default=True,
+    help="Principal components about the mean, or about 0.",
 )
 @click.option(
     "--precisions", callback=separated(str), help="Such as float32,binary: fit for codes.  [default: float32]"
@@ -116,6 +125,7 @@ def adapt(**options: Any) -> None:
 
     settings = FitSettings(
         start=options["start"],
+        centered=options["centered"],
         epochs=options["epochs"],
         batch_size=options["batch_size"],
         learning_rate=options["learning_rate"],
@@ -145,6 +155,11 @@ def adapt(**options: Any) -> None:
     if options["save_model"] is not None:
         save_adapted_model(adaptor, options["model"], options["save_model"])
         written.append(options["save_model"])
+        if adaptor.replaced:
+            dims = ", ".join(map(str, adaptor.replaced))
+            screen.print(
+                f"A model has one map only: at {dims} the adaptor's file gives better vectors.", style="yellow"
+            )
     screen.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
 
 
@@ -155,9 +170,20 @@ def adapt(**options: Any) -> None:
     "--side", type=click.Choice(["query", "document"]), default="document", show_default=True, help="Whose vectors."
 )
 @click.option("--dim", type=click.IntRange(min=1), help="Numbers to keep; default: all, to be cut later.")
+@click.option("--encoder", help="What gave the vectors; an adaptor that was fitted on another is refused.")
+@click.option("--force", is_flag=True, help="Accept an adaptor that was fitted on another encoder.")
 @click.option("--out", required=True, type=_PathOption, help="The vectors to write, .npy.")
 @click.option("--overwrite", is_flag=True, help="Replace --out, whatever it is.")
-def transform(adaptor: Path, vectors: str, side: str, dim: int | None, out: Path, overwrite: bool) -> None:
+def transform(
+    adaptor: Path,
+    vectors: str,
+    side: str,
+    dim: int | None,
+    encoder: str | None,
+    force: bool,
+    out: Path,
+    overwrite: bool,
+) -> None:
     """Map VECTORS of a file by ADAPTOR, a block at a time, without torch.
 
     \b
@@ -173,22 +199,43 @@ def transform(adaptor: Path, vectors: str, side: str, dim: int | None, out: Path
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another file, or pass --overwrite.")
     found = load(adaptor)
+    if encoder is not None:
+        found.check_encoder(_identities(encoder), force=force)
     rows = read_vectors(vectors)
-    mapped = found.transform(rows, side, dim)
-    with atomic_path(out) as partial, partial.open("wb") as file:
-        np.save(file, mapped, allow_pickle=False)
-    console().print(f"Written: {out}, {len(mapped):,} vectors of {mapped.shape[1]}", soft_wrap=True)
+    shape = (len(rows), found.check_dim(dim))
+    with atomic_path(out) as partial:
+        mapped = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        found.transform_into(mapped, rows, side)
+        mapped.flush()
+    console().print(f"Written: {out}, {shape[0]:,} vectors of {shape[1]}", soft_wrap=True)
+
+
+def _identities(encoder: str) -> dict[str, str]:
+    from nestvec.adaptors import SIDES
+    from nestvec.encoders import SentenceTransformerEncoder, load_base
+
+    quiet_libraries()
+    found = SentenceTransformerEncoder(load_base(encoder))
+    return {side: found.identity(side) for side in SIDES}
 
 
 def _check_sources(options: dict[str, Any]) -> None:
-    given = {name for name in ("queries", "documents", "pairs", "scores", "model", "endpoint", "data") if options[name]}
-    texts, vectors = given & {"model", "endpoint", "data"}, given & {"queries", "documents", "pairs", "scores"}
+    given = {
+        name
+        for name in ("queries", "documents", "encoder", "pairs", "scores", "model", "endpoint", "data")
+        if options[name]
+    }
+    texts = given & {"model", "endpoint", "data"}
+    vectors = given - texts
     if texts and vectors:
         raise click.UsageError(
             f"--{min(vectors)} is for ready vectors and --{min(texts)} for texts. Give one of the two."
         )
-    if not ({"queries", "documents"} <= given or {"model", "data"} <= given):
-        raise click.UsageError("Give --queries and --documents, or --model and --data.")
+    ready = {"documents"} if options["unsupervised"] else {"queries", "documents"}
+    if not (ready <= given or {"model", "data"} <= given):
+        raise click.UsageError(
+            f"Give {' and '.join(f'--{name}' for name in sorted(ready, reverse=True))}, or --model and --data."
+        )
     if options["unsupervised"] and given & {"pairs", "scores"}:
         raise click.UsageError(
             "--unsupervised uses no labels. Leave --pairs and --scores out, or mix by --distillation."
@@ -225,10 +272,15 @@ def _read(options: dict[str, Any]) -> EncodedTexts:
             scores=options["scores"],
             labeled=labeled,
         )
-        return EncodedTexts(ready, {})
+        return EncodedTexts(ready, {} if options["encoder"] is None else _identities(options["encoder"]))
     encoder: Encoder
     if options["endpoint"] is not None:
-        encoder = RemoteEncoder(options["endpoint"], options["model"])
+        encoder = RemoteEncoder(
+            options["endpoint"],
+            options["model"],
+            query_prompt=options["query_prompt"],
+            document_prompt=options["document_prompt"],
+        )
     else:
         encoder = SentenceTransformerEncoder(load_base(options["model"]))
     return encode_texts(

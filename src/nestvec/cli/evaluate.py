@@ -69,6 +69,7 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option("--name", help="What to call the model.")
 @click.option("--corpus-size", callback=read_count, help="State total bytes for so many vectors, such as 10e6.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time the search of every cell.")
+@click.option("--force", is_flag=True, help="Accept an adaptor that was fitted on another encoder.")
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep vectors on disk for the next time.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts encoded at once.")
 @click.option("--samples", type=click.IntRange(min=100), default=2000, show_default=True, help="Bootstrap resamples.")
@@ -127,6 +128,7 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
             reranks=options["rerank"],
             latency=options["latency"],
             cache=options["cache"],
+            force=options["force"],
             batch_size=options["batch_size"],
             corpus_size=options["corpus_size"],
             samples=options["samples"],

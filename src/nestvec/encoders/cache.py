@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from nestvec.encoders.protocol import Encoder, Float32Vectors
 from nestvec.encoders.vector_store import VectorStore, text_key
+from nestvec.errors import ModelError
 from nestvec.progress import Progress, silent
 
 __all__ = ["CacheEntry", "CachedEncoder", "cache_entries", "cache_folder", "clear_cache"]
@@ -62,8 +63,8 @@ class CachedEncoder:
 
     @property
     def full_dim(self) -> int:
-        """Numbers in a vector as the encoder gives it."""
-        return self.encoder.full_dim
+        """Numbers in a vector as the encoder gives it; from the cache, if it knows, so that no endpoint is asked."""
+        return self._dim(self.identity("document"))
 
     def identity(self, side: str) -> str:
         """Return the identity of the encoder itself."""
@@ -80,7 +81,7 @@ class CachedEncoder:
             Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
 
         Raises:
-            ModelError: The model gave a vector that is not finite.
+            ModelError: The model gave a vector that is not finite, or of another size than those in the cache.
             StorageError: The disk is full, or the cache cannot be written.
         """
         return self._encode(texts, "query", self.encoder.encode_queries, progress)
@@ -96,15 +97,20 @@ class CachedEncoder:
             Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
 
         Raises:
-            ModelError: The model gave a vector that is not finite.
+            ModelError: The model gave a vector that is not finite, or of another size than those in the cache.
             StorageError: The disk is full, or the cache cannot be written.
         """
         return self._encode(texts, "document", self.encoder.encode_documents, progress)
 
+    def _dim(self, identity: str) -> int:
+        known = VectorStore.read_description(self.folder / identity)
+        return self.encoder.full_dim if known is None else int(known["dim"])
+
     def _encode(
         self, texts: Sequence[str], side: str, encode: Callable[..., Float32Vectors], progress: Progress
     ) -> Float32Vectors:
-        store = VectorStore(self.folder / self.identity(side), self.full_dim, self.about)
+        identity = self.identity(side)
+        store = VectorStore(self.folder / identity, self._dim(identity), self.about)
         keys = [text_key(text) for text in texts]
         found = store.find(keys)
         if found.damaged:
@@ -122,6 +128,11 @@ class CachedEncoder:
                 for start in range(0, len(missing), step):
                     part = missing[start : start + step]
                     vectors = encode([texts[places[key][0]] for key in part])
+                    if vectors.shape[1] != store.dim:  # an endpoint whose model was replaced under its name
+                        raise ModelError(
+                            f"{store.folder} holds vectors of {store.dim} numbers, and the encoder now gives "
+                            f"{vectors.shape[1]}. Clear it: nestvec cache clear"
+                        )
                     store.append(part, vectors)
                     for key, vector in zip(part, vectors, strict=True):
                         found.vectors[places[key]] = vector

@@ -37,7 +37,7 @@ class EncodedTexts(NamedTuple):
 
 
 def read_frozen_vectors(
-    queries: str | Path,
+    queries: str | Path | None,
     documents: str | Path,
     *,
     pairs: str | Path | None = None,
@@ -47,7 +47,7 @@ def read_frozen_vectors(
     """Read vectors that are ready, and which of them belong together.
 
     Args:
-        queries: File of vectors, as `read_vectors` takes it.
+        queries: File of vectors, as `read_vectors` takes it; None where there are none, without labels.
         documents: The same.
         pairs: npy file of whole numbers [n, 2 + negatives]: row of the query, of its document, of documents that are
             none. None pairs row i with row i.
@@ -62,7 +62,8 @@ def read_frozen_vectors(
         VectorError: A file cannot be read.
         AdaptorError: Without pairs, the two have different numbers of rows.
     """
-    data = AdaptorData(read_vectors(queries), read_vectors(documents))
+    found = read_vectors(documents)
+    data = AdaptorData(found[:0] if queries is None else read_vectors(queries), found)
     if not labeled:
         return data
     if pairs is not None:
@@ -94,7 +95,7 @@ def encode_texts(
         encoder: What encodes them.
         split: Which qrels of a BEIR folder.
         negatives: Hard negatives of a row to keep; rows must have as many.
-        labeled: False leaves all labels out.
+        labeled: False leaves all labels out, and takes the texts of rows of any kind, and all of a BEIR folder.
         progress: How to report progress.
 
     Returns:
@@ -105,13 +106,21 @@ def encode_texts(
         DataError: It cannot be read, or rows have fewer negatives.
     """
     source = Path(source)
+    identities = {side: encoder.identity(side) for side in SIDES}
+    if not labeled:
+        texts = _texts_alone(source, split, progress)
+        queries, documents = (
+            encode(list(dict.fromkeys(part)), progress=progress)
+            for encode, part in zip((encoder.encode_queries, encoder.encode_documents), texts, strict=True)
+        )
+        return EncodedTexts(AdaptorData(queries, documents), identities)
     records: Sequence[Record]
     if source.is_dir():
         records = read_benchmark(source, split=split, progress=progress).rows()
     else:
         records = read_records(source, progress=progress)
-    queries: dict[str, int] = {}
-    documents: dict[str, int] = {}
+    query_rows: dict[str, int] = {}
+    document_rows: dict[str, int] = {}
     rows: list[list[int]] = []
     scores: list[float] = []
     for record in records:
@@ -124,15 +133,30 @@ def encode_texts(
             left, right = record.query, [record.positive, *record.negatives[:negatives]]
             if len(right) < 1 + negatives:
                 raise DataError(f"{source} has a row with {len(right) - 1} negatives, fewer than {negatives}.")
-        query = queries.setdefault(left, len(queries))
-        rows.append([query, *(documents.setdefault(text, len(documents)) for text in right)])
-    query_vectors = encoder.encode_queries(list(queries), progress=progress)
-    document_vectors = encoder.encode_documents(list(documents), progress=progress)
-    identities = {side: encoder.identity(side) for side in SIDES}
-    if not labeled:
-        return EncodedTexts(AdaptorData(query_vectors, document_vectors), identities)
+        query = query_rows.setdefault(left, len(query_rows))
+        rows.append([query, *(document_rows.setdefault(text, len(document_rows)) for text in right)])
+    query_vectors = encoder.encode_queries(list(query_rows), progress=progress)
+    document_vectors = encoder.encode_documents(list(document_rows), progress=progress)
     known = np.array(scores) if scores else None
     return EncodedTexts(AdaptorData(query_vectors, document_vectors, np.array(rows), known), identities)
+
+
+def _texts_alone(source: Path, split: str, progress: Progress) -> tuple[list[str], list[str]]:
+    """Texts of queries and of documents, whatever belongs together; texts of no side count as documents."""
+    if source.is_dir():
+        benchmark = read_benchmark(source, split=split, progress=progress)
+        return list(benchmark.queries.values()), list(benchmark.corpus.values())
+    queries: list[str] = []
+    documents: list[str] = []
+    for record in read_records(source, progress=progress):
+        if isinstance(record, LabeledText):
+            documents.append(record.text)
+        elif isinstance(record, ScoredPair):
+            documents += [record.text1, record.text2]
+        else:
+            queries.append(record.query)
+            documents += [record.positive, *record.negatives]
+    return queries, documents
 
 
 def save_adapted_model(adaptor: Adaptor, base: str, folder: Path) -> None:

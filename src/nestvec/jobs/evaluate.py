@@ -74,6 +74,7 @@ class GridSettings:
         reranks: Second stages, None for none; None in their place is `none` and, for retrieval, `int8:100`.
         latency: Time the search of each cell, where the task searches.
         cache: Keep vectors on disk, and take them from there.
+        force: Accept an adaptor that was fitted on another encoder.
         batch_size: Texts that the model encodes at a time.
         corpus_size: Vectors that total bytes are stated for; None is as many as were measured.
         samples: Bootstrap resamples.
@@ -86,6 +87,7 @@ class GridSettings:
     reranks: Sequence[Rerank | None] | None = None
     latency: bool = True
     cache: bool = True
+    force: bool = False
     batch_size: int = 64
     corpus_size: int | None = None
     samples: int = 2000
@@ -256,7 +258,7 @@ def _encode_source(
     elif adaptor_file is not None:
         adaptor = load(adaptor_file)
         frozen = _encode_source(behind, task, benchmark, encoded, settings, progress)
-        adaptor.check_encoder(frozen.identities)
+        adaptor.check_encoder(frozen.identities, force=settings.force)
         tower = adaptor.towers
         vectors = check_task_vectors(task, _map(frozen.vectors, tower.query.transform, tower.document.transform))
         encoded[source] = _Encoded(vectors, adaptor.dims)

@@ -62,7 +62,7 @@ def check_codes(precisions: Sequence[str], dims: Sequence[int], shortest_code: i
 
     Raises:
         PrecisionError: A precision is not known.
-        LossInputError: There are none, one is given twice, or at no size has one a code that is long enough.
+        LossInputError: There are none, one is given twice, one has no code that is long enough, or a size has none.
     """
     if not precisions or len(set(precisions)) < len(precisions):
         raise LossInputError(f"precisions are {list(precisions)}. Give at least one, each once.")
@@ -72,6 +72,12 @@ def check_codes(precisions: Sequence[str], dims: Sequence[int], shortest_code: i
             raise LossInputError(
                 f"No code of {precision} has {shortest_code} bytes at sizes {list(dims)}. Leave it out, or lower "
                 "shortest_code."
+            )
+    for dim in dims:
+        if not any(_counts(dim, precision, shortest_code) for precision in precisions):
+            raise LossInputError(
+                f"At {dim} numbers no code of {' or '.join(precisions)} has {shortest_code} bytes, so that nothing "
+                "would train this size. Add float32, or lower shortest_code."
             )
     return tuple(precisions)
 
@@ -85,7 +91,7 @@ def mean_over_precisions(
     precisions: Sequence[str],
     shortest_code: int,
 ) -> Tensor:
-    """Mean of a loss over ways to store the documents, each at the sizes where its codes are long enough.
+    """Mean of a loss at each size over the ways to store documents whose codes are long enough there.
 
     Of short codes the loss is large whatever the vectors are, and what is learned from it costs the longer ones.
 
@@ -98,25 +104,26 @@ def mean_over_precisions(
         shortest_code: Bytes of the shortest code that counts; float32 always does.
 
     Returns:
-        Scalar; what has no code that is long enough at these dims adds 0.
+        Scalar.
 
     Example:
-        >>> count = lambda stored, dims, weights: torch.tensor(float(len(dims)))
+        >>> weigh = lambda stored, dims, weights: torch.tensor(sum(weights))
         >>> sizes = {"dims": [64, 16], "weights": [1.0, 1.0]}
-        >>> mean_over_precisions(count, torch.eye(64), **sizes, precisions=["float32", "int8"], shortest_code=32)
-        tensor(1.5000)
+        >>> mean_over_precisions(weigh, torch.eye(64), **sizes, precisions=["float32", "int8"], shortest_code=32)
+        tensor(2.)
     """
+    ways = {dim: sum(_counts(dim, precision, shortest_code) for precision in precisions) for dim in dims}
     total = documents.new_zeros(())
     for precision in precisions:
         counting = [
-            (dim, weight)
+            (dim, weight / ways[dim])
             for dim, weight in zip(dims, weights, strict=True)
             if weight and _counts(dim, precision, shortest_code)
         ]
         if counting:
             stored = documents if precision == "float32" else straight_through(documents, precision)
             total = total + loss(stored, [dim for dim, _ in counting], [weight for _, weight in counting])
-    return total / len(precisions)
+    return total
 
 
 def _counts(dim: int, precision: str, shortest_code: int) -> bool:

@@ -25,8 +25,8 @@ def adaptor_table(adaptor: Adaptor) -> RenderableType:
     table.add_column("dim", justify="right")
     for name in adaptor.held_out:
         table.add_column(name, justify="right")
-    table.add_column("of raw at full size", justify="right")
     full = max(adaptor.dims)
+    table.add_column(f"of raw at {full}", justify="right")
     reference = adaptor.held_out["raw"].get(str(full), 0.0)
     for dim in adaptor.dims:
         scores = {name: by_dim[str(dim)] for name, by_dim in adaptor.held_out.items()}

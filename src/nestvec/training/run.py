@@ -23,6 +23,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from nestvec.data.records import RetrievalRow
+from nestvec.encoders import SentenceTransformerEncoder, load_base
 from nestvec.errors import RecipeError, ResumeError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
 from nestvec.losses import NestedMixture
@@ -62,6 +63,7 @@ class PreparedRun(NamedTuple):
     loss: torch.nn.Module
     settings: TrainingSettings
     dims: tuple[int, ...]
+    teacher: SentenceTransformerEncoder | None
     seed: int
     work: Path
     checkpoint: Path | None
@@ -95,7 +97,8 @@ def prepare(
 
     Raises:
         DataError: Rows do not suffice.
-        RecipeError: float16 without a GPU, or what only a transformer has of a static table.
+        RecipeError: float16 without a GPU, what only a transformer has of another base, or too few rows for a start.
+        ModelError: The teacher cannot be loaded.
         DimensionError: A dim is outside the model.
         LossInputError: Weights do not fit the dims, or a static table is to be encoded in mini-batches.
         ResumeError: The checkpoints in `work` belong to another run.
@@ -104,12 +107,19 @@ def prepare(
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
+    model.float()  # a base in half precision would lose small steps
     loss = _make_loss(model, settings, dims)
     if settings.freeze_token_embeddings:
         transformer = _transformer(model, "training.freeze_token_embeddings is on")
         transformer.get_input_embeddings().requires_grad_(False)
     if settings.lora_rank is not None:
         _transformer(model, "training.lora_rank is set")  # what cannot work is known before any work
+    if settings.start != "base" and len(rows) < (least := SentenceTransformerEncoder(model).full_dim):
+        raise RecipeError(
+            f'training.start is "{settings.start}", which needs as many rows as the base has numbers, {least}; there '
+            f"are {len(rows)}. Leave it out."
+        )
+    teacher = None if settings.teacher is None else SentenceTransformerEncoder(load_base(settings.teacher))
     if settings.dropout is not None:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -120,12 +130,12 @@ def prepare(
         "training": settings.model_dump(mode="json"),
         "seed": seed,
         "dims": list(dims),
+        "teacher": None if teacher is None else [teacher.identity(side) for side in ("query", "document")],
     }
     checkpoint = _prepare_folder(work, identity, resume)
-    _require_space_for_checkpoints(model, work)
-    return PreparedRun(
-        model, columns, loss, settings, tuple(dims), seed, work, checkpoint, _total_steps(len(rows), settings)
-    )
+    _require_space_for_checkpoints(model, work, averaged=settings.averaged > 0)
+    total_steps = _total_steps(len(rows), settings)
+    return PreparedRun(model, columns, loss, settings, tuple(dims), teacher, seed, work, checkpoint, total_steps)
 
 
 def _make_loss(model: SentenceTransformer, settings: TrainingSettings, dims: Sequence[int]) -> torch.nn.Module:
@@ -165,6 +175,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         Steps and losses.
 
     Raises:
+        VectorError: The base gives vectors that are zero, on which no start can be fitted.
         StorageError: A checkpoint does not fit on the disk.
         VerificationError: Training diverged.
         LossInputError: An embedding is not finite any more.
@@ -172,8 +183,8 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     model, settings, checkpoint = run.model, run.settings, run.checkpoint
     reorder(model, run.columns, settings.start, dims=run.dims, seed=run.seed, progress=progress)
     columns: dict[str, Any] = dict(run.columns)
-    if settings.teacher is not None:
-        columns["label"] = teach(settings.teacher, run.columns, progress=progress)
+    if run.teacher is not None:
+        columns["label"] = teach(run.teacher, run.columns, about=str(settings.teacher), progress=progress)
     low_rank = None if settings.lora_rank is None else add_low_rank(model, settings.lora_rank)
     average = WeightAverage(model, first_step=run.total_steps - math.ceil(settings.averaged * run.total_steps) + 1)
     if checkpoint:
@@ -320,17 +331,17 @@ def _describe_base(model: SentenceTransformer) -> str:
     return digest.hexdigest()
 
 
-def _require_space_for_checkpoints(model: SentenceTransformer, work: Path) -> None:
+def _require_space_for_checkpoints(model: SentenceTransformer, work: Path, *, averaged: bool) -> None:
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
-    # A checkpoint holds the weights and two moments of Adam; one more is written before the oldest goes.
-    require_free_space(work, (_CHECKPOINTS_KEPT + 1) * (weights + 2 * trained) + weights)
+    # A checkpoint holds the weights, two moments of Adam and perhaps a mean; one more is written before the oldest goes.
+    require_free_space(work, (_CHECKPOINTS_KEPT + 1) * (weights + (3 if averaged else 2) * trained) + weights)
 
 
 def _transformer(model: SentenceTransformer, wish: str) -> Any:
     transformer = getattr(model[0], "auto_model", None)
     if transformer is None:
-        raise RecipeError(f"{wish}, but the base is no transformer: a static table is all that it has. Leave it out.")
+        raise RecipeError(f"{wish}, but the base does not begin with a transformer. Leave it out.")
     return transformer
 
 

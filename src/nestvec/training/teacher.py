@@ -7,27 +7,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
+from nestvec.encoders import CachedEncoder, Encoder
 from nestvec.progress import Progress, silent
 
 __all__ = ["teach"]
 
 
-def teach(teacher: str, columns: Mapping[str, Sequence[str]], *, progress: Progress = silent) -> NDArray[np.float32]:
+def teach(
+    teacher: Encoder, columns: Mapping[str, Sequence[str]], *, about: str, progress: Progress = silent
+) -> NDArray[np.float32]:
     """Encode every text of the rows with the teacher, each once, through the vector cache.
 
     Args:
-        teacher: As `load_base` takes it.
+        teacher: What encodes.
         columns: Texts by column, as `to_columns` gives them.
+        about: Name of the teacher, for the cache.
         progress: How to report progress.
 
     Returns:
-        [rows, columns, teacher_dim].
-
-    Raises:
-        ModelError: The teacher cannot be loaded.
+        [rows, columns, teacher_dim], in memory.
     """
-    encoder = CachedEncoder(SentenceTransformerEncoder(load_base(teacher)), about=teacher)
+    encoder = CachedEncoder(teacher, about=about)
     by_column = [
         (encoder.encode_queries if name == "query" else encoder.encode_documents)(texts, progress=progress)
         for name, texts in columns.items()

@@ -118,7 +118,7 @@ class NestedMixture(NestedInfoNCE):
                 temperature=check_temperature(self.temperature),
                 teacher_queries=queries[:, :largest],
                 teacher_documents=documents[:, :largest],
-                top_k=None if self.neighbours is None else min(self.neighbours, len(documents)),
+                top_k=self._top_k(len(documents)),
                 rows=batch.rows,
             )
         if self.teacher:
@@ -133,9 +133,12 @@ class NestedMixture(NestedInfoNCE):
                 teacher_documents=torch.cat(teaching),
                 rows=batch.rows,
             )
-        if self.spread:
+        if self.spread and len(documents) > 1:  # the last batch may hold a single row
             loss = loss + self.spread * nested_spread_out(documents, dims=dims, weights=weights)
         return loss
+
+    def _top_k(self, n_documents: int) -> int | None:
+        return None if self.neighbours is None or self.neighbours >= n_documents else self.neighbours
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings."""
