@@ -80,8 +80,12 @@ def test_vectors_that_do_not_fit_are_refused_and_the_row_is_named(monkeypatch: p
     vectors = np.ones((20, 6), np.float32)
     vectors[13, 2] = np.nan
     monkeypatch.setattr(maps, "_NUMBERS_AT_A_TIME", 40)
-    with pytest.raises(VectorError, match="row 13"):
+    with pytest.raises(VectorError, match="1 of 20 vectors are not finite, in rows 13"):
         adaptor.transform(vectors, "query")
+    vectors[[2, 13]] = 0
+    with pytest.raises(VectorError, match="2 of 20 vectors are zero, in rows 2, 13"):
+        adaptor.transform(vectors)
+    vectors[:] = 1
     with pytest.raises(DimensionError, match=r"takes vectors \[n, 6\], not \[20, 5\]"):
         adaptor.transform(vectors[:, :5])
     with pytest.raises(DimensionError, match="from 1 to 6"):
@@ -106,7 +110,7 @@ def test_a_file_gives_the_same_adaptor(tmp_path: Path, two: bool, hidden: bool) 
     towers = Towers(query, random_map(1, bias=True, hidden=hidden) if two else query)
     adaptor = Adaptor(
         *(towers, "mlp", (6, 3)),
-        replaced={3: Replacement("raw", Towers(random_map(2), random_map(3)))},
+        replaced={3: Replacement("raw", Towers(random_map(2), random_map(3)).cut(3))},
         encoder={"query": "a", "document": "b"},
         held_out={"raw": {"6": 0.5}},
         settings={"weights": None, "epochs": 6.0},
@@ -192,6 +196,8 @@ def test_another_encoder_is_refused_unless_forced(tiny_model: Path) -> None:
         AdaptedEncoder(encoder, short)
     with pytest.raises(DimensionError, match="not truncated"):
         merge(short, model)
+    with pytest.raises(DimensionError, match="gives 6, cut to 6"):  # its own modules still give 128
+        merge(short, load_model(str(tiny_model), truncate_dim=6))
 
 
 def test_the_identity_of_an_adapted_encoder_depends_on_both(tiny_model: Path) -> None:

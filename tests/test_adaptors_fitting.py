@@ -11,11 +11,12 @@ import pytest
 import torch
 from scipy import stats
 
+import nestvec.adaptors.fitting as fitting
 from nestvec.adaptors import METHODS, AdaptorData, FitSettings, Map, Towers, fit_adaptor
 from nestvec.adaptors.fitting import _Candidate, _merit
 from nestvec.adaptors.held_out import make_held_out
 from nestvec.adaptors.networks import TowersNetwork
-from nestvec.adaptors.objectives import make_objective
+from nestvec.adaptors.objectives import make_objective, mine_negatives
 from nestvec.adaptors.training_data import Split, copies
 from nestvec.errors import AdaptorError, DimensionError, LossInputError, VectorError
 from nestvec.vectors import normalize, truncate
@@ -134,6 +135,7 @@ def test_a_size_at_which_another_map_is_better_keeps_that_map() -> None:
     adaptor = fit_adaptor(data, [DIM, 6], method="whitening")
     assert DIM in adaptor.replaced
     for dim, replacement in adaptor.replaced.items():
+        assert replacement.towers.query.full_dim == dim
         better = adaptor.held_out[replacement.method][str(dim)]
         assert better == max(scores[str(dim)] for scores in adaptor.held_out.values())
         assert better > adaptor.held_out["whitening"][str(dim)]
@@ -166,7 +168,7 @@ def test_the_same_seed_gives_the_same_adaptor() -> None:
     assert first.towers.query.digest() != other.towers.query.digest()
 
 
-def test_training_stops_when_it_gets_no_better_and_the_best_state_counts() -> None:
+def test_training_stops_when_it_gets_no_better_and_the_best_state_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     def settings(patience: int | None) -> FitSettings:
         return FitSettings(epochs=40, batch_size=64, learning_rate=0.3, evaluations=40, patience=patience)
 
@@ -184,6 +186,17 @@ def test_training_stops_when_it_gets_no_better_and_the_best_state_counts() -> No
     fit_adaptor(paired(300), [DIM, 6], settings=settings(3), progress=progress)
     fit_adaptor(paired(300), [DIM, 6], settings=settings(None), progress=progress)
     assert steps[0] < steps[-1]
+    seen: list[_Candidate] = []
+
+    def prefer_the_fourth(one: _Candidate, others: object) -> float:
+        if not any(one is before for before in seen):
+            seen.append(one)
+        return float(one is seen[3]) if len(seen) > 3 else 0.0
+
+    monkeypatch.setattr(fitting, "_merit", prefer_the_fourth)
+    kept = fit_adaptor(paired(300), [DIM, 6], settings=settings(None))
+    assert len(seen) > 10
+    assert kept.towers is seen[3].towers
 
 
 def test_training_that_diverges_says_so() -> None:
@@ -240,12 +253,12 @@ def test_copies_and_other_answers_are_no_negatives() -> None:
     weight[[0, 2], 0] = weight[[1, 3], 1] = 1
     network = TowersNetwork(Map(weight), two_towers=False, hidden_width=None, seed=0)
     data = AdaptorData(queries, documents, np.array([[0, 0], [1, 1], [2, 2]]))
-    objective = make_objective(data, np.arange(3), [8], FitSettings().resolved("pairs", "linear"))
+    objective = make_objective(data, Split(np.arange(3), np.arange(0)), [8], FitSettings().resolved("pairs", "linear"))
     assert objective(network, np.arange(3), np.random.default_rng(0)).item() < 1e-6
     data = AdaptorData(
         vectors[[0, 1]], vectors[[2, 2, 3]] + 0.01 * vectors[[4, 5, 6]], np.array([[0, 0], [0, 1], [1, 2]])
     )
-    objective = make_objective(data, np.arange(3), [8], FitSettings().resolved("pairs", "linear"))
+    objective = make_objective(data, Split(np.arange(3), np.arange(0)), [8], FitSettings().resolved("pairs", "linear"))
     assert objective(network, np.arange(3), np.random.default_rng(0)).item() < 1e-6
 
 
@@ -267,7 +280,9 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
         ),
         (AdaptorData(queries, bad(documents, 3, 0), rows), VectorError, "1 of 300 documents are zero, in rows 3"),
         (AdaptorData(queries, documents[:, :8], rows), DimensionError, "24 numbers and documents 8"),
-        (AdaptorData(queries[:5], documents[:5]), VectorError, "10 vectors are too few to fit a map of 24"),
+        (AdaptorData(queries[:20], documents[:20]), VectorError, "20 rows are too few to fit a map of 24"),
+        (AdaptorData(queries[:0], documents, rows[:0]), VectorError, "There are no queries"),
+        (AdaptorData(queries, bad(documents.astype(float), 3, 1e60), rows), VectorError, "not finite, in rows 3"),
         (AdaptorData(queries, documents[0], rows), VectorError, "not floating-point vectors"),
         (AdaptorData(queries, documents.astype(int), rows), VectorError, "not floating-point vectors"),
         (AdaptorData(queries, documents, rows + 5), AdaptorError, r"5 of 300 pairs point outside the 300 queries"),
@@ -283,7 +298,7 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
         (AdaptorData(queries, documents, rows, scores * 0), AdaptorError, "nothing to tell apart"),
         (AdaptorData(queries, documents, None, scores), AdaptorError, "Scores need pairs"),
         (AdaptorData(queries, documents, rows[:, [0, 1, 1]], scores), AdaptorError, "take no negatives"),
-        (AdaptorData(queries, documents, rows[:3]), AdaptorError, "3 rows are too few"),
+        (AdaptorData(queries, documents, rows[:3]), AdaptorError, "3 rows of 3 different documents are too few"),
     ]
     for data, error, message in refused:
         with pytest.raises(error, match=message):
@@ -295,7 +310,18 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
         fit_adaptor(data, [DIM], method="lda")  # type: ignore[arg-type]
     with pytest.raises(AdaptorError, match="2 weights for 1 dims"):
         fit_adaptor(data, [DIM], settings=FitSettings(weights=[1.0, 2.0]))
-    for name, value in (("epochs", 0), ("held_out_share", 1.0), ("distillation", -1.0), ("temperature", float("nan"))):
+    for name, value in (
+        ("epochs", 0),
+        ("epochs", float("inf")),
+        ("held_out_share", 1.0),
+        ("distillation", -1.0),
+        ("temperature", float("nan")),
+        ("evaluations", 0),
+        ("patience", 0),
+        ("batch_size", 0.5),
+        ("hidden_width", 1.5),
+        ("held_out_limit", 0),
+    ):
         with pytest.raises(AdaptorError, match=name):
             FitSettings(**{name: value})
 
@@ -368,8 +394,104 @@ def test_codes_too_short_to_learn_are_left_out_or_refused() -> None:
         fit_adaptor(
             paired(200), [DIM, 6], settings=FitSettings(epochs=1, precisions=precisions, shortest_code=shortest)
         )
-        for precisions, shortest in ((("float32",), 32), (("float32", "int8"), 12), (("float32", "int8"), 1))
+        for precisions, shortest in ((("float32",), 32), (("float32", "binary"), 3), (("float32", "binary"), 1))
     ]
     weights = [one.towers.query.weight for one in fitted]
     assert not np.allclose(weights[0], weights[1], atol=1e-6)
     assert not np.allclose(weights[1], weights[2], atol=1e-6)
+
+
+def test_each_weight_stays_with_its_size() -> None:
+    falling, rising = (
+        fit_adaptor(paired(300), dims, settings=FitSettings(epochs=1, weights=weights))
+        for dims, weights in (([DIM, 6], [0.0, 1.0]), ([6, DIM], [1.0, 0.0]))
+    )
+    assert falling.dims == rising.dims == (DIM, 6)
+    assert falling.towers.query.digest() == rising.towers.query.digest()
+    swapped = fit_adaptor(paired(300), np.array([6, DIM]), settings=FitSettings(epochs=1, weights=[0.0, 1.0]))
+    assert swapped.towers.query.digest() != falling.towers.query.digest()
+
+
+def test_what_belongs_to_a_query_is_never_mined_as_its_negative() -> None:
+    queries, _ = topics(100, 0)
+    near = queries[np.repeat(np.arange(100), 3)] + 0.01 * np.random.default_rng(0).normal(size=(300, DIM))
+    queries = np.concatenate([queries, queries[:10]])  # copies of queries, with no pair of their own but one
+    pairs = np.column_stack([np.repeat(np.arange(100), 3), np.arange(300)])
+    pairs = np.concatenate([pairs, np.column_stack([np.arange(100, 110), np.arange(0, 30, 3)])])
+    data = AdaptorData(queries, near.astype(np.float32), pairs)
+    rows, mined = mine_negatives(data, pairs, np.arange(len(pairs)), seed=0)
+    assert rows.tolist() == list(range(110))
+    similarities = normalize(queries) @ normalize(near).T
+    for query, documents in zip(rows, mined, strict=True):
+        original = query if query < 100 else query - 100
+        own = {3 * original, 3 * original + 1, 3 * original + 2}
+        assert not own & set(documents.tolist())
+        others = [one for one in np.argsort(-similarities[query]) if one not in own]
+        assert set(documents[:5].tolist()) == set(others[:5])
+
+
+def test_nothing_of_what_is_held_out_is_seen_without_labels() -> None:
+    documents = topics(300, 0)[1]
+    data = AdaptorData(documents[:200], np.concatenate([documents, 2 * documents[:100]]))
+    train, held_out = data.split(0.2, 100, seed=0)
+    groups = copies(data.documents)
+    assert not set(groups[train]) & set(groups[held_out])
+    queries, rest = data.unseen(held_out)
+    theirs = {tuple(one) for one in normalize(data.documents[held_out]).round(4)}
+    assert len(queries) < 200
+    assert not theirs & {tuple(one) for one in normalize(data.queries[queries]).round(4)}
+    assert not theirs & {tuple(one) for one in normalize(data.documents[rest]).round(4)}
+
+
+def test_scored_pairs_share_no_text_with_those_held_out() -> None:
+    texts = topics(150, 0)[0]
+    generator = np.random.default_rng(0)
+    pairs = generator.integers(0, 150, (200, 2))  # one list of texts on both sides
+    data = AdaptorData(texts, texts, pairs, generator.random(200))
+    train, held_out = data.split(0.1, 100, seed=0)
+    assert len(train) > 100
+    assert not set(pairs[train].ravel().tolist()) & set(pairs[held_out].ravel().tolist())
+
+
+def test_few_documents_with_many_pairs_each_can_be_held_out() -> None:
+    queries, documents = topics(200, 0)
+    train, held_out = AdaptorData(queries, documents, np.column_stack([np.arange(200), np.arange(200) % 5])).split(
+        0.1, 2000, seed=0
+    )
+    assert (len(train), len(held_out)) == (160, 40)
+    with pytest.raises(AdaptorError, match="200 rows of 1 different documents are too few"):
+        AdaptorData(queries, documents, np.column_stack([np.arange(200), np.zeros(200, int)])).split(0.1, 2000, 0)
+
+
+def test_scores_without_an_order_are_refused_or_count_as_none() -> None:
+    queries, documents = topics(300, 0)
+    pairs = np.column_stack([np.arange(300), np.arange(300)])
+    rare = np.zeros(300)
+    rare[:2] = 1.0
+    with pytest.raises(AdaptorError, match="there is nothing to measure by"):
+        for seed in range(20):
+            fit_adaptor(AdaptorData(queries, documents, pairs, rare), [DIM], settings=FitSettings(epochs=1, seed=seed))
+    adaptor = fit_adaptor(
+        AdaptorData(np.abs(queries), np.abs(documents), pairs, np.linspace(0, 1, 300)),
+        [DIM, 1],
+        settings=FitSettings(epochs=1),
+    )
+    assert adaptor.held_out["raw"]["1"] == 0.0
+    assert np.isfinite([score for scores in adaptor.held_out.values() for score in scores.values()]).all()
+
+
+def test_documents_alone_are_enough_without_labels() -> None:
+    documents = topics(400, 0)[1]
+    adaptor = fit_adaptor(AdaptorData(documents[:0], documents), [DIM, 6], settings=FitSettings(epochs=2))
+    assert adaptor.settings["metric"] == "neighbours@10"
+    assert adaptor.transform(documents, dim=6).shape == (400, 6)
+
+
+def test_components_about_the_origin_keep_every_cosine() -> None:
+    data = paired(300)
+    adaptor = fit_adaptor(data, [DIM, 6], method="pca", settings=FitSettings(centered=False))
+    assert adaptor.towers.query.bias is None
+    mapped, unit = adaptor.transform(data.documents), normalize(data.documents)
+    np.testing.assert_allclose(mapped @ mapped.T, unit @ unit.T, atol=1e-5)
+    trained = fit_adaptor(data, [DIM, 6], settings=FitSettings(centered=False, epochs=1))
+    assert trained.towers.query.bias is None

@@ -9,7 +9,7 @@ import click
 import numpy as np
 import pytest
 
-from builders import synthetic_rows, write_json_lines
+from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
 from nestvec.adaptors import METHODS, load
 from nestvec.cli.adapt import adapt
@@ -140,6 +140,40 @@ def test_what_is_no_adaptor_is_not_replaced(folder: Path, nestvec: RunNestvec) -
     wrong = nestvec("transform", precious, narrow, "--out", folder / "x.npy")
     assert wrong.returncode == 2
     assert "takes vectors [n, 24], not [3, 23]" in wrong.stderr
+
+
+def test_an_adaptor_knows_whose_vectors_it_takes(folder: Path, tiny_model: Path, nestvec: RunNestvec) -> None:
+    encoder = SentenceTransformerEncoder(load_model(str(tiny_model)))
+    texts = [str(row["positive"]) for row in synthetic_rows(300)]
+    np.save(folder / "t.npy", encoder.encode_documents(texts))
+    out = folder / "a.safetensors"
+    fitted = nestvec(
+        *("adapt", "--documents", folder / "t.npy", "--unsupervised", "--encoder", tiny_model, "--dims", "128,16"),
+        *("--epochs", "1", "--out", out),
+    )
+    assert fitted.returncode == 0, fitted.stderr
+    assert load(out).encoder == {side: encoder.identity(side) for side in ("query", "document")}
+    other = build_tiny_model(folder / "other", seed=1)
+    moved = ("transform", out, folder / "t.npy", "--dim", "16", "--out", folder / "t16.npy")
+    assert nestvec(*moved, "--encoder", tiny_model).returncode == 0
+    np.testing.assert_array_equal(
+        np.load(folder / "t16.npy"), load(out).transform(np.load(folder / "t.npy"), "document", 16)
+    )
+    refused = nestvec(*moved, "--encoder", other, "--overwrite")
+    assert refused.returncode == 2
+    assert "of another encoder" in refused.stderr
+    assert nestvec(*moved, "--encoder", other, "--overwrite", "--force").returncode == 0
+
+
+def test_texts_of_any_kind_are_enough_without_labels(folder: Path, tiny_model: Path, nestvec: RunNestvec) -> None:
+    texts = [str(row["positive"]) for row in synthetic_rows(300)]
+    rows = write_json_lines(folder / "rows.jsonl", [{"text": text, "label": 0} for text in texts])
+    done = nestvec(
+        *("adapt", "--model", tiny_model, "--data", rows, "--unsupervised", "--dims", "128,16", "--epochs", "1"),
+        *("--out", folder / "a.safetensors"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "neighbours@10" in done.stdout
 
 
 def test_the_command_offers_every_method() -> None:

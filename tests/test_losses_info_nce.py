@@ -76,6 +76,19 @@ def test_queries_that_agree_in_an_id_share_their_positives_but_not_their_negativ
     assert_same(queries, documents, found, oracle(queries, documents, allowed=allowed, symmetric=symmetric))
 
 
+def test_a_document_known_to_answer_a_query_is_no_negative_of_it_wherever_it_stands() -> None:
+    queries, documents = draw(1, 6, 1, 8)
+    ids = torch.arange(6)
+    answers = torch.tensor([-1, 1, 2, 3, 4, 5, 3, 0, -1, 5, 4, 2])  # the first positive is not known, and stays
+
+    def allowed(_columns, i, j, back=False):
+        return i == j or ids[i] != answers[j]
+
+    rules = FalseNegatives(query_ids=ids, answers=answers)
+    found = nested_info_nce(queries, documents, dims=DIMS, false_negatives=rules)
+    assert_same(queries, documents, found, oracle(queries, documents, allowed=allowed))
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize(("margin", "relative"), [(0.1, False), (-0.3, False), (0.2, True)])
 def test_documents_too_close_to_the_positive_are_no_negatives(symmetric: bool, margin: float, relative: bool) -> None:
@@ -258,6 +271,8 @@ def test_bad_input_is_one_clear_error(queries, documents, options, message) -> N
         ({"guide_queries": torch.ones(2, 3), "margin": 0.0}, "both guide_queries and guide_documents"),
         ({"guide_queries": torch.ones(2, 3), "guide_documents": torch.ones(2, 3)}, "without a margin"),
         ({"query_ids": torch.arange(3)}, "query_ids has 3 rows, but the batch has 2"),
+        ({"answers": torch.arange(4)}, "answers name queries by their query_ids"),
+        ({"answers": torch.arange(3), "query_ids": torch.arange(2)}, "answers has 3 rows"),
         ({"document_ids": torch.ones(2)}, "one whole number a row"),
         ({"document_ids": torch.ones(2, 2, dtype=torch.long)}, "one whole number a row"),
         (

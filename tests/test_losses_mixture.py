@@ -43,10 +43,20 @@ def test_documents_are_ranked_as_they_will_be_stored() -> None:
 
 def test_short_codes_do_not_count() -> None:
     loss = NestedMixture(torch.nn.Identity(), [8, 4, 2], precisions=["float32", "int4"], shortest_code=2)
-    rough = nested_info_nce(QUERIES, straight_through(EVERY, "int4"), dims=[8, 4])
-    torch.testing.assert_close(computed(loss), (nested_info_nce(QUERIES, EVERY, dims=[8, 4, 2]) + rough) / 2)
-    loss.set_weights([0, 0, 1])  # where no code is long enough only float32 counts
-    torch.testing.assert_close(computed(loss), nested_info_nce(QUERIES, EVERY, dims=[2]) / 2)
+    stored = [EVERY, straight_through(EVERY, "int4")]
+    long = sum(nested_info_nce(QUERIES, documents, dims=[8, 4]) for documents in stored) / 2
+    short = nested_info_nce(QUERIES, EVERY, dims=[2])  # one number has no code of two bytes: float32 alone counts
+    torch.testing.assert_close(computed(loss), long + short)
+    loss.set_weights([0, 0, 1])
+    torch.testing.assert_close(computed(loss), short)
+    with pytest.raises(LossInputError, match="At 2 numbers no code of int4 has 2 bytes"):
+        NestedMixture(torch.nn.Identity(), [8, 4, 2], precisions=["int4"], shortest_code=2)
+
+
+def test_a_batch_of_one_row_can_be_learned_from() -> None:
+    loss = NestedMixture(torch.nn.Identity(), [8, 4], spread=1.0, self_distillation=1.0, neighbours=5)
+    value = loss.compute([QUERIES[:1], DOCUMENTS[:1]], Batch(None), loss.dims, loss.weights)
+    assert torch.isfinite(value)
 
 
 def test_prefixes_learn_the_similarities_of_a_teacher() -> None:

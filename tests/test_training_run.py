@@ -14,13 +14,15 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
 
 from builders import synthetic_rows
+from nestvec.data import RetrievalRow
 from nestvec.encoders import load_model
-from nestvec.errors import RecipeError
+from nestvec.errors import RecipeError, SourceNotFoundError
 from nestvec.jobs.train_and_measure import train_and_measure
 from nestvec.progress import Advance
 from nestvec.report import Report
 from nestvec.training import load_recipe
 from nestvec.training.averaging import WeightAverage
+from nestvec.training.run import prepare
 from nestvec.training.schedules import weights_at
 from nestvec.training.start import reorder
 
@@ -33,6 +35,9 @@ EVERYTHING = [
     "training.order=large-first",
     "training.weights=[1.0,1.0,1.0]",
     "training.final_weights=[1.0,2.0,4.0]",
+    "training.self_distillation=0.5",
+    "training.spread=0.5",
+    'training.document_precisions=["float32","int4"]',
 ]
 
 
@@ -151,6 +156,42 @@ def test_a_teacher_is_followed(tiny_recipe: Path, tiny_model: Path, tmp_path: Pa
     assert kept["taught"] < 0.5 * kept["free"]
 
 
+def test_a_base_in_half_precision_is_trained_in_full(tiny_recipe: Path, tiny_model: Path, tmp_path: Path) -> None:
+    half = load_model(str(tiny_model)).bfloat16()
+    half.save_pretrained(str(tmp_path / "half"), create_model_card=False)
+    assert next(load_model(str(tmp_path / "half")).parameters()).dtype == torch.bfloat16
+    _, model = run(tiny_recipe, tmp_path / "out", *STILL, f'model.base="{tmp_path / "half"}"')
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ('training.document_precisions=["float32","binary"]', {"precisions": ("float32", "binary")}),
+        ("training.shortest_code=3", {"shortest_code": 3}),
+        ("training.self_distillation=0.25", {"self_distillation": 0.25}),
+        ("training.neighbours=7", {"neighbours": 7}),
+        ("training.spread=0.75", {"spread": 0.75}),
+        ("training.teacher_weight=0.5", {"teacher": 0.5}),
+        ("training.symmetric=true", {"symmetric": True}),
+    ],
+)
+def test_every_key_reaches_the_loss(
+    tiny_recipe: Path, tiny_model: Path, tmp_path: Path, option: str, expected: dict[str, object]
+) -> None:
+    also = {
+        "training.document_precisions": ["training.shortest_code=16"],
+        "training.neighbours": ["training.self_distillation=1.0"],
+        "training.teacher_weight": [f'training.teacher="{tiny_model}"'],
+    }.get(option.partition("=")[0], [])
+    settings = load_recipe(tiny_recipe, [option, *also]).training
+    rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(20)]
+    prepared = prepare(
+        load_model(str(tiny_model)), rows, settings, dims=settings.dims or [], seed=0, work=tmp_path / "work"
+    )
+    assert {name: getattr(prepared.loss, name) for name in expected} == expected
+
+
 def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tiny_recipe: Path, tmp_path: Path) -> None:
     @contextmanager
     def interrupt(description: str, total: int | None) -> Iterator[Advance]:
@@ -190,6 +231,12 @@ def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path)
     ):
         with pytest.raises(RecipeError, match=message):
             load_recipe(tiny_recipe, options)
+    few = load_recipe(tiny_recipe, ["training.start=pca", "data.limit=60", "benchmark.queries=10"])
+    with pytest.raises(RecipeError, match='start is "pca", which needs as many rows as the base has numbers, 128'):
+        train_and_measure(few, tmp_path / "out")
+    nobody = load_recipe(tiny_recipe, ["training.teacher=nobody"])
+    with pytest.raises(SourceNotFoundError, match="no base 'nobody'"):
+        train_and_measure(nobody, tmp_path / "out", overwrite=True)
     static = load_recipe(tiny_recipe, ["model.base=static", "training.lora_rank=4"])
     with pytest.raises(RecipeError, match="lora_rank is set, but the base does not begin"):
-        train_and_measure(static, tmp_path / "out")
+        train_and_measure(static, tmp_path / "out", overwrite=True)

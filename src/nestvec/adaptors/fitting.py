@@ -87,6 +87,7 @@ def fit_adaptor(
     settings = (settings or FitSettings()).resolved(data.labels, method)
     if method not in METHODS:
         raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
+    data.check_shapes()
     dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
     if settings.weights is not None and len(settings.weights) != len(dims):
         raise AdaptorError(f"Got {len(settings.weights)} weights for {len(dims)} dims. Give each dim one.")
@@ -94,7 +95,7 @@ def fit_adaptor(
         weights = settings.weights
         dims, settings = dims[::-1], replace(settings, weights=None if weights is None else tuple(weights)[::-1])
     check_codes(settings.precisions, dims, settings.shortest_code)
-    data.check()
+    data.check_rows()
     split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)
     held_out = make_held_out(data, split, settings.seed)
 

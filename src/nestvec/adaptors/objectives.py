@@ -90,13 +90,18 @@ class _Both(Objective):
 
 
 class _Paired(Objective):
-    """Nested InfoNCE; copies of a positive, and other documents of the same query, are no negatives."""
+    """Nested InfoNCE; copies of a positive, and other documents of the same query, are no negatives.
+
+    Of a document that answers several queries, one is remembered beside those of the batch.
+    """
 
     def __init__(
         self, data: AdaptorData, pairs: Rows, trained: Rows, dims: Sequence[int], settings: ResolvedSettings
     ) -> None:
         self.rows = trained
         self._data, self._pairs, self._dims, self._settings = data, pairs, dims, settings
+        self._answers = np.full(len(data.copies), -1)
+        self._answers[data.document_copies[pairs[:, 1]]] = data.query_copies[pairs[:, 0]]
         self._mined_queries, self._mined = np.empty(0, np.int64), np.empty((0, 1), np.int64)
         if settings.mined_negatives:
             self._mined_queries, self._mined = mine_negatives(data, pairs, trained, settings.seed)
@@ -111,9 +116,11 @@ class _Paired(Objective):
         document_rows = np.hstack(columns).T.reshape(-1)  # positives first, then negatives
         queries, documents = _unit(self._data.queries, query_rows), _unit(self._data.documents, document_rows)
         mapped_queries, mapped_documents = network.query(queries), network.document(documents)
+        document_ids = self._data.document_copies[document_rows]
         false_negatives = FalseNegatives(
             query_ids=torch.from_numpy(self._data.query_copies[query_rows]),
-            document_ids=torch.from_numpy(self._data.document_copies[document_rows]),
+            document_ids=torch.from_numpy(document_ids),
+            answers=torch.from_numpy(self._answers[document_ids]),
         )
 
         def rank(stored: Tensor, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
@@ -231,7 +238,9 @@ def mine_negatives(data: AdaptorData, pairs: Rows, trained: Rows, seed: int) -> 
     belongs = np.isin(data.query_copies[queries][:, None] * n_ids + data.document_copies[near], known)
     order = np.argsort(belongs, axis=1, kind="stable")[:, :_MINED_DEPTH]  # what does not belong comes first
     mined, still = np.take_along_axis(near, order, axis=1), np.take_along_axis(belongs, order, axis=1)
-    mined[still] = generator.choice(documents, int(still.sum()))  # where hardly anything near is left: any document
+    mined = np.where(still, mined[:, :1], mined)  # where hardly anything near is left, the nearest takes more places
+    hopeless = still[:, 0]  # what belongs to the query is all that is near it
+    mined[hopeless] = generator.choice(documents, (int(hopeless.sum()), mined.shape[1]))
     return queries, mined
 
 

@@ -91,12 +91,11 @@ class AdaptorData:
         free = ~np.isin(self.copies, theirs)
         return np.flatnonzero(free[: len(self.queries)]), np.flatnonzero(free[len(self.queries) :])
 
-    def check(self) -> None:
-        """Refuse what nothing can be fitted on.
+    def check_shapes(self) -> None:
+        """Refuse what nothing can be fitted on, as far as it shows without reading the vectors.
 
         Raises:
-            VectorError: An array holds no vectors, fewer of them than numbers in each, one that is not finite or one
-                of zeros only; the first such rows are named.
+            VectorError: An array holds no vectors, or fewer of them than numbers in each.
             DimensionError: Queries and documents have different sizes.
             AdaptorError: Pairs or scores have the wrong shape or type, point outside, or are too few.
         """
@@ -107,7 +106,6 @@ class AdaptorData:
                 )
             if not len(vectors) and (self.pairs is not None or vectors is self.documents):
                 raise VectorError(f"There are no {name}.")
-            check_rows(name, vectors)
         if self.queries.shape[1] != self.dim:
             raise DimensionError(
                 f"Queries have {self.queries.shape[1]} numbers and documents {self.dim}. They must come from one model."
@@ -122,6 +120,15 @@ class AdaptorData:
             self._check_pairs(self.pairs)
         elif self.scores is not None:
             raise AdaptorError("Scores need pairs: which query and which document each is of.")
+
+    def check_rows(self) -> None:
+        """Refuse vectors without a direction.
+
+        Raises:
+            VectorError: Vectors are zero or not finite; the first such rows are named.
+        """
+        check_rows("queries", self.queries)
+        check_rows("documents", self.documents)
 
     def split(self, share: float, limit: int, seed: int) -> Split:
         """Hold some rows out, and nothing of theirs in.
@@ -216,4 +223,7 @@ def _draw_groups(groups: Rows, wanted: int, generator: np.random.Generator) -> N
             total += int(sizes[group])
         if total == wanted:
             break
+    if not total and len(groups):  # every group is larger than what was asked for: the smallest will do, up to half
+        smallest = int(np.where(sizes > 0, sizes, len(groups) + 1).argmin())
+        chosen[smallest] = sizes[smallest] <= len(groups) // 2
     return chosen[groups]

@@ -24,6 +24,9 @@ class FalseNegatives:
     Args:
         query_ids: [batch] or [batch, kinds of ids], whole numbers; queries that agree in one share their positives.
         document_ids: [batch * (1 + negatives)], whole numbers; a document with the id of the positive is a copy of it.
+        answers: [batch * (1 + negatives)], whole numbers; the id of a query that each document is known to answer, also
+            where that pair is in no row of the batch, and an id of no query where there is none. Needs query_ids of one
+            kind.
         margin: Leave out what is more similar to the query than `positive - margin`. A negative margin spares what is
             only a little better than the positive: -0.1 leaves out what beats it by more than 0.1.
         relative: The threshold is `positive - |positive| * margin`.
@@ -32,7 +35,8 @@ class FalseNegatives:
         guide_documents: [batch * (1 + negatives), guide_dim].
 
     Raises:
-        LossInputError: The margin is not finite, a guide has only one side, or neither comes with a margin.
+        LossInputError: The margin is not finite, answers come without query ids of one kind, or a guide with one side
+            only or without a margin.
 
     Source:
         Guide: Solatorio 2024, arXiv:2402.16829. Margins: de Souza P. Moreira et al. 2024, arXiv:2407.15831.
@@ -40,6 +44,7 @@ class FalseNegatives:
 
     query_ids: Tensor | None = None
     document_ids: Tensor | None = None
+    answers: Tensor | None = None
     margin: float | None = None
     relative: bool = False
     guide_queries: Tensor | None = None
@@ -48,6 +53,8 @@ class FalseNegatives:
     def __post_init__(self) -> None:
         if self.margin is not None and not math.isfinite(self.margin):
             raise LossInputError(f"The margin is {self.margin}. It must be finite.")
+        if self.answers is not None and (self.query_ids is None or self.query_ids.ndim != 1):
+            raise LossInputError("answers name queries by their query_ids. Give these, [batch].")
         if (self.guide_queries is None) != (self.guide_documents is None):
             raise LossInputError("A guide needs both guide_queries and guide_documents.")
         if self.guide_queries is not None and self.margin is None:
@@ -67,6 +74,7 @@ class FalseNegatives:
         sized = (
             ("query_ids", self.query_ids, batch),
             ("document_ids", self.document_ids, n_documents),
+            ("answers", self.answers, n_documents),
             ("guide_queries", self.guide_queries, batch),
             ("guide_documents", self.guide_documents, n_documents),
         )
@@ -75,7 +83,7 @@ class FalseNegatives:
                 continue
             if len(value) != expected:
                 raise LossInputError(f"{name} has {len(value)} rows, but the batch has {expected}.")
-            if name.endswith("_ids") and (value.ndim > 1 + (name == "query_ids") or value.is_floating_point()):
+            if not name.startswith("guide") and (value.ndim > 1 + (name == "query_ids") or value.is_floating_point()):
                 raise LossInputError(f"{name} is {list(value.shape)}, {value.dtype}. Give one whole number a row.")
         if self.guide_queries is not None and self.guide_documents is not None:
             check_vectors(guide_queries=self.guide_queries, guide_documents=self.guide_documents)
@@ -92,7 +100,7 @@ class FalseNegatives:
         return FalseNegativeMask(
             self,
             scale,
-            ids=[*self._pair_ids(), (positive_ids, self.document_ids)],
+            ids=[*self._pair_ids(), (positive_ids, self.document_ids), (self.query_ids, self.answers)],
             guide=(self.guide_queries, self.guide_documents),
             rows=rows,
         )

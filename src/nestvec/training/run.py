@@ -334,7 +334,7 @@ def _describe_base(model: SentenceTransformer) -> str:
 def _require_space_for_checkpoints(model: SentenceTransformer, work: Path, *, averaged: bool) -> None:
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(parameter.numel() * 4 for parameter in model.parameters() if parameter.requires_grad)
-    # A checkpoint holds the weights, two moments of Adam and perhaps a mean; one more is written before the oldest goes.
+    # Weights, two moments of Adam, perhaps a mean; one more checkpoint is written before the oldest goes.
     require_free_space(work, (_CHECKPOINTS_KEPT + 1) * (weights + (3 if averaged else 2) * trained) + weights)
 
 
