@@ -26,8 +26,9 @@ from sizes import (
     SETS,
     TRAINED,
     Values,
+    choose_variants,
     dims_of,
-    mean_over_seeds,
+    join_seeds,
     measure,
     print_header,
     print_row,
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="Fits of each variant.")
     parser.add_argument("--variants", help="Names with ; between them, beside plain and nested.  [default: all]")
     arguments = parser.parse_args()
-    chosen = set(VARIANTS) if arguments.variants is None else {"plain", "nested", *arguments.variants.split(";")}
+    chosen = choose_variants(parser, list(VARIANTS), arguments.variants)
     encoder = CachedEncoder(SentenceTransformerEncoder(load_base(arguments.base)), about=arguments.base)
     tasks = {name: read_task(arguments.data, name, queries=arguments.queries) for name in SETS}
     vectors = {name: encode_task(task, encoder) for name, task in tasks.items()}
@@ -107,7 +108,7 @@ def main() -> None:
                         task, TaskVectors(adaptor.transform(queries, "query"), adaptor.transform(documents, "document"))
                     )
                 )
-            values[name][set_name] = mean_over_seeds(runs)
+            values[name][set_name] = join_seeds(runs)
         if name == "nested":
             report("plain")
         if name != "plain":

@@ -31,8 +31,9 @@ from sizes import (
     SETS,
     TRAINED,
     Values,
+    choose_variants,
     dims_of,
-    mean_over_seeds,
+    join_seeds,
     measure,
     print_header,
     print_row,
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="Runs of each variant.")
     parser.add_argument("--variants", help="Names with ; between them, beside plain and nested.  [default: all]")
     arguments = parser.parse_args()
-    chosen = set(VARIANTS) if arguments.variants is None else {"plain", "nested", *arguments.variants.split(";")}
+    chosen = choose_variants(parser, list(VARIANTS), arguments.variants)
     static = is_static(arguments.base)
     if static:
         chosen.discard("LoRA 16")
@@ -137,7 +138,7 @@ def main() -> None:
                 finally:
                     shutil.rmtree(work)
                 runs.append(measure(task, encode_task(task, SentenceTransformerEncoder(model, batch_size=256))))
-            values[name][set_name] = mean_over_seeds(runs)
+            values[name][set_name] = join_seeds(runs)
         if name == "nested":
             report("plain")
         if name != "plain":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ RERANK = Rerank("int8", 100)
 METRIC = "MRR@10"
 
 Values = dict[CellKey, NDArray[np.float64]]
-"""MRR@10 of every query, by cell; mean over seeds."""
+"""MRR@10 by cell, [seeds, queries]."""
 
 
 def dims_of(full_dim: int, shares: Sequence[float]) -> list[int]:
@@ -52,50 +53,55 @@ def _draw(generator: np.random.Generator, names: Sequence[str], count: int) -> l
 
 
 def measure(task: Retrieval, vectors: TaskVectors) -> Values:
-    """MRR@10 of every query in every cell, and of the full size behind a shortlist."""
+    """MRR@10 of every query in every cell, and of the full size behind a shortlist, of one seed."""
     dims = dims_of(vectors.queries.shape[1], MEASURED)
     grid = measure_grid(task, vectors, dims, precisions=list(BITS_PER_NUMBER), reranks=[None, RERANK])
     found: Values = {}
     for key, scores in grid.scores.items():
         score = scores[METRIC]
         assert isinstance(score, MeanScore)
-        found[key] = score.values
+        found[key] = score.values[None]
     return found
 
 
-def mean_over_seeds(runs: Sequence[Values]) -> Values:
-    """One score a query."""
-    return {key: np.mean([run[key] for run in runs], axis=0) for key in runs[0]}
+def join_seeds(runs: Sequence[Values]) -> Values:
+    """The runs of several seeds as one."""
+    return {key: np.concatenate([run[key] for run in runs]) for key in runs[0]}
 
 
 def summarize(
     values: Mapping[str, Values], nested: Mapping[str, Values], plain: Mapping[str, Values]
 ) -> dict[str, Any]:
-    """One variant, set by set: scores, shares of the plain model at its full size, differences to the nested loss."""
+    """One variant, set by set: scores, shares of the plain model at its full size, differences to the nested loss.
+
+    Intervals are those of drawing the queries again, with the mean over seeds as the score of each; `by_seed` shows
+    what the seeds differ by.
+    """
     summary: dict[str, Any] = {}
     for set_name, cells in values.items():
         full_dim = max(key.dim for key in cells)
         reference = float(plain[set_name][CellKey(full_dim)].mean())
-        means, before = ({key: float(one.mean()) for key, one in of.items()} for of in (cells, nested[set_name]))
 
-        def compared(key: CellKey, other: CellKey, set_name: str = set_name, reference: float = reference) -> Any:
-            found = compare(MeanScore(values[set_name][key]), MeanScore(nested[set_name][other]))
-            score = float(values[set_name][key].mean())
+        def describe(
+            found: NDArray[np.float64], other: NDArray[np.float64], reference: float = reference
+        ) -> dict[str, Any]:
+            difference = compare(MeanScore(found.mean(axis=0)), MeanScore(other.mean(axis=0)))
             return {
-                METRIC: round(score, 4),
-                "share": round(score / reference, 4),
-                "to_nested": [round(part, 4) for part in (found.value, found.low, found.high)],
-                "p_value": round(found.p_value, 4),
+                METRIC: round(float(found.mean()), 4),
+                "by_seed": [round(float(score), 4) for score in found.mean(axis=1)],
+                "share": round(float(found.mean()) / reference, 4),
+                "to_nested": [round(part, 4) for part in (difference.value, difference.low, difference.high)],
+                "p_value": round(difference.p_value, 4),
             }
 
         within = {}
         for limit in BYTES:
             for rerank in (False, True) if limit <= 64 else (False,):
-                best, other = (_best_within(of, limit, rerank=rerank) for of in (means, before))
-                cell = {"cell": _describe(best), **compared(best, other)}
-                within[f"{limit}{' + rerank' if rerank else ''}"] = cell
+                best, names = _best_within(cells, limit, rerank=rerank)
+                other, _ = _best_within(nested[set_name], limit, rerank=rerank)
+                within[f"{limit}{' + rerank' if rerank else ''}"] = {"cells": names, **describe(best, other)}
         dims = {
-            f"{dim / full_dim:.3f}": {"dim": dim, **compared(CellKey(dim), CellKey(dim))}
+            f"{dim / full_dim:.3f}": {"dim": dim, **describe(cells[CellKey(dim)], nested[set_name][CellKey(dim)])}
             for dim in dims_of(full_dim, MEASURED)
         }
         summary[set_name] = {"dims": dims, "bytes": within}
@@ -106,6 +112,16 @@ def print_header() -> None:
     """What the columns of `print_row` are."""
     titles = ("full", "1/4", "1/12", "64 B", "32 B", "16 B", "32 B + r.", "time")
     print(f"{'share of plain, %':32s}" + "".join(f"{title:>10s}" for title in titles), flush=True)
+
+
+def choose_variants(parser: argparse.ArgumentParser, known: Sequence[str], wanted: str | None) -> set[str]:
+    """Names with ; between them, beside plain and nested; None is all."""
+    if wanted is None:
+        return set(known)
+    chosen = {"plain", "nested", *wanted.split(";")}
+    if unknown := chosen - set(known):
+        parser.error(f"There is no variant {', '.join(sorted(unknown))}. Variants are {'; '.join(known)}.")
+    return chosen
 
 
 def print_row(name: str, summary: Mapping[str, Any], seconds: float) -> None:
@@ -124,14 +140,19 @@ def _printed_shares(summary: Mapping[str, Any]) -> list[float]:
     return [min(measured, key=lambda one: abs(one - wanted)) for wanted in (1, 1 / 4, 1 / 12)]
 
 
-def _best_within(values: Mapping[CellKey, float], limit: int, *, rerank: bool) -> CellKey:
-    """The best cell of at most so many bytes in memory."""
+def _best_within(values: Values, limit: int, *, rerank: bool) -> tuple[NDArray[np.float64], list[str]]:
+    """The best cell of at most so many bytes in memory, chosen for each half of the queries on the other half."""
     cells = [
         key
         for key in values
         if bytes_per_vector(key.dim, key.precision) <= limit and (key.rerank is not None) == rerank
     ]
-    return max(cells, key=lambda key: values[key])
+    found, names = np.empty_like(values[cells[0]]), []
+    for half in (0, 1):
+        best = max(cells, key=lambda key: values[key][:, 1 - half :: 2].mean())
+        found[:, half::2] = values[best][:, half::2]
+        names.append(_describe(best))
+    return found, list(dict.fromkeys(names))
 
 
 def _describe(key: CellKey) -> str:
