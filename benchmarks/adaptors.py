@@ -61,6 +61,9 @@ VARIANTS = {
     "through int4 and bits": Variant(settings={**OFF, "precisions": ("float32", "int4", "binary")}),
     "one map with all that helps": Variant(),
     "default": Variant("two-tower"),
+    "default, 12 epochs": Variant("two-tower", {"epochs": 12.0}),
+    "preset small": Variant("two-tower", {"preset": "small"}),
+    "preset full": Variant("two-tower", {"preset": "full"}),
     "default, through int4 and bits": Variant("two-tower", {"precisions": ("float32", "int4", "binary")}),
 }
 

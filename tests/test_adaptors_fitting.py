@@ -495,3 +495,13 @@ def test_components_about_the_origin_keep_every_cosine() -> None:
     np.testing.assert_allclose(mapped @ mapped.T, unit @ unit.T, atol=1e-5)
     trained = fit_adaptor(data, [DIM, 6], settings=FitSettings(centered=False, epochs=1))
     assert trained.towers.query.bias is None
+
+
+def test_a_preset_sets_what_is_not_given_where_vectors_are_paired() -> None:
+    small = FitSettings(preset="small").resolved("pairs", "two-tower")
+    assert small.temperature > FitSettings().resolved("pairs", "two-tower").temperature
+    assert FitSettings(preset="small", temperature=0.02).resolved("pairs", "two-tower").temperature == 0.02
+    scored = [FitSettings(preset=preset).resolved("scores", "linear") for preset in ("small", "balanced")]
+    assert replace(scored[0], preset="balanced") == scored[1]
+    with pytest.raises(AdaptorError, match="no preset 'tiny'. Presets are small, balanced, full"):
+        FitSettings(preset="tiny")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 
 from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
-from nestvec.adaptors import METHODS, load
+from nestvec.adaptors import METHODS, PRESETS, load
 from nestvec.cli.adapt import adapt
 from nestvec.encoders import SentenceTransformerEncoder, load_model
 from nestvec.vectors import truncate
@@ -176,7 +176,10 @@ def test_texts_of_any_kind_are_enough_without_labels(folder: Path, tiny_model: P
     assert "neighbours@10" in done.stdout
 
 
-def test_the_command_offers_every_method() -> None:
+def test_the_command_offers_every_method_and_preset() -> None:
     method = next(option for option in adapt.params if option.name == "method")
     assert isinstance(method.type, click.Choice)
     assert tuple(method.type.choices) == METHODS
+    preset = next(option for option in adapt.params if option.name == "preset")
+    assert isinstance(preset.type, click.Choice)
+    assert tuple(preset.type.choices) == PRESETS

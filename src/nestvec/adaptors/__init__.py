@@ -13,7 +13,7 @@ from nestvec.adaptors.encoder import AdaptedEncoder
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
 from nestvec.adaptors.merge import dense_modules, merge
 from nestvec.adaptors.pca import fit_pca
-from nestvec.adaptors.settings import METHODS, FitSettings, Method
+from nestvec.adaptors.settings import METHODS, PRESETS, FitSettings, Method, Preset
 from nestvec.adaptors.storage import load, save
 from nestvec.adaptors.training_data import AdaptorData
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "PRESETS",
     "SIDES",
     "AdaptedEncoder",
     "Adaptor",
@@ -30,6 +31,7 @@ __all__ = [
     "HiddenLayer",
     "Map",
     "Method",
+    "Preset",
     "Replacement",
     "Towers",
     "dense_modules",

@@ -9,31 +9,41 @@ from typing import Literal, TypeAlias, get_args
 
 from nestvec.errors import AdaptorError
 
-__all__ = ["METHODS", "FitSettings", "Labels", "Method", "ResolvedSettings"]
+__all__ = ["METHODS", "PRESETS", "FitSettings", "Labels", "Method", "Preset", "ResolvedSettings"]
 
 Method: TypeAlias = Literal["linear", "two-tower", "mlp", "pca", "whitening"]
 METHODS: tuple[str, ...] = get_args(Method)
 """Kinds of adaptors."""
 
+Preset: TypeAlias = Literal["small", "balanced", "full"]
+PRESETS: tuple[str, ...] = get_args(Preset)
+"""Which sizes of paired vectors matter most."""
 
 Labels: TypeAlias = Literal["pairs", "scores", "none"]
 """What is known of the vectors: which belong together, how similar the two of a pair are, or nothing."""
 
+_BEST = {"epochs": 6.0, "learning_rate": 0.01, "temperature": 0.05, "pull": 0.01, "tie": 0.1, "distillation": 0.0}
 _BY_LABELS: dict[Labels, dict[str, float]] = {
-    "pairs": {"epochs": 6.0, "learning_rate": 0.01, "temperature": 0.05, "pull": 0.01, "distillation": 0.0},
-    "scores": {"epochs": 20.0, "learning_rate": 0.01, "temperature": 0.2, "pull": 0.0, "distillation": 0.3},
-    "none": {"epochs": 12.0, "learning_rate": 0.01, "temperature": 0.05, "pull": 0.01, "distillation": 1.0},
+    "pairs": {},
+    "scores": {"epochs": 20.0, "temperature": 0.2, "pull": 0.0, "distillation": 0.3},
+    "none": {"epochs": 12.0, "distillation": 1.0},
 }
 _LEARNING_RATE_DEEP = 0.001
+_PRESETS: dict[Preset, dict[str, float]] = {
+    "small": {"epochs": 12.0, "temperature": 0.07},
+    "balanced": {},
+    "full": {"tie": 0.03, "pull": 0.03},
+}
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """How an adaptor is fitted.
 
-    None means what has proved best for the labels that there are; `resolved` says what that is.
+    None means what has proved best for the labels that there are and for the preset; `resolved` says what that is.
 
     Attributes:
+        preset: Which sizes matter most where vectors are paired: `small`, `full`, or all alike, `balanced`.
         start: Where training begins: `identity`, the vectors as they are, or `pca`.
         centered: Principal components are those about the mean; False keeps every cosine at the full size.
         epochs: Passes over the pairs, or without labels over the documents, of which 30,000 count at most.
@@ -61,6 +71,7 @@ class FitSettings:
         seed: Of every draw.
     """
 
+    preset: Preset = "balanced"
     start: Literal["identity", "pca"] = "pca"
     centered: bool = True
     epochs: float | None = None
@@ -73,7 +84,7 @@ class FitSettings:
     shortest_code: int = 32
     mined_negatives: int = 1
     pull: float | None = None
-    tie: float = 0.1
+    tie: float | None = None
     distillation: float | None = None
     distillation_temperature: float = 0.05
     hidden_width: int = 1024
@@ -93,6 +104,8 @@ class FitSettings:
         ):
             for name in names:
                 _check_number(name, getattr(self, name), least, whole=whole)
+        if self.preset not in PRESETS:
+            raise AdaptorError(f"There is no preset {self.preset!r}. Presets are {', '.join(PRESETS)}.")
         if self.start not in ("identity", "pca"):
             raise AdaptorError(f"There is no start {self.start!r}. Begin at identity or pca.")
         if not 0 < self.held_out_share < 1:
@@ -108,7 +121,7 @@ class FitSettings:
         Returns:
             The same settings with every such value.
         """
-        best = dict(_BY_LABELS[labels])
+        best = _BEST | _BY_LABELS[labels] | (_PRESETS[self.preset] if labels == "pairs" else {})
         if method == "mlp":
             best["learning_rate"] = _LEARNING_RATE_DEEP
         given = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -123,6 +136,7 @@ class ResolvedSettings(FitSettings):
     learning_rate: float
     temperature: float
     pull: float
+    tie: float
     distillation: float
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["adapt", "transform"]
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
+_PRESETS = ("small", "balanced", "full")
 _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 
 
@@ -43,6 +44,13 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 @click.option("--dims", callback=separated(int), help="Such as 384,128,32; default: full size and powers of two.")
 @click.option(
     "--method", type=click.Choice(_METHODS), help="Kind of adaptor.  [default: two-tower for pairs, else linear]"
+)
+@click.option(
+    "--preset",
+    type=click.Choice(_PRESETS),
+    default="balanced",
+    show_default=True,
+    help="Which sizes matter most, with pairs.",
 )
 @click.option("--unsupervised", is_flag=True, help="Use no labels: keep the neighbourhoods of the vectors.")
 @click.option(
@@ -79,9 +87,7 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 @click.option(
     "--pull", type=click.FloatRange(min=0), help="Weight of staying near the start.  [default: 0.01, for scores 0]"
 )
-@click.option(
-    "--tie", type=click.FloatRange(min=0), default=0.1, show_default=True, help="Weight of keeping two towers alike."
-)
+@click.option("--tie", type=click.FloatRange(min=0), help="Weight of keeping two towers alike.  [default: 0.1]")
 @click.option(
     "--epochs",
     type=click.FloatRange(min=0, min_open=True),
@@ -124,6 +130,7 @@ def adapt(**options: Any) -> None:
         from nestvec.report import adaptor_table
 
     settings = FitSettings(
+        preset=options["preset"],
         start=options["start"],
         centered=options["centered"],
         epochs=options["epochs"],
