@@ -10,6 +10,7 @@ from nestvec.errors import RecipeError, SourceNotFoundError
 from nestvec.evaluation import DEFAULT_METRICS
 from nestvec.jobs import built_in_recipe, quickstart_recipe
 from nestvec.training import dump_recipe, load_recipe, parse_recipe
+from nestvec.training.recipe import PRESETS
 
 SMALL = {"model": {"base": "minilm"}, "data": {"source": "file", "path": "rows.jsonl"}}
 
@@ -129,3 +130,22 @@ def test_a_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("name = \n")
     with pytest.raises(RecipeError, match=r"not valid TOML: .*line 1"):
         load_recipe(tmp_path / "bad.toml")
+
+
+def test_a_preset_of_the_file_sets_what_the_file_does_not() -> None:
+    plain = parse_recipe(SMALL).training
+    small = parse_recipe({**SMALL, "training": {"preset": "small"}}).training
+    for name, value in PRESETS["small"].items():
+        assert getattr(small, name) == value != getattr(plain, name)
+    assert parse_recipe({**SMALL, "training": {"preset": "small", "start": "pca"}}).training.start == "pca"
+    assert parse_recipe({**SMALL, "training": small.model_dump(exclude_none=True)}).training == small
+    with pytest.raises(RecipeError, match="training.preset is 'tiny'"):
+        parse_recipe({**SMALL, "training": {"preset": "tiny"}})
+
+
+def test_a_preset_of_the_command_goes_before_the_file_and_behind_overrides(file: Path) -> None:
+    written = load_recipe(file).training  # every key is written in this file
+    small = load_recipe(file, preset="small").training
+    changed = {name for name in small.model_dump() if getattr(small, name) != getattr(written, name)}
+    assert changed == {"preset", *PRESETS["small"]}
+    assert load_recipe(file, ["training.start=pca"], preset="small").training.start == "pca"

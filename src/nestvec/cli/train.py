@@ -22,9 +22,12 @@ __all__ = ["run_job", "train"]
     "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: runs/ and the recipe's name]"
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value: training.epochs=2.")
+@click.option("--preset", type=click.Choice(["small", "balanced", "full"]), help="Which sizes matter most.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run, or start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace the results, or the unfinished run, in --out.")
-def train(recipe: Path, out: Path | None, overrides: Sequence[str], resume: bool, overwrite: bool) -> None:
+def train(
+    recipe: Path, out: Path | None, overrides: Sequence[str], preset: str | None, resume: bool, overwrite: bool
+) -> None:
     """Measure a base model at every size, train it nested, and measure it again.
 
     RECIPE is a TOML file, or the name of a built-in one: quickstart-minilm, quickstart-static, msmarco-bge.
@@ -38,7 +41,9 @@ def train(recipe: Path, out: Path | None, overrides: Sequence[str], resume: bool
 
     is_name = not recipe.suffix and len(recipe.parts) == 1 and not recipe.exists()
     path = built_in_recipe(str(recipe)) if is_name else recipe
-    run_job(load_recipe(path, overrides), out or Path("runs") / path.stem, resume=resume, overwrite=overwrite)
+    run_job(
+        load_recipe(path, overrides, preset=preset), out or Path("runs") / path.stem, resume=resume, overwrite=overwrite
+    )
 
 
 def run_job(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> None:

@@ -23,6 +23,7 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "PRESETS",
     "BeirData",
     "BenchmarkSettings",
     "DataSettings",
@@ -135,9 +136,19 @@ class BenchmarkSettings(_Section):
     """Size of the held-out corpus."""
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"start": "adaptor", "averaged": 0.3},
+    "balanced": {},
+    "full": {"averaged": 0.3},
+}
+"""Keys of `training` that a preset sets where the recipe does not."""
+
+
 class TrainingSettings(_Section):
     """How the model is trained: InfoNCE with in-batch negatives, nested over the dims."""
 
+    preset: Literal["small", "balanced", "full"] = "balanced"
+    """Which sizes matter most; sets other keys where they are not written."""
     loss: Literal["nested-info-nce", "matryoshka-loss"] = "nested-info-nce"
     """`matryoshka-loss` is that of sentence-transformers, to compare with: the same gradient, slower."""
     dims: Dims | None = None
@@ -194,6 +205,12 @@ class TrainingSettings(_Section):
     """Share of the steps, the last ones, whose weights are averaged; 0 takes the last."""
     checkpoints: Count = 10
     """Checkpoints over the whole run, at even distances; the last two are kept until the end."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_preset(cls, values: Any) -> Any:
+        # What is wrong with the values, or the name, is said by the checks that follow.
+        return {**PRESETS.get(str(values.get("preset")), {}), **values} if isinstance(values, dict) else values
 
     @field_validator("dims")
     @classmethod
@@ -273,12 +290,14 @@ class Recipe(_Section):
     provenance: dict[str, Any] | None = None
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, preset: str | None = None) -> Recipe:
     """Read and check a recipe.
 
     Args:
         path: TOML file.
         overrides: `section.key=value` each, the value in TOML; a bare word counts as text.
+        preset: One of `PRESETS`, whose keys then go before those of the file, though not before `overrides`; None
+            leaves it to the file.
 
     Returns:
         The recipe with every default filled in.
@@ -294,6 +313,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid TOML: {error}") from error
+    if preset is not None:
+        training = document.setdefault("training", {})
+        if isinstance(training, dict):
+            training |= {"preset": preset, **PRESETS.get(preset, {})}
     for override in overrides:
         _override(document, override)
     return parse_recipe(document, source=str(path))
