@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
 from nestvec.adaptors import AdaptorData, FitSettings, dense_modules, fit_adaptor
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder
@@ -32,6 +34,8 @@ def reorder(
 ) -> None:
     """Put a linear map behind a model, fitted on its vectors of the training rows, so that short prefixes begin good.
 
+    A static table takes the map in: without a bias the mean of mapped rows is the mapped mean.
+
     Args:
         model: The base; changed in place. The map is trained with it.
         columns: Texts by column, as `to_columns` gives them.
@@ -56,12 +60,27 @@ def reorder(
         for name, encode in (("query", encoder.encode_queries), ("positive", encoder.encode_documents))
     )
     own = np.repeat(np.arange(len(rows)), 2).reshape(-1, 2)
+    table = _static_table(model)
     adaptor = fit_adaptor(
         AdaptorData(queries, documents, own),
         dims,
         method="pca" if start == "pca" else "linear",
-        settings=FitSettings(seed=seed),
+        settings=FitSettings(seed=seed, centered=table is None),
         progress=progress,
     )
+    if table is not None:
+        with torch.no_grad():
+            table.copy_(table @ torch.from_numpy(adaptor.towers.query.weight).to(table))
+        return
     for module in dense_modules(adaptor):
         model.append(module.to(model.device))
+
+
+def _static_table(model: SentenceTransformer) -> torch.Tensor | None:
+    """The table of a model that is nothing but one, up to the length of its vectors."""
+    first, *rest = model.children()
+    if not isinstance(first, StaticEmbedding) or not all(isinstance(module, Normalize) for module in rest):
+        return None
+    table: Any = first.embedding
+    weight: torch.Tensor = table.weight
+    return weight
