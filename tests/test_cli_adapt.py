@@ -104,6 +104,8 @@ def test_texts_are_encoded_and_the_adapted_model_is_one_model(
         (("--queries", "q.npy", "--model", "minilm"), "--queries is for ready vectors and --model for texts"),
         (("--queries", "q.npy", "--documents", "d.npy", "--save-model", "m"), "needs a local --model"),
         (("--queries", "q.npy", "--documents", "d.npy", "--pairs", "p", "--unsupervised"), "uses no labels"),
+        (("--queries", "q.npy", "--documents", "d.npy", "--negatives", "2"), "--negatives is for texts"),
+        (("--documents", "d.npy", "--unsupervised", "--method", "two-tower"), "Give pairs, or fit linear"),
         (("--queries", "no.npy", "--documents", "d.npy"), "There is no file of vectors no.npy"),
         (("--queries", "q.npy", "--documents", "d.npy", "--dims", "24,99"), "99"),
         (("--queries", "q.npy", "--documents", "d.npy", "--scores", "no.npy"), "There is no file of vectors no.npy"),

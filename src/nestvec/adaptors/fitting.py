@@ -87,6 +87,8 @@ def fit_adaptor(
     settings = (settings or FitSettings()).resolved(data.labels, method)
     if method not in METHODS:
         raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
+    if method == "two-tower" and data.labels == "none":
+        raise AdaptorError("Two towers learn from which query and document belong together. Give pairs, or fit linear.")
     data.check_shapes()
     dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
     if settings.weights is not None and len(settings.weights) != len(dims):

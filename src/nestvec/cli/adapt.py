@@ -238,6 +238,9 @@ def _check_sources(options: dict[str, Any]) -> None:
         raise click.UsageError(
             f"--{min(vectors)} is for ready vectors and --{min(texts)} for texts. Give one of the two."
         )
+    for_texts = [name for name in ("split", "negatives", "query_prompt", "document_prompt") if _was_given(name)]
+    if vectors and for_texts:
+        raise click.UsageError(f"--{for_texts[0].replace('_', '-')} is for texts, and these are ready vectors.")
     ready = {"documents"} if options["unsupervised"] else {"queries", "documents"}
     if not (ready <= given or {"model", "data"} <= given):
         raise click.UsageError(
@@ -249,6 +252,10 @@ def _check_sources(options: dict[str, Any]) -> None:
         )
     if options["save_model"] is not None and (options["model"] is None or options["endpoint"] is not None):
         raise click.UsageError("--save-model needs a local --model to put the adaptor into.")
+
+
+def _was_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
 def _require_free(out: Path, model: Path | None, *, overwrite: bool) -> None:

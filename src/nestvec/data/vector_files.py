@@ -158,6 +158,8 @@ def _column_to_array(column: Any, source: str) -> NDArray[Any]:
     if column.null_count:
         raise VectorError(f"{column.null_count} of {len(column)} rows of {source} have no vector.")
     lengths = require("pyarrow.compute", extra="train").list_value_length(column).unique().to_pylist()
+    if not lengths:
+        raise VectorError(f"{source} has no rows.")
     if len(lengths) != 1:
         raise VectorError(f"{source} has vectors of {len(lengths)} different lengths. They must be of one model.")
     numbers: NDArray[Any] = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
