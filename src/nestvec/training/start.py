@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from nestvec.adaptors import AdaptorData, FitSettings, dense_modules, fit_adaptor
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder
@@ -34,7 +34,8 @@ def reorder(
 ) -> None:
     """Put a linear map behind a model, fitted on its vectors of the training rows, so that short prefixes begin good.
 
-    A static table takes the map in: without a bias the mean of mapped rows is the mapped mean.
+    A static table is moved so that the mean of the texts is zero, and takes a map without bias in: the mean of mapped
+    rows is the mapped mean.
 
     Args:
         model: The base; changed in place. The map is trained with it.
@@ -54,13 +55,16 @@ def reorder(
     if start == "base":
         return
     rows = np.sort(np.random.default_rng(seed).permutation(len(columns["query"]))[:_ROWS])
-    encoder = CachedEncoder(SentenceTransformerEncoder(model), about="a base before training")
-    queries, documents = (
-        encode([columns[name][row] for row in rows], progress=progress)
-        for name, encode in (("query", encoder.encode_queries), ("positive", encoder.encode_documents))
-    )
-    own = np.repeat(np.arange(len(rows)), 2).reshape(-1, 2)
+    texts = [[columns[name][row] for row in rows] for name in ("query", "positive")]
     table = _static_table(model)
+    if table is not None:
+        with torch.no_grad():
+            means = [model.encode(part, convert_to_tensor=True).mean(dim=0) for part in texts]
+            table -= torch.stack(means).mean(dim=0).to(table)
+    encoder = CachedEncoder(SentenceTransformerEncoder(model), about="a base before training")
+    queries = encoder.encode_queries(texts[0], progress=progress)
+    documents = encoder.encode_documents(texts[1], progress=progress)
+    own = np.repeat(np.arange(len(rows)), 2).reshape(-1, 2)
     adaptor = fit_adaptor(
         AdaptorData(queries, documents, own),
         dims,
@@ -77,9 +81,9 @@ def reorder(
 
 
 def _static_table(model: SentenceTransformer) -> torch.Tensor | None:
-    """The table of a model that is nothing but one, up to the length of its vectors."""
+    """The table of a model that is nothing else."""
     first, *rest = model.children()
-    if not isinstance(first, StaticEmbedding) or not all(isinstance(module, Normalize) for module in rest):
+    if rest or not isinstance(first, StaticEmbedding):
         return None
     table: Any = first.embedding
     weight: torch.Tensor = table.weight
