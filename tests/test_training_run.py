@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Dense
 
 from builders import synthetic_rows
 from nestvec.data import RetrievalRow
-from nestvec.encoders import load_base, load_model
+from nestvec.encoders import load_model
 from nestvec.errors import RecipeError, SourceNotFoundError
 from nestvec.jobs.train_and_measure import train_and_measure
 from nestvec.progress import Advance
@@ -25,7 +25,6 @@ from nestvec.training.averaging import WeightAverage
 from nestvec.training.run import prepare
 from nestvec.training.schedules import weights_at
 from nestvec.training.start import reorder
-from nestvec.vectors import normalize
 
 STILL = ["training.dropout=0.0", "training.max_steps=8"]
 EVERYTHING = [
@@ -114,22 +113,6 @@ def test_principal_components_are_a_rotation_and_an_adaptor_has_learned(tiny_mod
         weight = dense[0].linear.weight.detach().numpy() if dense else np.eye(128)
         rotations[start] = (len(model), bool(np.allclose(weight @ weight.T, np.eye(128), atol=1e-4)))
     assert rotations == {"base": (3, True), "pca": (6, True), "adaptor": (6, False)}
-
-
-def test_a_static_table_takes_the_rotation_in() -> None:
-    rows = synthetic_rows(400)
-    columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
-    model = load_base("static")
-    texts = columns["query"] + columns["positive"]
-    before = model.encode(texts)
-    reorder(model, columns, "pca", dims=[256, 8], seed=0)
-    after = model.encode(texts)
-    assert len(model) == 1
-    centered = before - before.mean(axis=0)
-    np.testing.assert_allclose(after @ after.T, centered @ centered.T, atol=1e-3)  # a move and a rotation, no more
-    energy, unordered = (np.square(normalize(vectors)).mean(axis=0) for vectors in (after, centered))
-    assert energy[:8].sum() > 2 * unordered[:8].sum()
-    assert energy[:64].sum() > 0.95
 
 
 def test_the_map_of_the_start_is_trained(tiny_recipe: Path, tmp_path: Path) -> None:
