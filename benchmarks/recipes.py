@@ -48,6 +48,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nested": {},
     "start pca": {"start": "pca"},
     "start adaptor": {"start": "adaptor"},
+    "start adaptor, map at a tenth": {"start": "adaptor", "start_learning_rate": 0.1},
+    "start adaptor, map at a hundredth": {"start": "adaptor", "start_learning_rate": 0.01},
     "self-distillation": {"self_distillation": 0.5},
     "self-distillation, 20 nearest": {"self_distillation": 0.5, "neighbours": 20},
     "spread": {"spread": 1.0},
@@ -127,6 +129,9 @@ def main() -> None:
             for seed in range(arguments.seeds):
                 sizes = dims[:1] if name == "plain" else dims
                 chosen_settings = TrainingSettings.model_validate({**settings, **options, "dims": sizes})
+                if chosen_settings.start_learning_rate is not None:  # given as a share
+                    rate = chosen_settings.start_learning_rate * chosen_settings.learning_rate
+                    chosen_settings = chosen_settings.model_copy(update={"start_learning_rate": rate})
                 work = Path(tempfile.mkdtemp())
                 try:
                     started = time.perf_counter()

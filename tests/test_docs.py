@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from pydantic_core import PydanticUndefined
 
+from builders import synthetic_rows, write_json_lines
 from nestvec.cli.main import cli
 from nestvec.data import INSTALLED_DOCS_FILES
 from nestvec.plan import parse_plan
@@ -162,7 +163,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, rows_f
     train_and_measure(recipe, folder / "runs" / "quickstart")
     _, train_file, benchmark = INSTALLED_DOCS_FILES
     (folder / "data" / "docs").mkdir(parents=True)
-    shutil.copy(rows_file, folder / "data" / "docs" / train_file)
+    for path in (folder / "data" / "docs" / train_file, folder / "rows.jsonl"):
+        write_json_lines(path, synthetic_rows(450))  # more rows than numbers in a vector
     shutil.copytree(folder / "runs" / "quickstart" / "benchmark", folder / "data" / "docs" / benchmark)
     np.save(folder / "vectors.npy", np.random.default_rng(0).normal(size=(9, 256)))
     return folder

@@ -123,6 +123,18 @@ def test_the_map_of_the_start_is_trained(tiny_recipe: Path, tmp_path: Path) -> N
     assert not torch.equal(*maps)
 
 
+def test_the_map_of_the_start_has_a_learning_rate_of_its_own(tiny_recipe: Path, tmp_path: Path) -> None:
+    """With a vanishing one the map stays as it was fitted, while the rest is trained."""
+    options = ["training.start=pca", "training.start_learning_rate=1e-12"]
+    maps, tables = [], []
+    for steps in (1, 8):
+        _, model = run(tiny_recipe, tmp_path / str(steps), *options, f"training.max_steps={steps}")
+        maps.append(next(module for module in model.children() if isinstance(module, Dense)).linear.weight)
+        tables.append(model[0].auto_model.get_input_embeddings().weight)
+    torch.testing.assert_close(*maps, atol=1e-6, rtol=0)
+    assert not torch.allclose(*tables, atol=1e-6)
+
+
 def test_the_mean_of_the_last_steps_is_kept() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     average = WeightAverage(model, first_step=3)
@@ -226,6 +238,7 @@ def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path)
         (["training.final_weights=[1.0]"], "final_weights has 1 values"),
         (["training.order=large-first", "training.weights=[1.0,0.0,1.0]"], "needs all of them above 0"),
         (["training.order=upwards"], "training.order"),
+        (["training.start_learning_rate=0.1"], "start_learning_rate belongs to start"),
         (["training.averaged=1.0"], "training.averaged"),
         (["training.start=whitening"], "training.start"),
     ):

@@ -161,6 +161,8 @@ class TrainingSettings(_Section):
     """`large-first` and `small-first` let one size after another begin to count."""
     start: Start = "base"
     """`pca` and `adaptor` put a linear map behind the base, fitted on its vectors of the rows, and train it too."""
+    start_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of that map; None takes `learning_rate`."""
     temperature: float = Field(default=0.05, gt=0)
     negatives: Annotated[int, Field(ge=0)] | None = None
     """Hard negatives a row; None takes 1 if any row has one."""
@@ -232,6 +234,8 @@ class TrainingSettings(_Section):
             raise ValueError("document_precisions, self_distillation, teacher and spread are for the nested loss")
         if self.loss == "matryoshka-loss" and (self.final_weights is not None or self.order != "together"):
             raise ValueError("final_weights and order are for the nested loss")
+        if self.start_learning_rate is not None and self.start == "base":
+            raise ValueError("start_learning_rate belongs to start; let it put a map behind the base")
         if self.neighbours is not None and not self.self_distillation:
             raise ValueError("neighbours belong to self_distillation; give it a weight above 0")
         return self

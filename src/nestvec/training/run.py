@@ -181,7 +181,12 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         LossInputError: An embedding is not finite any more.
     """
     model, settings, checkpoint = run.model, run.settings, run.checkpoint
+    n_modules = len(model)
     reorder(model, run.columns, settings.start, dims=run.dims, seed=run.seed, progress=progress)
+    rates = {}
+    if settings.start_learning_rate is not None:
+        behind = "|".join(map(str, range(n_modules, len(model))))
+        rates[rf"^model\.({behind})\."] = settings.start_learning_rate
     columns: dict[str, Any] = dict(run.columns)
     if run.teacher is not None:
         columns["label"] = teach(run.teacher, run.columns, about=str(settings.teacher), progress=progress)
@@ -193,7 +198,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     with progress("training", run.total_steps) as advance, storage_errors(run.work):
         trainer = _Trainer(
             model=model,
-            args=_arguments(run),
+            args=_arguments(run, rates),
             train_dataset=Dataset.from_dict(columns),
             loss=run.loss,
             callbacks=[_Schedule(run), _Report(advance), average, _MarkComplete()],  # the mark comes last
@@ -227,7 +232,7 @@ def _total_steps(n_rows: int, settings: TrainingSettings) -> int:
     return min(steps, settings.max_steps or steps)
 
 
-def _arguments(run: PreparedRun) -> SentenceTransformerTrainingArguments:
+def _arguments(run: PreparedRun, rates: dict[str, float]) -> SentenceTransformerTrainingArguments:
     model, settings, total_steps = run.model, run.settings, run.total_steps
     return SentenceTransformerTrainingArguments(
         output_dir=str(run.work),
@@ -235,6 +240,7 @@ def _arguments(run: PreparedRun) -> SentenceTransformerTrainingArguments:
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
         learning_rate=settings.learning_rate,
+        learning_rate_mapping=rates,  # by the names of parameters
         warmup_steps=math.ceil(settings.warmup_ratio * total_steps),
         lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
