@@ -48,7 +48,7 @@ def test_a_mistake_is_one_clear_line_and_exit_2(nestvec, tmp_path: Path, argumen
 def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
     code = (
         "import sys, nestvec.training, nestvec.cli.main\n"
-        "def fail(*_): raise ZeroDivisionError\n"
+        "def fail(*_, **__): raise ZeroDivisionError\n"
         "nestvec.training.load_recipe = fail\n"
         "sys.argv[1:] = ['train', 'r.toml', '--out', 'x']\n"
         "nestvec.cli.main.run()\n"

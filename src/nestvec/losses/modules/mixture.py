@@ -28,7 +28,7 @@ class NestedMixture(NestedInfoNCE):
     teacher_dim]. With everything off it is `NestedInfoNCE`.
 
     Example:
-        >>> NestedMixture(nn.Identity(), dims=[64, 32], precisions=["float32", "binary"]).precisions
+        >>> NestedMixture(nn.Identity(), dims=[512, 64], precisions=["float32", "binary"]).precisions
         ('float32', 'binary')
     """
 
