@@ -29,8 +29,9 @@ __all__ = ["Objective", "make_objective", "mine_negatives"]
 Rows = NDArray[np.int64]
 _ROWS_AT_A_TIME = 16_384
 _NEIGHBOURS = 10
-_MOST_DOCUMENTS, _MINED_DEPTH = 30_000, 20
-_MOST_PRODUCTS = 3_000_000_000  # of queries and documents in a search for near ones: seconds
+_MOST_DOCUMENTS = 30_000
+_MOST_MINED, _MINED_DEPTH = 12_000, 20
+_MOST_PRODUCTS = 1_000_000_000  # of queries and documents in a search for near ones: seconds
 
 
 class Objective(ABC):
@@ -228,7 +229,7 @@ def mine_negatives(data: AdaptorData, pairs: Rows, trained: Rows, seed: int) -> 
     """
     generator = np.random.default_rng(seed)
     queries = np.unique(pairs[trained, 0])
-    most = max(1_000, min(_MOST_DOCUMENTS, _MOST_PRODUCTS // len(queries)))
+    most = max(1_000, min(_MOST_MINED, _MOST_PRODUCTS // len(queries)))
     documents = _draw(np.unique(pairs[trained, 1]), most, generator)
     near = documents[
         _nearest(data.queries, queries, _unit(data.documents, documents).numpy(), min(2 * _MINED_DEPTH, len(documents)))
