@@ -23,7 +23,7 @@ from provenance import describe_run, write_result
 from sizes import SETS
 
 PAIRS, DIMS, TURNS = 46_000, (384, 128, 64, 32, 16), 3
-ALL_STEPS = {"patience": None}
+ALL_STEPS = {"epochs": 6.0, "patience": None}
 VARIANTS: dict[str, tuple[Method, dict[str, Any]]] = {
     "default": ("two-tower", ALL_STEPS),
     "linear": ("linear", ALL_STEPS),

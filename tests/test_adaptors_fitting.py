@@ -366,7 +366,7 @@ def test_what_is_not_said_follows_from_the_labels() -> None:
         for name, one in found.items()
     }
     assert kept == {
-        "pairs": ("two-tower", 0.05, 0.0, 0.01, 1),
+        "pairs": ("two-tower", 0.06, 0.0, 0.01, 1),
         "scores": ("linear", 0.2, 0.3, 0.0, 1),
         "none": ("linear", 0.05, 1.0, 0.01, 1),
         "said": ("linear", 0.07, 0.0, 0.0, 1),

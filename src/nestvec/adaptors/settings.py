@@ -22,15 +22,15 @@ PRESETS: tuple[str, ...] = get_args(Preset)
 Labels: TypeAlias = Literal["pairs", "scores", "none"]
 """What is known of the vectors: which belong together, how similar the two of a pair are, or nothing."""
 
-_BEST = {"epochs": 6.0, "learning_rate": 0.01, "temperature": 0.05, "pull": 0.01, "tie": 0.1, "distillation": 0.0}
+_BEST = {"epochs": 12.0, "learning_rate": 0.01, "temperature": 0.05, "pull": 0.01, "tie": 0.1, "distillation": 0.0}
 _BY_LABELS: dict[Labels, dict[str, float]] = {
-    "pairs": {},
+    "pairs": {"temperature": 0.06},
     "scores": {"epochs": 20.0, "temperature": 0.2, "pull": 0.0, "distillation": 0.3},
-    "none": {"epochs": 12.0, "distillation": 1.0},
+    "none": {"distillation": 1.0},
 }
 _LEARNING_RATE_DEEP = 0.001
 _PRESETS: dict[Preset, dict[str, float]] = {
-    "small": {"epochs": 12.0, "temperature": 0.07},
+    "small": {"epochs": 20.0, "temperature": 0.07},
     "balanced": {},
     "full": {"tie": 0.03, "pull": 0.03},
 }
