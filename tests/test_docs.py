@@ -63,7 +63,13 @@ def test_every_command_and_option_is_documented(path: str, command: click.Comman
     assert f"## {path}\n" in text
     section = text.split(f"## {path}\n")[1].split("\n## ")[0]
     documented = set(re.findall(r"^\| `(--[a-z-]+)` \|", section, re.MULTILINE))
-    options = {option for one in command.params if isinstance(one, click.Option) for option in one.opts}
+    options = {
+        option
+        for one in command.params
+        if isinstance(one, click.Option)
+        for option in one.opts
+        if option.startswith("--")
+    }
     assert documented == options
     assert command.help, path
     assert "Example:" in command.help, path
@@ -82,25 +88,36 @@ def test_every_command_in_the_documentation_can_be_given() -> None:
             load_recipe(ROOT / "recipes" / f"{context.params['recipe']}.toml", context.params["overrides"])
 
 
-def test_every_evaluation_plan_and_adaptor_in_the_documentation_runs(workplace: Path) -> None:
+def test_every_evaluation_plan_adaptor_and_index_in_the_documentation_runs(workplace: Path) -> None:
     lines = [line for _, block in code_blocks("bash") for line in block.splitlines()]
-    runnable = tuple(f"nestvec {command} " for command in ("adapt", "evaluate", "plan", "transform"))
+    runnable = tuple(f"nestvec {command} " for command in ("adapt", "evaluate", "plan", "transform", "index", "search"))
     wanted = list(dict.fromkeys(line for line in lines if line.startswith(runnable)))
     assert len(wanted) >= 7
     environment = {**os.environ, "NESTVEC_CACHE": str(workplace / "cache"), "COLUMNS": "120"}
-    for line in sorted(wanted):  # what makes a model or a grid comes before what needs it
+    for line in sorted(wanted, key=_order):  # what makes a model, a grid or an index comes before what needs it
         words = shlex.split(line)[1:]
         if words[0] == "plan":
             words[words.index("--target") + 1] = "retention>=0.1"  # of a model that has learnt nothing
             words = [word for word in words if word not in {"--budget", "bytes<=64"}]
+        if words[0] in ("adapt", "evaluate", "plan", "transform") or words[:2] in (
+            ["index", "build"],
+            ["index", "export"],
+        ):
+            words.append("--overwrite")
         done = subprocess.run(
-            [sys.executable, "-m", "nestvec", *words, "--overwrite"],
+            [sys.executable, "-m", "nestvec", *words],
             cwd=workplace,
             env=environment,
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, (line, done.stderr)
+
+
+def _order(line: str) -> tuple[int, str]:
+    changes = ("add", "upsert", "tune", "export", "compact", "delete", "verify", "info")
+    words = shlex.split(line)
+    return (1 + changes.index(words[2]) if words[1] == "index" and words[2] in changes else 0), line
 
 
 def test_every_make_target_in_the_documentation_exists() -> None:
@@ -166,6 +183,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, rows_f
     for path in (folder / "data" / "docs" / train_file, folder / "rows.jsonl"):
         write_json_lines(path, synthetic_rows(450))  # more rows than numbers in a vector
     shutil.copytree(folder / "runs" / "quickstart" / "benchmark", folder / "data" / "docs" / benchmark)
+    for name in ("more", "changed"):
+        write_json_lines(folder / f"{name}.jsonl", [{"id": name, "text": "reads a file", "lang": "en"}])
     np.save(folder / "vectors.npy", np.random.default_rng(0).normal(size=(9, 256)))
     return folder
 

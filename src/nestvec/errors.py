@@ -19,6 +19,9 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
     |-- GridError (ValueError)               cells that cannot be measured, compared or planned with
     |-- PlanError (ValueError)               a plan, target or budget that cannot be read or met
     |   `-- NoPlanError                      no cell of a grid will do
+    |-- SearchIndexError (ValueError)        an index that is damaged, newer, or not of the vectors it gets
+    |   |-- FilterError                      a filter that cannot be read, or names a field that is not there
+    |   `-- IndexBusyError                   another process is changing the index
     |-- OutputExistsError (FileExistsError)  results that would be overwritten
     |-- StorageError (OSError)               a full disk or a folder that cannot be written
     |-- ResumeError (ValueError)             a finished run, or a different one
@@ -34,7 +37,9 @@ __all__ = [
     "DataError",
     "DimensionError",
     "EndpointError",
+    "FilterError",
     "GridError",
+    "IndexBusyError",
     "LossInputError",
     "MetricError",
     "MissingExtraError",
@@ -46,6 +51,7 @@ __all__ = [
     "PrecisionError",
     "RecipeError",
     "ResumeError",
+    "SearchIndexError",
     "SourceNotFoundError",
     "StorageError",
     "VectorError",
@@ -119,6 +125,18 @@ class PlanError(NestvecError, ValueError):
 
 class NoPlanError(PlanError):
     """No cell of a grid meets what is asked; the message says by how much the nearest one misses."""
+
+
+class SearchIndexError(NestvecError, ValueError):
+    """An index is damaged, of a newer format, or does not fit the vectors, ids or settings it gets."""
+
+
+class FilterError(SearchIndexError):
+    """A filter cannot be read, or names a field that no document has; the message marks the place."""
+
+
+class IndexBusyError(SearchIndexError):
+    """Another process is changing the index."""
 
 
 class OutputExistsError(NestvecError, FileExistsError):

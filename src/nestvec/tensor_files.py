@@ -40,7 +40,10 @@ def write_tensors(path: str | Path, arrays: Mapping[str, NDArray[Any]], metadata
     with atomic_path(Path(path)) as partial:
         # safetensors writes the bytes of an array as they lie in memory
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        partial.touch()
+        mode = partial.stat().st_mode
         safetensors.numpy.save_file(contiguous, partial, metadata=dict(metadata))
+        partial.chmod(mode)  # safetensors lets the owner alone read what it writes
 
 
 def read_tensors(path: str | Path, wanted: str, what: str, *, error: type[Exception] = VectorError) -> TensorFile:

@@ -11,8 +11,10 @@ from nestvec.cli.adapt import adapt, transform
 from nestvec.cli.cache import cache
 from nestvec.cli.data import data
 from nestvec.cli.evaluate import evaluate
+from nestvec.cli.index import index
 from nestvec.cli.plan import plan
 from nestvec.cli.quickstart import quickstart
+from nestvec.cli.search import search
 from nestvec.cli.train import train
 from nestvec.errors import NestvecError
 
@@ -29,6 +31,7 @@ def cli() -> None:
       nestvec quickstart                     train and measure on the docs of your own packages
       nestvec train recipe.toml --out runs/mine
       nestvec evaluate runs/mine/model --benchmark runs/mine/benchmark
+      nestvec index build runs/index --model minilm --docs docs.jsonl
     """
 
 
@@ -38,6 +41,8 @@ cli.add_command(adapt)
 cli.add_command(transform)
 cli.add_command(evaluate)
 cli.add_command(plan)
+cli.add_command(index)
+cli.add_command(search)
 cli.add_command(cache)
 cli.add_command(data)
 

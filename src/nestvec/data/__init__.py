@@ -1,6 +1,7 @@
 """Text in: records, readers for every common format, benchmarks, and the documentation installed on this machine."""
 
 from nestvec.data.benchmarks import Benchmark, read_benchmark, read_query_ids, write_benchmark
+from nestvec.data.documents import TextDocument, read_documents
 from nestvec.data.installed_docs import (
     INSTALLED_DOCS_FILES,
     ApiDoc,
@@ -21,8 +22,10 @@ __all__ = [
     "Record",
     "RetrievalRow",
     "ScoredPair",
+    "TextDocument",
     "hold_out_queries",
     "read_benchmark",
+    "read_documents",
     "read_hub_records",
     "read_integers",
     "read_numbers",

@@ -17,6 +17,7 @@ __all__ = [
     "Record",
     "RetrievalRow",
     "ScoredPair",
+    "is_unicode",
     "parse_records",
 ]
 
@@ -217,14 +218,15 @@ def _as_text(value: object, column: str, place: str, problems: Problems) -> str:
         problems.add(place, f"{column} is {_shorten(value)}, not a text")
     elif not value.strip():
         problems.add(place, f"{column} is empty")
-    elif not value.isascii() and not _is_unicode(value):
+    elif not value.isascii() and not is_unicode(value):
         problems.add(place, f"{column} holds half a surrogate pair, which is no character")
     else:
         return value
     return ""
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Tell whether a text can be written as UTF-8: JSON may hold half a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

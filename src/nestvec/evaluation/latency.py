@@ -10,8 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from nestvec.evaluation.grid import CellKey, TaskVectors
-from nestvec.index import FaissScan, SecondStage, faiss_threads
+from nestvec.index import (
+    CodeSettings,
+    FirstStage,
+    SearchSettings,
+    Stages,
+    StoredVectors,
+    encode,
+    faiss_threads,
+    search_stages,
+)
 from nestvec.progress import Progress, silent
+from nestvec.quantization import fit_quantizer
 
 __all__ = ["Latency", "measure_latency"]
 
@@ -35,7 +45,7 @@ class Latency(NamedTuple):
 def measure_latency(
     vectors: TaskVectors, keys: Iterable[CellKey], *, progress: Progress = silent
 ) -> dict[CellKey, Latency]:
-    """Time the search for the best 10 documents in each cell, with faiss and the codes in memory.
+    """Time the search for the best 10 documents in each cell, as an index does it, codes and vectors in memory.
 
     Queries are given one by one and as one batch, both from ready vectors: encoding a text is not part of it. Times
     are those of the corpus as it is; a scan of twice as many documents takes twice as long. The codes that are scanned
@@ -55,20 +65,21 @@ def measure_latency(
     found = {}
     wanted = list(dict.fromkeys(keys))
     k = min(_FOUND, len(vectors.documents))
-    seconds: dict[str, SecondStage] = {}
+    seconds: dict[str | None, StoredVectors | None] = {None: None}
     with progress("timing", len(wanted)) as advance:
         for (dim, precision), cells in groupby(sorted(wanted, key=_first_stage), key=_first_stage):
-            scan = FaissScan(vectors.documents, dim, precision)
+            first = FirstStage.train(vectors.documents, CodeSettings(dim, precision))
+            first.add(vectors.documents)
             for key in cells:
-                shortlist = None
-                if key.rerank is not None:
-                    stored_as = key.rerank.precision
-                    if stored_as not in seconds:
-                        seconds[stored_as] = SecondStage(vectors.documents, stored_as)
-                    scan.attach(seconds[stored_as])
-                    shortlist = max(k, min(key.rerank.shortlist, len(vectors.documents)))
+                stored_as = None if key.rerank is None else key.rerank.precision
+                if stored_as is not None and stored_as not in seconds:
+                    quantizer = fit_quantizer(vectors.documents, stored_as)
+                    seconds[stored_as] = StoredVectors(quantizer, encode(quantizer, vectors.documents))
+                settings = SearchSettings(None if key.rerank is None else key.rerank.shortlist)
+                stages = [Stages(first, seconds[stored_as])]
                 found[key] = _time(
-                    lambda queries, at=shortlist, scan=scan: scan.search(queries, k, shortlist=at), vectors
+                    lambda queries, stages=stages, settings=settings: search_stages(stages, queries, k, settings),
+                    vectors,
                 )
                 advance(1)
     return {key: found[key] for key in wanted}

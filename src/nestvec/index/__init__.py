@@ -1,5 +1,39 @@
-"""Vectors to hits: what searches the codes that a plan chooses."""
+"""Vectors to hits: two-stage search of documents in a folder, and scans of the codes that a plan chooses."""
 
-from nestvec.index.faiss_scan import FaissScan, Hits, SecondStage, faiss_threads
+from nestvec.index.building import Batch, IndexSettings
+from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, faiss_threads
+from nestvec.index.export import EXPORTS, ExportFormat, export
+from nestvec.index.filters import parse_filter
+from nestvec.index.index import Explanation, HitDetails, Hits, Index, Statistics
+from nestvec.index.manifest import Document
+from nestvec.index.stored import StoredVectors, encode
+from nestvec.index.tuning import Trial, Tuned, tune
+from nestvec.index.two_stages import Candidates, SearchSettings, Stages, search_stages
 
-__all__ = ["FaissScan", "Hits", "SecondStage", "faiss_threads"]
+__all__ = [
+    "EXPORTS",
+    "PRODUCT",
+    "Batch",
+    "Candidates",
+    "CodeSettings",
+    "Document",
+    "Explanation",
+    "ExportFormat",
+    "FirstStage",
+    "HitDetails",
+    "Hits",
+    "Index",
+    "IndexSettings",
+    "SearchSettings",
+    "Stages",
+    "Statistics",
+    "StoredVectors",
+    "Trial",
+    "Tuned",
+    "encode",
+    "export",
+    "faiss_threads",
+    "parse_filter",
+    "search_stages",
+    "tune",
+]

@@ -29,6 +29,7 @@ from nestvec.evaluation import (
     searches,
 )
 from nestvec.extras import require
+from nestvec.jobs.encoders import split_adaptor
 from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.ready_vectors import read_task_vectors
 from nestvec.jobs.tasks import TaskSettings, load_task
@@ -37,7 +38,7 @@ from nestvec.quantization import BITS_PER_NUMBER
 from nestvec.report import GridReport, SampleQuery
 from nestvec.vectors import check_dims, default_dims
 
-__all__ = ["ADAPTOR_SUFFIX", "PCA_PREFIX", "GridSettings", "evaluate"]
+__all__ = ["PCA_PREFIX", "GridSettings", "evaluate"]
 
 _SAMPLES = 8
 _SAMPLE_DEPTH = 10
@@ -46,8 +47,6 @@ _VECTORS = "vectors:"
 _PCA = "pca"
 PCA_PREFIX = f"{_PCA}="
 """What a source begins with that is the principal components of another."""
-ADAPTOR_SUFFIX = ".safetensors"
-"""What the name of an adaptor's file ends with, in a source that is an adaptor behind a model: `FILE=MODEL`."""
 _SHORTLIST = Rerank("int8", 100)
 
 
@@ -227,7 +226,7 @@ def _name_models(model: str, name: str | None, reference: str | None, baselines:
 
 
 def _short_name(source: str) -> str:
-    adaptor_file, _ = _split_adaptor(source)
+    adaptor_file, _ = split_adaptor(source)
     if adaptor_file is not None:
         return Path(adaptor_file).stem
     kind, separator, rest = source.partition("=") if source.startswith(PCA_PREFIX) else ("", "", source)
@@ -249,7 +248,7 @@ def _encode_source(
     """The vectors of a source, each of which is encoded once."""
     if source in encoded:
         return encoded[source]
-    adaptor_file, behind = _split_adaptor(source)
+    adaptor_file, behind = split_adaptor(source)
     if source.startswith(PCA_PREFIX):
         plain = _encode_source(source.removeprefix(PCA_PREFIX), task, benchmark, encoded, settings, progress).vectors
         pca = fit_pca(plain.documents)
@@ -274,12 +273,6 @@ def _encode_source(
         vectors = encode_task(task, encoder, progress=progress)
         encoded[source] = _Encoded(vectors, trained_dims(source, model), identities)
     return encoded[source]
-
-
-def _split_adaptor(source: str) -> tuple[str | None, str]:
-    """The file of an adaptor and the model it stands behind; None and the source where it names no adaptor."""
-    file, separator, behind = source.partition("=")
-    return (file, behind) if separator and file.endswith(ADAPTOR_SUFFIX) else (None, source)
 
 
 def _map(vectors: TaskVectors, map_queries: _Transform, map_documents: _Transform) -> TaskVectors:

@@ -1,0 +1,361 @@
+"""`nestvec index`: make an index, change it, and see what it costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from nestvec.cli.console import console, draw_progress, quiet_libraries
+
+if TYPE_CHECKING:
+    from nestvec.index import Index, Tuned
+
+__all__ = ["index"]
+
+_DAMAGED = 1
+_FORMATS = ("numpy", "faiss", "parquet", "beir")
+_Folder = click.Path(path_type=Path, file_okay=False)
+_Source = click.Path(path_type=Path)
+
+
+@click.group()
+def index() -> None:
+    """Documents in a folder, searched in two stages: short codes in memory, longer vectors on disk."""
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.option("--docs", required=True, type=_Source, help="Documents: .jsonl, .csv, .tsv, .parquet or a BEIR folder.")
+@click.option("--model", help="What encodes: a folder, hub id, minilm, static; or ADAPTOR.safetensors=MODEL.")
+@click.option(
+    "--plan", type=_Source, help="Store and search as nestvec plan chose.  [default: what suits most vectors]"
+)
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.99,
+    show_default=True,
+    help="Share of the exact best 10 to find, without a plan.",
+)
+@click.option("--queries", type=_Source, help="Texts of queries to measure that on, one a line.  [default: documents]")
+@click.option("--dim", type=click.IntRange(min=1), help="Numbers that the first stage looks at.")
+@click.option(
+    "--codes",
+    type=click.Choice(["product", "int8", "int4", "binary", "float16", "float32"]),
+    help="How the first stage stores them.  [default: product]",
+)
+@click.option("--lists", type=click.IntRange(min=2), help="Lists of an inverted file.  [default: beyond a million]")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "int8", "int4", "binary"]),
+    help="Of the vectors on disk.  [default: float16]",
+)
+@click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
+@click.option("--overwrite", is_flag=True, help="Replace an index that is there.")
+def build(
+    folder: Path,
+    docs: Path,
+    model: str | None,
+    plan: Path | None,
+    recall: float,
+    queries: Path | None,
+    dim: int | None,
+    codes: str | None,
+    lists: int | None,
+    precision: str | None,
+    no_cache: bool,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """Encode documents and make an index of them in FOLDER.
+
+    \b
+    Example:
+      nestvec index build runs/index --model minilm --docs docs.jsonl
+      nestvec index build runs/index --docs docs.jsonl --plan plan.toml
+    """
+    if model is None and plan is None:
+        raise click.UsageError("Say what encodes the documents: --model, or --plan, which names a model.")
+    if dim is None and (codes is not None or lists is not None):
+        raise click.UsageError("--codes and --lists go with --dim: how many numbers the first stage looks at.")
+    quiet_libraries()
+    from nestvec.index import CodeSettings
+    from nestvec.jobs.index import build_index
+
+    chosen = None if dim is None else CodeSettings(dim, codes or "product", lists)
+    made = build_index(
+        folder,
+        docs,
+        model=model,
+        plan=plan,
+        recall=recall,
+        codes=chosen,
+        precision=precision,
+        queries=_read_queries(queries),
+        overwrite=overwrite,
+        cache=not no_cache,
+        seed=seed,
+        progress=draw_progress,
+    )
+    _describe(made)
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.option("--docs", required=True, type=_Source, help="Documents, as for build.")
+@click.option("--model", help="What encodes, where the model has moved.")
+@click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+def add(folder: Path, docs: Path, model: str | None, force: bool) -> None:
+    """Add documents whose ids are new.
+
+    \b
+    Example:
+      nestvec index add runs/index --docs more.jsonl
+    """
+    _add(folder, docs, model, force=force, replacing=False)
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.option("--docs", required=True, type=_Source, help="Documents, as for build.")
+@click.option("--model", help="What encodes, where the model has moved.")
+@click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+def upsert(folder: Path, docs: Path, model: str | None, force: bool) -> None:
+    """Add documents, in place of those that have their ids.
+
+    \b
+    Example:
+      nestvec index upsert runs/index --docs changed.jsonl
+    """
+    _add(folder, docs, model, force=force, replacing=True)
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.argument("ids", nargs=-1)
+@click.option("--file", "file", type=click.File("r", encoding="utf-8"), help="Ids, one a line; - is standard input.")
+def delete(folder: Path, ids: tuple[str, ...], file: IO[str] | None) -> None:
+    """Delete documents by their IDS.
+
+    \b
+    Example:
+      nestvec index delete runs/index doc-7 doc-9
+    """
+    wanted = [*ids, *(line.strip() for line in file or () if line.strip())]
+    if not wanted:
+        raise click.UsageError("Name the documents to delete: IDS, or --file.")
+    with _open(folder) as found:
+        count = found.delete(wanted)
+        missing = len(set(wanted)) - count
+        rest = f", {missing:,} were not there" if missing else ""
+        console().print(f"{count:,} deleted{rest}; {len(found):,} documents are left.")
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.option("--dim", type=click.IntRange(min=1), help="Keep only so many leading numbers from here on.")
+def compact(folder: Path, dim: int | None) -> None:
+    """Put all files of vectors into one, without what was deleted, and fit the codes anew.
+
+    \b
+    Example:
+      nestvec index compact runs/index
+      nestvec index compact runs/index --dim 128
+    """
+    with _open(folder) as found:
+        found.compact(dim=dim, progress=draw_progress)
+        _describe(found)
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+def verify(folder: Path) -> None:
+    """Compare every file with what was written; exit code 1 if anything is wrong.
+
+    \b
+    Example:
+      nestvec index verify runs/index
+    """
+    with _open(folder) as found:
+        problems = found.verify()
+        for problem in problems:
+            click.echo(problem, err=True)
+        if problems:
+            raise SystemExit(_DAMAGED)
+        console().print(f"{folder}: {len(found):,} documents, all files as they were written.", soft_wrap=True)
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+def info(folder: Path, as_json: bool) -> None:
+    """Say what an index holds, and what every vector costs.
+
+    \b
+    Example:
+      nestvec index info runs/index
+    """
+    with _open(folder) as found:
+        if as_json:
+            click.echo(json.dumps(_facts(found), indent=2))
+        else:
+            _describe(found)
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.99,
+    show_default=True,
+    help="Share of the exact best to find.",
+)
+@click.option(
+    "-k", "--count", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Documents of a search."
+)
+@click.option("--queries", type=_Source, help="Texts of queries, one a line.  [default: documents]")
+@click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: all]")
+@click.option("--model", help="What encodes the queries, where the model has moved.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the draw.")
+def tune(
+    folder: Path, recall: float, k: int, queries: Path | None, dim: int | None, model: str | None, seed: int
+) -> None:
+    """Find the fastest search that finds enough, measured against the exact scan, and keep it.
+
+    \b
+    Example:
+      nestvec index tune runs/index --recall 0.99 --queries queries.txt
+    """
+    from nestvec.index import tune as tune_index
+
+    with _open(folder) as found:
+        vectors = None
+        texts = _read_queries(queries)
+        if texts is not None:
+            quiet_libraries()
+            from nestvec.jobs.index import encoder_of
+
+            vectors = encoder_of(found, model, progress=draw_progress).encode_queries(texts, progress=draw_progress)
+        _print_tuned(
+            tune_index(found, recall=recall, k=k, queries=vectors, dim=dim, seed=seed, progress=draw_progress), recall
+        )
+
+
+@index.command()
+@click.argument("folder", type=_Folder)
+@click.option("--out", required=True, type=_Folder, help="Folder to write.")
+@click.option(
+    "--format", "kind", type=click.Choice(_FORMATS), default="numpy", show_default=True, help="For which tool."
+)
+@click.option("--overwrite", is_flag=True, help="Replace --out.")
+def export(folder: Path, out: Path, kind: str, overwrite: bool) -> None:
+    """Write all documents and vectors as files that other tools read.
+
+    \b
+    Example:
+      nestvec index export runs/index --format parquet --out runs/exported
+    """
+    from nestvec.index import export as export_index
+
+    with _open(folder) as found:
+        export_index(found, out, kind, overwrite=overwrite, progress=draw_progress)  # type: ignore[arg-type]
+        console().print(f"Written: {out}, {len(found):,} documents", soft_wrap=True)
+
+
+def _open(folder: Path) -> Index:
+    from nestvec.index import Index
+
+    return Index.open(folder)
+
+
+def _add(folder: Path, docs: Path, model: str | None, *, force: bool, replacing: bool) -> None:
+    quiet_libraries()
+    from nestvec.jobs.index import add_documents, encoder_of
+
+    with _open(folder) as found:
+        encoder = encoder_of(found, model, force=force, progress=draw_progress)
+        written, replaced = add_documents(found, docs, encoder, replacing=replacing, progress=draw_progress)
+        how = f"{written - replaced:,} added, {replaced:,} replaced" if replacing else f"{written:,} added"
+        console().print(f"{how}; {len(found):,} documents are there.")
+
+
+def _read_queries(path: Path | None) -> list[str] | None:
+    if path is None:
+        return None
+    texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not texts:
+        raise click.UsageError(f"{path} has no queries. Write one a line.")
+    return texts
+
+
+def _facts(found: Index) -> dict[str, object]:
+    stats, settings, search = found.stats(), found.settings, found.search_settings
+    return {
+        **stats._asdict(),
+        "model": (found.model or {}).get("name"),
+        "stored_dim": settings.stored_dim,
+        "precision": settings.precision,
+        "first_stage": found.codes._asdict(),
+        "search": {"shortlist": search.shortlist, "probes": search.probes, "dim": search.dim},
+        "tuned": found.tuned,
+    }
+
+
+def _describe(found: Index) -> None:
+    from rich.table import Table
+
+    from nestvec.report import spell_bytes
+
+    stats, codes, search, tuned = found.stats(), found.codes, found.search_settings, found.tuned
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    gone = f", {stats.deleted:,} deleted and not compacted" if stats.deleted else ""
+    files = f" in {stats.segments} files" if stats.segments > 1 else ""
+    table.add_row("documents", f"{stats.documents:,}{files}{gone}")
+    if found.model is not None:
+        table.add_row("model", found.model["name"])
+    lists = "" if codes.lists is None else f" in {codes.lists:,} lists"
+    table.add_row(
+        "in memory",
+        f"{codes.dim} numbers as {codes.precision} codes{lists}: {stats.resident_bytes_per_vector:,.0f} bytes a "
+        f"vector, {spell_bytes(stats.resident_bytes)}",
+    )
+    table.add_row(
+        "on disk",
+        f"{found.settings.stored_dim} numbers as {found.settings.precision}: {stats.vector_bytes_per_vector:,.0f} "
+        f"bytes a vector with its codes; with texts {spell_bytes(stats.disk_bytes)}",
+    )
+    probes = "" if search.probes is None else f", {search.probes} lists"
+    how = "the scan alone" if search.shortlist is None else f"shortlist of {search.shortlist:,}{probes}, reranked"
+    measured = "" if tuned is None else f"; recall@{tuned['k']} {tuned['recall']:.3f} of the exact scan"
+    table.add_row("search", how + measured)
+    console().print(table)
+    if tuned is not None and tuned["low"] < tuned["target"]:
+        console().print(
+            f"Recall of {tuned['target']} was asked for and is not sure: its lower bound is {tuned['low']:.3f}. "
+            "More numbers in the first stage (--dim), or vectors of more bits (--precision), raise it.",
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
+def _print_tuned(tuned: Tuned, recall: float) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("shortlist", "lists", "recall", "at least", "ms"):
+        table.add_column(title, justify="right")
+    for trial in tuned.trials:
+        lists = "all" if trial.probes is None else f"{trial.probes:,}"
+        row = [f"{trial.shortlist:,}", lists, f"{trial.recall:.4f}", f"{trial.low:.4f}", f"{trial.median_ms:.3f}"]
+        table.add_row(*row, style="bold" if trial == tuned.best else "dim")
+    screen = console()
+    screen.print(table)
+    if not tuned.reached:
+        screen.print(
+            f"No setting surely reaches a recall of {recall}; the best one is kept.", style="yellow", soft_wrap=True
+        )

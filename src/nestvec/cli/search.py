@@ -1,0 +1,162 @@
+"""`nestvec search`: the documents of an index that are nearest to a text."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nestvec.cli.console import console, draw_progress, quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from nestvec.index import Document, Explanation
+
+__all__ = ["search"]
+
+_SHOWN_CHARACTERS = 400
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("query")
+@click.option(
+    "-k", "--count", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Documents to find."
+)
+@click.option("--filter", "condition", help="""Condition on metadata, such as 'lang = "de" and year >= 2020'.""")
+@click.option("--hybrid", is_flag=True, help="Find and order documents by the words they share as well.")
+@click.option("--explain", is_flag=True, help="Say what each stage scored, how ranks changed and what took how long.")
+@click.option("--shortlist", type=click.IntRange(min=1), help="Documents that are reranked.  [default: as tuned]")
+@click.option("--probes", type=click.IntRange(min=1), help="Lists to scan, where there are lists.  [default: as tuned]")
+@click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: all]")
+@click.option("--model", help="What encodes the query, where the model has moved.")
+@click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+@click.option("--full", is_flag=True, help="Show whole texts.")
+def search(
+    folder: Path,
+    query: str,
+    k: int,
+    condition: str | None,
+    hybrid: bool,
+    explain: bool,
+    shortlist: int | None,
+    probes: int | None,
+    dim: int | None,
+    model: str | None,
+    force: bool,
+    as_json: bool,
+    full: bool,
+) -> None:
+    """Find the documents of the index in FOLDER that are nearest to QUERY.
+
+    \b
+    Example:
+      nestvec search runs/index "how do I read a file line by line" -k 5
+      nestvec search runs/index "open a socket" --hybrid --filter 'kind = "function"' --explain
+    """
+    if not query.strip():
+        raise click.UsageError("The query is empty.")
+    quiet_libraries()
+    from nestvec.index import Index
+    from nestvec.jobs.index import encoder_of
+
+    with Index.open(folder) as index:
+        given = {"shortlist": shortlist, "probes": probes, "dim": dim}
+        settings = index.search_settings.replaced(**given)
+        encoder = encoder_of(index, model, force=force, progress=draw_progress)
+        started = time.perf_counter()
+        vector = encoder.encode_queries([query])[0]
+        encoding = time.perf_counter() - started
+        found = index.explain(vector, k, text=query if hybrid else None, filter=condition, settings=settings)
+        found.seconds["encoding"] = encoding
+        documents = index.read([hit.id for hit in found.hits])
+    if as_json:
+        click.echo(json.dumps(_as_json(found, documents, explain=explain), indent=2, ensure_ascii=False))
+        return
+    _draw(found, documents, query, explain=explain, full=full)
+
+
+def _as_json(found: Explanation, documents: dict[str, Document], *, explain: bool) -> dict[str, Any]:
+    hits = []
+    for hit in found.hits:
+        known = documents.get(hit.id)
+        row = hit._asdict() if explain else {"id": hit.id, "score": hit.score}
+        hits.append({**row, "text": known and known.text, "metadata": known and known.metadata})
+    more = {"seconds": found.seconds, "documents": found.documents} if explain else {}
+    return {"hits": hits, **more}
+
+
+def _draw(found: Explanation, documents: dict[str, Document], query: str, *, explain: bool, full: bool) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    screen = console()
+    if not found.hits:
+        screen.print("No document was found.", style="yellow")
+    for place, hit in enumerate(found.hits, start=1):
+        line = Text(f"{place:>3}  ", style="dim").append(f"{hit.score:.4f}", style="bold green")
+        line.append("  ").append(hit.id, style="bold")
+        if explain:
+            line.append(f"  {_reasons(hit, place)}", style="dim")
+        screen.print(line, soft_wrap=True)
+        known = documents.get(hit.id)
+        if known is not None and known.text:
+            screen.print(Padding(_highlighted(known.text, query, full=full), (0, 0, 0, 5)))
+        if known is not None and known.metadata:
+            facts = "  ".join(f"{name}={_spell(value)}" for name, value in known.metadata.items())
+            screen.print(Text(f"     {facts}", style="dim cyan"), soft_wrap=True)
+    if explain:
+        times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in found.seconds.items())
+        how = "the scan alone" if found.settings.shortlist is None else f"shortlist of {found.settings.shortlist:,}"
+        screen.print(f"\n{found.documents:,} documents, {how}: {times}", style="dim", soft_wrap=True)
+
+
+def _reasons(hit: Any, place: int) -> str:
+    parts = []
+    if hit.shortlist_rank is not None:
+        parts.append(f"codes {hit.prefix_score:.4f}, {_ordinal(hit.shortlist_rank)} of the shortlist")
+    if hit.cosine is not None:
+        parts.append(f"cosine {hit.cosine:.4f}")
+    if hit.words_rank is not None:
+        parts.append(f"words {hit.words_score:.2f}, {_ordinal(hit.words_rank)}")
+    if hit.shortlist_rank is not None and hit.shortlist_rank != place:
+        moved = hit.shortlist_rank - place
+        parts.append(f"{'up' if moved > 0 else 'down'} {abs(moved)}")
+    return "; ".join(parts)
+
+
+def _ordinal(rank: int) -> str:
+    ending = "th" if 10 <= rank % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{rank:,}{ending}"
+
+
+def _highlighted(text: str, query: str, *, full: bool) -> Text:
+    """The text, or the part of it that has most words of the query, with these marked."""
+    from rich.text import Text
+
+    words = {word for word in re.findall(r"\w+", query.lower()) if len(word) > 2}
+    flat = " ".join(text.split())
+    if not full and len(flat) > _SHOWN_CHARACTERS:
+        flat = _densest(flat, words)
+    shown = Text(flat)
+    if words:
+        shown.highlight_regex(rf"(?i)\b({'|'.join(map(re.escape, sorted(words)))})\b", "bold yellow")
+    return shown
+
+
+def _densest(text: str, words: set[str]) -> str:
+    places = [match.start() for match in re.finditer(r"\w+", text) if match.group().lower() in words]
+    starts = [max(0, place - 80) for place in places] or [0]
+    best = max(starts, key=lambda start: sum(start <= place < start + _SHOWN_CHARACTERS for place in places))
+    cut = text[best : best + _SHOWN_CHARACTERS]
+    return f"{'... ' if best else ''}{cut.strip()}{' ...' if best + _SHOWN_CHARACTERS < len(text) else ''}"
+
+
+def _spell(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

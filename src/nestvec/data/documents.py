@@ -1,0 +1,83 @@
+"""Documents to search: an id, a text, and whatever else is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nestvec.data.readers import read_rows
+from nestvec.data.records import Problems, RawRow, is_unicode
+from nestvec.errors import SourceNotFoundError
+
+__all__ = ["TextDocument", "read_documents"]
+
+_IDS = ("_id", "id", "doc_id")
+_TEXTS = ("text", "contents", "body")
+
+
+class TextDocument(NamedTuple):
+    """A document to be searched."""
+
+    id: str
+    text: str
+    metadata: dict[str, Any]
+    """What else its row holds, JSON values by name."""
+
+
+def read_documents(path: str | Path) -> Iterator[TextDocument]:
+    """Read documents one by one.
+
+    A row needs an id (`_id`, `id` or `doc_id`) and a text (`text`, `contents` or `body`); a `title` goes before the
+    text, as in BEIR. An object `metadata` and all other columns are its metadata.
+
+    Args:
+        path: JSON Lines, CSV, TSV (each also `.gz`) or Parquet; or a BEIR folder, whose `corpus.jsonl` is read.
+
+    Yields:
+        Documents whose rows can be used, in file order.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        DataError: The format is unknown; or, after the last document, rows cannot be used: all of them are named.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = next((file for file in (path / "corpus.jsonl", path / "corpus.jsonl.gz") if file.is_file()), None)
+        if found is None:
+            raise SourceNotFoundError(f"{path} is a folder without corpus.jsonl. Give a file, or a BEIR folder.")
+        path = found
+    problems = Problems(str(path))
+    seen: set[str] = set()
+    for row in read_rows(path, problems=problems):
+        document = _read(row, problems)
+        if document is None:
+            continue
+        if document.id in seen:
+            problems.add(row.place, f"id {document.id!r} stands twice")
+            continue
+        seen.add(document.id)
+        yield document
+    problems.raise_if_any()
+
+
+def _read(row: RawRow, problems: Problems) -> TextDocument | None:
+    values = dict(row.values)
+    key = next((values.pop(name) for name in _IDS if name in values), None)
+    text = next((values.pop(name) for name in _TEXTS if name in values), None)
+    title = values.pop("title", None) or ""
+    if isinstance(key, bool) or not isinstance(key, (str, int)) or str(key) == "":
+        problems.add(row.place, f"an id is needed ({', '.join(_IDS)}), and is missing, empty or no text")
+    elif not isinstance(text, (str, type(None))) or not isinstance(title, str):
+        problems.add(row.place, "text or title is no text")
+    elif not (title + (text or "")).strip():
+        problems.add(row.place, f"a text is needed ({', '.join(_TEXTS)}), and is missing or empty")
+    elif not all(map(is_unicode, (str(key), title, text or ""))):
+        problems.add(row.place, "it holds half a surrogate pair, which is no character")
+    else:
+        metadata = values.pop("metadata", None)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            problems.add(row.place, "metadata is no JSON object")
+            return None
+        return TextDocument(str(key), f"{title} {text or ''}".strip(), {**values, **(metadata or {})})
+    return None

@@ -1,0 +1,223 @@
+"""From documents to the folder of an index: batch by batch, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.errors import DataError, SearchIndexError, VectorError
+from nestvec.files import sync
+from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, default_codes
+from nestvec.index.manifest import Document, Manifest, Writing, listed
+from nestvec.index.segments import Codec, finish_segment, new_name
+from nestvec.index.stored import Stored, StoredVectors, encode
+from nestvec.progress import Progress, silent
+from nestvec.quantization import Quantizer, fit_quantizer, load_codes, save_codes
+from nestvec.vectors import truncate
+
+__all__ = [
+    "ROWS_TO_FIT",
+    "SEGMENTS",
+    "Batch",
+    "IndexSettings",
+    "check_batch",
+    "fill",
+    "load_codec",
+    "load_settings",
+    "remove_old_codecs",
+    "save_codec",
+    "unit_vectors",
+]
+
+Float32s = NDArray[np.float32]
+
+SEGMENTS = "segments"
+ROWS_TO_FIT = 100_000
+"""Vectors that codes are fitted to, at most."""
+_CODEC_FILES = (".codec", ".first", ".second")
+
+
+class Batch(NamedTuple):
+    """Some documents and their vectors."""
+
+    vectors: Float32s
+    """[n, full_dim], float32; need not be of unit length."""
+    ids: Sequence[str]
+    """[n]."""
+    texts: Sequence[str | None] | None = None
+    """[n]; None where no text is to be kept."""
+    metadata: Sequence[Mapping[str, Any] | None] | None = None
+    """[n], JSON objects; None where there is none."""
+
+
+class IndexSettings(NamedTuple):
+    """What is stored of each vector."""
+
+    full_dim: int
+    """Numbers of the vectors that are given, as documents and as queries."""
+    stored_dim: int
+    """Leading numbers that the second stage stores."""
+    precision: str
+    """How it stores each."""
+    codes: CodeSettings | None = None
+    """The first stage; None is what suits so many vectors of this size, chosen anew when they are compacted."""
+
+    def codes_for(self, count: int) -> CodeSettings:
+        """Return the first stage for so many documents."""
+        return default_codes(self.stored_dim, count) if self.codes is None else self.codes
+
+
+def check_batch(batch: Batch, full_dim: int) -> list[Document]:
+    """Check documents before anything is written.
+
+    Args:
+        batch: The documents.
+        full_dim: Numbers that their vectors must have.
+
+    Returns:
+        The documents without vectors.
+
+    Raises:
+        VectorError: Vectors are of another width, not finite, or zero; every bad one is named by its id.
+        DataError: An id is missing, no text or repeated, or lists are of different lengths, or metadata are no JSON.
+    """
+    vectors = batch.vectors
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or vectors.shape[1] != full_dim:
+        raise VectorError(
+            f"Vectors are floating-point numbers [n, {full_dim}], not {vectors.dtype} {list(vectors.shape)}."
+        )
+    for name, given in (("ids", batch.ids), ("texts", batch.texts), ("metadata", batch.metadata)):
+        if given is not None and len(given) != len(vectors):
+            raise DataError(f"There are {len(vectors):,} vectors and {len(given):,} {name}. Give one for each vector.")
+    bad = [place for place, id_ in enumerate(batch.ids) if not isinstance(id_, str) or not id_]
+    if bad:
+        raise DataError(f"Ids are texts with a character at least. These are not, by row: {listed(bad)}.")
+    if len(set(batch.ids)) < len(batch.ids):
+        seen: set[str] = set()
+        twice = [id_ for id_ in batch.ids if id_ in seen or seen.add(id_)]  # type: ignore[func-returns-value]
+        raise DataError(f"Ids that are repeated in one batch: {listed(sorted(set(twice)))}. Give each document once.")
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    wrong = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+    if len(wrong):
+        raise VectorError(
+            f"{len(wrong):,} vectors are zero or hold numbers that are not finite, of the documents "
+            f"{listed([batch.ids[row] for row in wrong.tolist()])}."
+        )
+    texts = batch.texts or [None] * len(vectors)
+    metadata = batch.metadata or [None] * len(vectors)
+    return [Document(*parts) for parts in zip(batch.ids, texts, metadata, strict=True)]
+
+
+def unit_vectors(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
+    """Return what the second stage stores of vectors, before it is encoded: unit length, [n, stored_dim], float32."""
+    return truncate(np.asarray(vectors, np.float32), settings.stored_dim)
+
+
+def fill(
+    folder: Path,
+    manifest: Manifest,
+    settings: IndexSettings,
+    batches: Iterable[Batch],
+    *,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> None:
+    """Put documents into an index that has none; memory holds the codes and a batch.
+
+    Args:
+        folder: The index.
+        manifest: Its manifest.
+        settings: What to store.
+        batches: The documents.
+        seed: Of every draw.
+        progress: How to report progress, in documents.
+
+    Raises:
+        DataError: There are no documents, or an id is missing or repeated.
+        VectorError: Vectors cannot be stored.
+    """
+    segments, name = folder / SEGMENTS, new_name()
+    # What needs no fitting is stored as it comes; else as float16 first, until a sample of all can be drawn.
+    fitted = settings.precision not in ("float32", "float16")
+    draft = folder / "draft" if fitted else segments / f"{name}.vectors"
+    as_it_comes = fit_quantizer(
+        np.eye(1, settings.stored_dim, dtype=np.float32), "float16" if fitted else settings.precision
+    )
+    with manifest.writing() as writing:
+        count = StoredVectors.write(draft, _receive(writing, settings, batches, as_it_comes, progress))
+        if not count:
+            raise DataError("There are no documents. An index needs one at least; more can be added later.")
+        stored = StoredVectors.open(draft, as_it_comes, count)
+        rows = np.sort(np.random.default_rng(seed).permutation(count)[:ROWS_TO_FIT])
+        sample = stored.decode(rows)
+        second = fit_quantizer(sample, settings.precision) if fitted else as_it_comes
+        codec = Codec(FirstStage.train(sample, settings.codes_for(count), seed=seed), second)
+        if fitted:
+            blocks = (encode(second, block) for block in stored.blocks())
+            StoredVectors.write(segments / f"{name}.vectors", blocks)
+            draft.unlink()
+        save_codec(folder, codec, writing)
+        writing.set("settings", settings)
+        writing.put_segment(finish_segment(segments, name, codec, manifest.numbers_and_ids()))
+
+
+def _receive(
+    writing: Writing, settings: IndexSettings, batches: Iterable[Batch], quantizer: Quantizer, progress: Progress
+) -> Iterator[Stored]:
+    with progress("storing", None) as advance:
+        for batch in batches:
+            writing.add(check_batch(batch, settings.full_dim))
+            yield encode(quantizer, unit_vectors(batch.vectors, settings))
+            advance(len(batch.ids))
+
+
+def save_codec(folder: Path, codec: Codec, writing: Writing) -> None:
+    """Write a codec, and say in the manifest that it is the one in use."""
+    name = new_name()
+    codec.first.save(folder / f"{name}.codec")
+    sync(folder / f"{name}.codec")
+    for part, quantizer in (("first", codec.first.quantizer), ("second", codec.second)):
+        if quantizer is not None:
+            nothing = quantizer.encode(np.ones((1, quantizer.full_dim), np.float32))[:0]
+            save_codes(folder / f"{name}.{part}", quantizer, nothing)
+    writing.set("codec", {"name": name, "codes": codec.first.settings})
+
+
+def remove_old_codecs(folder: Path, name: str) -> None:
+    """Remove the files of codecs but the one in use."""
+    for path in folder.iterdir():
+        if path.suffix in _CODEC_FILES and path.stem != name:
+            path.unlink(missing_ok=True)
+
+
+def load_settings(manifest: Manifest) -> IndexSettings:
+    """Return what an index stores of each vector."""
+    full_dim, stored_dim, precision, codes = manifest.setting("settings")
+    return IndexSettings(full_dim, stored_dim, precision, None if codes is None else CodeSettings(*codes))
+
+
+def load_codec(folder: Path, name: str, codes: CodeSettings) -> Codec:
+    """Read a codec.
+
+    Args:
+        folder: The index.
+        name: Of the codec, from the manifest.
+        codes: The first stage, from there as well.
+
+    Returns:
+        The codec.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        SearchIndexError: A file is damaged.
+    """
+    try:
+        first = None if codes.precision == PRODUCT else load_codes(folder / f"{name}.first").quantizer
+        second = load_codes(folder / f"{name}.second").quantizer
+    except VectorError as error:
+        raise SearchIndexError(f"{folder} is damaged: {error}") from error
+    return Codec(FirstStage.load(folder / f"{name}.codec", codes, first), second)

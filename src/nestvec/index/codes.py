@@ -1,0 +1,313 @@
+"""The first stage: short codes of all vectors, in memory, scanned by faiss for every query."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.errors import DimensionError, PrecisionError, SearchIndexError
+from nestvec.extras import require
+from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
+from nestvec.vectors import truncate
+
+__all__ = ["PRODUCT", "CodeSettings", "FirstStage", "Found", "default_codes", "faiss_threads"]
+
+Float32s = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+PRODUCT = "product"
+"""Precision of codes with trained codebooks of four bits, one for each two numbers."""
+_NUMBERS_PER_CODEBOOK = 2
+_BITS = 4
+_ROWS_TO_TRAIN = 65_536
+_ROWS_PER_LIST_TO_TRAIN = 40
+_LONGEST_DEFAULT = 1024  # numbers of a vector, which get codes of 128 bytes
+_SHORTEST_TO_LEARN = 16
+_FEWEST_TO_LEARN = 2_000
+_MOST_TO_SCAN = 1_000_000
+_IDENTITY_BYTES = 8  # that faiss keeps a row in lists
+
+
+class CodeSettings(NamedTuple):
+    """What the first stage looks at."""
+
+    dim: int
+    """Numbers: the leading ones of a vector, or of its principal components where the precision is `product`."""
+    precision: str = PRODUCT
+    """`product`, or a precision of a plan."""
+    lists: int | None = None
+    """Lists of an inverted file, some of which are scanned for a query; None scans all codes."""
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Memory for each vector."""
+        if self.precision == PRODUCT:
+            code_bytes = -(-self.dim // _NUMBERS_PER_CODEBOOK) * _BITS // 8
+        else:
+            code_bytes = bytes_per_vector(self.dim, self.precision)
+        return code_bytes + (0 if self.lists is None else _IDENTITY_BYTES)
+
+
+class Found(NamedTuple):
+    """Rows of the first stage, best first."""
+
+    rows: Rows
+    """[n_queries, k], -1 where there are fewer."""
+    scores: Float32s
+    """What their codes say of the cosine, [n_queries, k]."""
+
+
+def default_codes(full_dim: int, count: int) -> CodeSettings:
+    """Return what suits so many vectors of a size.
+
+    Args:
+        full_dim: Numbers of a vector.
+        count: Vectors.
+
+    Returns:
+        Half as many principal components at a quarter of a byte each, in lists beyond a million vectors; int8 numbers
+        where there are too few vectors, or too few numbers, to learn codebooks from.
+    """
+    if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:
+        return CodeSettings(full_dim, "int8")
+    lists = None if count <= _MOST_TO_SCAN else 2 ** round(math.log2(4 * math.sqrt(count)))
+    return CodeSettings(min(full_dim, _LONGEST_DEFAULT) // 2 // 4 * 4, lists=lists)
+
+
+class FirstStage:
+    """Codes of vectors in a faiss index.
+
+    `product` codes stand for principal components about the mean, turned at random so that every codebook has as much
+    to say; queries are compared with them as they are, which leaves the order of documents that of the dot product.
+    Other precisions hold the first numbers of a vector at unit length, as a grid measures them.
+    """
+
+    def __init__(self, index: Any, settings: CodeSettings, quantizer: Quantizer | None) -> None:
+        """Wrap a trained faiss index; see `train` and `load`."""
+        self._index = index
+        self.settings = settings
+        self.quantizer = quantizer
+        """What the codes of a plan's precision are made by; None for `product`."""
+        self._center: Float32s | None = None
+        if settings.precision == PRODUCT:
+            faiss = require("faiss", extra="index")
+            transform = faiss.downcast_VectorTransform(index.chain.at(0))
+            self._axes = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
+            self._center = -(self._axes.T @ faiss.vector_to_array(transform.b))
+
+    @staticmethod
+    def train(sample: Float32s, settings: CodeSettings, *, seed: int = 0) -> FirstStage:
+        """Learn codebooks, and lists where there are to be some.
+
+        Args:
+            sample: Unit vectors, [n, full_dim], float32, drawn from those to be stored.
+            settings: What to look at.
+            seed: Of every draw.
+
+        Returns:
+            A first stage without vectors.
+
+        Raises:
+            DimensionError: `dim` is outside the vectors.
+            PrecisionError: The precision is not known, or cannot be kept in lists, or `dim` is odd for `product`.
+            SearchIndexError: There are too few vectors to learn from.
+            MissingExtraError: faiss is not installed.
+        """
+        full_dim = sample.shape[1]
+        if not 1 <= settings.dim <= full_dim:
+            raise DimensionError(f"Cannot scan {settings.dim} numbers of vectors that have {full_dim}.")
+        if settings.precision != PRODUCT:
+            if settings.lists is not None:
+                raise PrecisionError(f"Lists hold {PRODUCT} codes, not {settings.precision}. Leave lists out.")
+            quantizer = fit_quantizer(truncate(sample, settings.dim), settings.precision)
+            return FirstStage(_empty_scan(quantizer), settings, quantizer)
+        return FirstStage(_train_product(sample, settings, seed), settings, None)
+
+    @staticmethod
+    def load(path: Path, settings: CodeSettings, quantizer: Quantizer | None) -> FirstStage:
+        """Read what `save` wrote.
+
+        Args:
+            path: The file.
+            settings: What it was trained with.
+            quantizer: The one it had.
+
+        Returns:
+            The same first stage.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            SearchIndexError: The file is damaged.
+        """
+        faiss = require("faiss", extra="index")
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            path.stat()
+            raise SearchIndexError(f"{path} is damaged: faiss cannot read it.") from error
+        return FirstStage(index, settings, quantizer)
+
+    def save(self, path: Path) -> None:
+        """Write the codes as a faiss index, which faiss alone can read as well."""
+        require("faiss", extra="index").write_index(self._index, str(path))
+
+    def empty(self) -> FirstStage:
+        """Return a first stage without vectors and with the same codebooks."""
+        faiss = require("faiss", extra="index")
+        index = faiss.clone_index(self._index)
+        index.reset()
+        return FirstStage(index, self.settings, self.quantizer)
+
+    def __len__(self) -> int:
+        """Vectors in it."""
+        return int(self._index.ntotal)
+
+    def add(self, vectors: Float32s) -> None:
+        """Store vectors.
+
+        Args:
+            vectors: Unit vectors, [n, full_dim], float32.
+        """
+        if self.quantizer is None:
+            self._index.add(np.ascontiguousarray(vectors))
+        else:
+            _add_to_scan(self._index, self.quantizer, truncate(vectors, self.settings.dim))
+
+    def search(self, queries: Float32s, k: int, *, probes: int | None = None, dim: int | None = None) -> Found:
+        """Find the vectors whose codes are nearest.
+
+        Args:
+            queries: Unit vectors, [n_queries, full_dim], float32.
+            k: Vectors to find for each.
+            probes: Lists to scan, where there are lists; None scans all.
+            dim: Leading numbers of the query to use; None uses all.
+
+        Returns:
+            The best k.
+        """
+        faiss = require("faiss", extra="index")
+        k = max(1, min(k, len(self)))
+        if dim is not None and dim < queries.shape[1]:
+            queries = np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
+        if self._center is None:
+            scores, rows = self._index.search(self._cut(queries), k)
+            return Found(rows, scores)
+        parameters = None
+        if self.settings.lists is not None:
+            wanted = faiss.SearchParametersIVF(nprobe=min(probes or self.settings.lists, self.settings.lists))
+            parameters = faiss.SearchParametersPreTransform(index_params=wanted)
+        # The transform takes the mean's part away from what it gets: a query is to stay as it is.
+        scores, rows = self._index.search(queries + self._center, k, params=parameters)
+        return Found(rows, scores + (queries @ self._axes.T @ (self._axes @ self._center))[:, None])
+
+    def _cut(self, queries: Float32s) -> Float32s:
+        cut = np.zeros((len(queries), self._index.d), np.float32)
+        cut[:, : self.settings.dim] = truncate(queries, self.settings.dim)
+        return cut
+
+
+def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
+    faiss = require("faiss", extra="index")
+    if settings.dim % _NUMBERS_PER_CODEBOOK:
+        raise PrecisionError(f"{PRODUCT} codes stand for two numbers each: {settings.dim} are odd. Choose an even dim.")
+    needed = max(2**_BITS, settings.lists or 0)
+    if len(sample) < needed:
+        raise SearchIndexError(
+            f"Codes that have {needed:,} centres cannot be learned from {len(sample):,} documents. "
+            "Choose fewer lists, or another precision."
+        )
+    full_dim, product = sample.shape[1], faiss.METRIC_INNER_PRODUCT
+    generator = np.random.default_rng(seed)
+    rows = generator.permutation(len(sample))
+    few = np.ascontiguousarray(sample[rows[:_ROWS_TO_TRAIN]])
+    components = faiss.PCAMatrix(full_dim, settings.dim, 0, True)
+    components.train(few)
+    transform = faiss.LinearTransform(full_dim, settings.dim, True)  # without all that training leaves behind
+    transform.A, transform.b, transform.is_trained = components.A, components.b, True
+    codebooks = -(-settings.dim // _NUMBERS_PER_CODEBOOK)
+    if settings.lists is None:
+        codes = faiss.IndexPQFastScan(settings.dim, codebooks, _BITS, product)
+    else:
+        coarse = faiss.IndexFlatIP(settings.dim)
+        codes = faiss.IndexIVFPQFastScan(coarse, settings.dim, settings.lists, codebooks, _BITS, product)
+        coarse.this.disown()  # the lists own it from here on
+        codes.own_fields = True
+        codes.by_residual = False
+        codes.cp.seed = seed
+        few = np.ascontiguousarray(sample[rows[: max(_ROWS_TO_TRAIN, settings.lists * _ROWS_PER_LIST_TO_TRAIN)]])
+    codes.pq.cp.seed = seed
+    codes.train(transform.apply(few))
+    both = faiss.IndexPreTransform(transform, codes)
+    transform.this.disown()
+    codes.this.disown()
+    both.own_fields = True
+    return both
+
+
+def _empty_scan(quantizer: Quantizer) -> Any:
+    """Return the faiss index that holds the codes of a quantizer."""
+    faiss = require("faiss", extra="index")
+    dim, product = quantizer.full_dim, faiss.METRIC_INNER_PRODUCT
+    if isinstance(quantizer, BinaryQuantizer):
+        return _empty_binary(quantizer)
+    if isinstance(quantizer, ScalarQuantizer):
+        int8 = quantizer.precision == "int8"
+        bits = faiss.ScalarQuantizer.QT_8bit if int8 else faiss.ScalarQuantizer.QT_4bit
+        index = faiss.IndexScalarQuantizer(dim, bits, product)
+        steps = 255 if int8 else 15
+        # faiss decodes code c to low + (c + 1/2) / steps x range, nestvec to low + c x step
+        trained = np.concatenate([quantizer.low - quantizer.step / 2, quantizer.step * steps]).astype(np.float32)
+        faiss.copy_array_to_vector(trained, index.sq.trained)
+        index.is_trained = True
+        return index
+    if quantizer.precision == "float16":
+        return faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, product)
+    return faiss.IndexFlatIP(dim)
+
+
+def _add_to_scan(index: Any, quantizer: Quantizer, vectors: Float32s) -> None:
+    """Add vectors, [n, dim], to what `_empty_scan` returned."""
+    if isinstance(quantizer, BinaryQuantizer):
+        # The nearest pattern of what a code stands for is that code.
+        decoded = quantizer.decode(quantizer.encode(vectors))
+        vectors = np.pad(decoded, [(0, 0), (0, index.d - decoded.shape[1])])
+    index.add(np.ascontiguousarray(vectors))
+
+
+def _empty_binary(quantizer: BinaryQuantizer) -> Any:
+    """Product quantization of four bits a codebook, which faiss scans fast, whose centroids are their 16 patterns."""
+    faiss = require("faiss", extra="index")
+    n_codebooks = -(-quantizer.full_dim // _BITS)
+    padded = n_codebooks * _BITS
+    below, above = (np.pad(side, (0, padded - quantizer.full_dim)) for side in (quantizer.below, quantizer.above))
+    patterns = (np.arange(2**_BITS)[:, None] >> np.arange(_BITS)) & 1  # [16, 4]
+    centroids = np.where(patterns, above.reshape(-1, 1, _BITS), below.reshape(-1, 1, _BITS))
+    index = faiss.IndexPQFastScan(padded, n_codebooks, _BITS, faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(centroids.astype(np.float32).ravel(), index.pq.centroids)
+    index.is_trained = True
+    return index
+
+
+@contextmanager
+def faiss_threads(count: int | None) -> Iterator[None]:
+    """Let faiss use so many threads meanwhile.
+
+    Args:
+        count: Threads; None leaves them as they are.
+
+    Raises:
+        MissingExtraError: faiss is not installed.
+    """
+    faiss = require("faiss", extra="index")
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

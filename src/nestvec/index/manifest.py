@@ -1,0 +1,377 @@
+"""What an index holds, in one SQLite file: documents, vector files and settings, changed in transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.errors import DataError, IndexBusyError, SearchIndexError, StorageError
+from nestvec.files import storage_errors
+from nestvec.index.filters import Condition
+
+__all__ = ["MANIFEST", "Document", "Manifest", "SegmentRecord", "Writing", "listed"]
+
+MANIFEST = "manifest.sqlite"
+FORMAT = 1
+_ROWS_AT_A_TIME = 10_000
+_LISTED = 10
+_SCHEMA = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE documents (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- given once: what is written anew gets a new one
+    id TEXT NOT NULL UNIQUE,
+    text TEXT,
+    metadata TEXT
+);
+CREATE TABLE segments (name TEXT PRIMARY KEY, documents INTEGER NOT NULL, files TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE deleted (number INTEGER PRIMARY KEY);  -- documents whose vectors are still in a segment
+CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE VIRTUAL TABLE words USING fts5(text, content='documents', content_rowid='number');
+"""
+
+
+class Document(NamedTuple):
+    """What the manifest knows of a document."""
+
+    id: str
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+class SegmentRecord(NamedTuple):
+    """Files of vectors that were written together."""
+
+    name: str
+    documents: int
+    """Deleted ones included."""
+    files: dict[str, tuple[int, int]]
+    """Bytes and CRC-32 of each, by the end of its name."""
+
+
+class Manifest:
+    """The SQLite file of an index: one connection, used by one thread at a time."""
+
+    def __init__(self, folder: Path, *, writable: bool = False) -> None:
+        """Open it.
+
+        Args:
+            folder: The index.
+            writable: To change it; otherwise the file may be on a medium that is read-only.
+
+        Raises:
+            SearchIndexError: There is none, it is damaged, or of a newer format.
+        """
+        self.folder = folder
+        self.lock = threading.RLock()
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise SearchIndexError(
+                f"{folder} is no index: it has no {MANIFEST}. Make one: nestvec index build {folder}"
+            )
+        self._connection = self._connect(path, writable=writable)
+        try:
+            found = self.setting("format")
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise SearchIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
+        if found != FORMAT:
+            self.close()
+            raise SearchIndexError(
+                f"{folder} is an index of format {found}, and this nestvec reads {FORMAT}. "
+                "Update nestvec, or build the index anew."
+            )
+
+    @staticmethod
+    def is_one(folder: Path) -> bool:
+        """Tell whether a folder has a manifest, whole or not."""
+        return (folder / MANIFEST).is_file()
+
+    @staticmethod
+    def create(folder: Path, settings: Mapping[str, Any]) -> Manifest:
+        """Make an empty one in a folder that has none.
+
+        Args:
+            folder: The folder.
+            settings: What holds for the whole index, JSON values by name.
+
+        Returns:
+            It, writable.
+        """
+        with contextlib.closing(sqlite3.connect(folder / MANIFEST, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(f"BEGIN; {_SCHEMA}")
+            values = {"format": FORMAT, **settings}
+            connection.executemany(
+                "INSERT INTO settings VALUES (?, ?)", [(k, json.dumps(v)) for k, v in values.items()]
+            )
+            connection.execute("COMMIT")
+        return Manifest(folder, writable=True)
+
+    @staticmethod
+    def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+        place = f"file:{quote(str(path.resolve()))}"
+        modes = ["mode=rw"] if writable else ["mode=ro", "immutable=1"]
+        for mode in modes:
+            connection = sqlite3.connect(f"{place}?{mode}", uri=True, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except sqlite3.OperationalError as error:
+                connection.close()
+                # A read-only folder cannot take the shared memory of a log; without a log none is needed.
+                last = mode == modes[-1] or path.with_name(f"{path.name}-wal").exists()
+                if last:
+                    raise SearchIndexError(f"{path} cannot be opened: {error}") from error
+            except sqlite3.DatabaseError as error:
+                connection.close()
+                raise SearchIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
+            else:
+                connection.execute("PRAGMA busy_timeout = 5000")
+                return connection
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def version(self) -> int:
+        """Return a number that changes with every commit of another connection."""
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """See one state of the index meanwhile."""
+        with self.lock:
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """Change the index: all of it happens, or nothing.
+
+        Yields:
+            What changes it.
+
+        Raises:
+            IndexBusyError: Another process is changing it.
+            StorageError: The disk is full, or the folder cannot be written.
+        """
+        with self.lock, _storage_errors(self.folder):
+            try:
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                raise IndexBusyError(f"Another process is changing {self.folder}. Wait for it.") from error
+            finally:
+                self._connection.execute("PRAGMA busy_timeout = 5000")
+            try:
+                yield Writing(self._connection)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def setting(self, name: str) -> Any:
+        """Return a setting; None where there is none of that name."""
+        row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def segments(self) -> list[SegmentRecord]:
+        """Return all segments, by name."""
+        rows = self._connection.execute("SELECT name, documents, files FROM segments ORDER BY name")
+        return [
+            SegmentRecord(name, count, {end: (size, crc) for end, (size, crc) in json.loads(files).items()})
+            for name, count, files in rows
+        ]
+
+    def deleted(self) -> NDArray[np.int64]:
+        """Return the numbers of documents whose vectors count no longer, ascending."""
+        return self._numbers("SELECT number FROM deleted ORDER BY number")
+
+    def count(self) -> int:
+        """Return how many documents there are."""
+        return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+    def fields(self) -> set[str]:
+        """Return the names of all fields of metadata, those inside others with a dot."""
+        return {name for (name,) in self._connection.execute("SELECT name FROM fields")}
+
+    def matching(self, condition: Condition, after: int) -> NDArray[np.int64]:
+        """Return the numbers of documents that meet a condition and are higher than another, ascending."""
+        query = f"SELECT number FROM documents WHERE number > ? AND {condition.sql} ORDER BY number"  # noqa: S608  # values are parameters
+        return self._numbers(query, (after, *condition.parameters))
+
+    def highest(self) -> int:
+        """Return the highest number given so far."""
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def find(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the number of each document that there is."""
+        return _find(self._connection, ids)
+
+    def read(self, ids: Sequence[str]) -> dict[str, Document]:
+        """Return documents with texts and metadata, by id; those that there are."""
+        found: dict[str, Document] = {}
+        for part in _parts(ids):
+            marks = ", ".join("?" * len(part))
+            rows = self._connection.execute(f"SELECT id, text, metadata FROM documents WHERE id IN ({marks})", part)  # noqa: S608 - marks only
+            found.update({id_: Document(id_, text, _load(metadata)) for id_, text, metadata in rows})
+        return found
+
+    def documents(self) -> Iterator[tuple[int, Document]]:
+        """Yield every document with its number, ascending."""
+        rows = self._connection.execute("SELECT number, id, text, metadata FROM documents ORDER BY number")
+        for number, id_, text, metadata in rows:
+            yield number, Document(id_, text, _load(metadata))
+
+    def numbers_and_ids(self) -> Iterator[tuple[int, str]]:
+        """Yield every document's number and id, by number."""
+        yield from self._connection.execute("SELECT number, id FROM documents ORDER BY number")
+
+    def best_by_words(self, query: str, limit: int, condition: Condition | None = None) -> list[tuple[str, float]]:
+        """Return the ids of documents that share words with a query, best by BM25 first, with their scores."""
+        # Every word between quotes: what users type is no expression of FTS5.
+        words = " OR ".join('"' + word.replace('"', '""') + '"' for word in query.replace("\0", " ").split())
+        if not words:
+            return []
+        met, parameters = ("", ()) if condition is None else (f" AND {condition.sql}", condition.parameters)
+        sql = (
+            "SELECT id, -bm25(words) FROM words JOIN documents ON number = words.rowid"  # noqa: S608  # values are parameters
+            f" WHERE words MATCH ?{met} ORDER BY bm25(words), words.rowid LIMIT ?"
+        )
+        rows = self._connection.execute(sql, (words, *parameters, limit))
+        return [(id_, float(score)) for id_, score in rows]
+
+    def problems(self) -> list[str]:
+        """Return what SQLite finds wrong with the file."""
+        return [text for (text,) in self._connection.execute("PRAGMA integrity_check") if text != "ok"]
+
+    def _numbers(self, sql: str, parameters: Sequence[Any] = ()) -> NDArray[np.int64]:
+        return np.fromiter((row[0] for row in self._connection.execute(sql, parameters)), np.int64)
+
+
+class Writing:
+    """Changes to a manifest, within a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Wrap the connection of a manifest that is in a transaction."""
+        self._connection = connection
+
+    def set(self, name: str, value: Any) -> None:
+        """Keep a setting, a JSON value, in place of an older one."""
+        self._connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, json.dumps(value)))
+
+    def add(self, documents: Sequence[Document]) -> NDArray[np.int64]:
+        """Add documents, and return their numbers, ascending.
+
+        Raises:
+            DataError: There are documents of these ids already.
+        """
+        if known := _find(self._connection, [one.id for one in documents]):
+            raise DataError(f"Ids that the index has already: {listed(sorted(known))}. Upsert replaces documents.")
+        first = self._next_number()
+        numbers = np.arange(first, first + len(documents), dtype=np.int64)
+        rows = (
+            (int(number), one.id, one.text, None if one.metadata is None else _dump(one))
+            for number, one in zip(numbers, documents, strict=True)
+        )
+        self._connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
+        self._connection.executemany(
+            "INSERT INTO words (rowid, text) VALUES (?, ?)",
+            ((int(number), one.text) for number, one in zip(numbers, documents, strict=True) if one.text),
+        )
+        names = {name for one in documents if one.metadata for name in field_names(one.metadata)}
+        self._connection.executemany("INSERT OR IGNORE INTO fields VALUES (?)", [(name,) for name in sorted(names)])
+        return numbers
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Remove documents, and note that their vectors count no longer."""
+        listed = [(number,) for number in numbers]
+        self._connection.executemany(
+            "INSERT INTO words (words, rowid, text)"
+            " SELECT 'delete', number, text FROM documents WHERE number = ? AND text IS NOT NULL AND text != ''",
+            listed,
+        )
+        self._connection.executemany("DELETE FROM documents WHERE number = ?", listed)
+        self._connection.executemany("INSERT INTO deleted VALUES (?)", listed)
+
+    def forget_deleted(self, numbers: NDArray[np.int64]) -> None:
+        """Drop the notes of documents whose vectors are gone from all segments."""
+        self._connection.executemany("DELETE FROM deleted WHERE number = ?", ((int(number),) for number in numbers))
+
+    def put_segment(self, record: SegmentRecord) -> None:
+        """Name a segment: from the commit on it is part of the index."""
+        row = (record.name, record.documents, json.dumps(record.files))
+        self._connection.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
+
+    def drop_segments(self, names: Iterable[str]) -> None:
+        """Take segments out of the index; their files stay until it is certain that they are out."""
+        self._connection.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in names])
+
+    def _next_number(self) -> int:
+        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
+        return 1 if row is None else int(row[0]) + 1
+
+
+def _find(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in _parts(ids):
+        marks = ", ".join("?" * len(part))
+        found.update(connection.execute(f"SELECT id, number FROM documents WHERE id IN ({marks})", part))  # noqa: S608  # marks only
+    return found
+
+
+def listed(items: Sequence[object]) -> str:
+    """Return some of many items, for a message."""
+    more = f" and {len(items) - _LISTED:,} more" if len(items) > _LISTED else ""
+    return ", ".join(map(str, items[:_LISTED])) + more
+
+
+def field_names(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the fields of metadata, and those inside them with a dot between."""
+    for name, value in metadata.items():
+        yield prefix + name
+        if isinstance(value, Mapping):
+            yield from field_names(value, f"{prefix}{name}.")
+
+
+def _dump(document: Document) -> str:
+    try:
+        return json.dumps(document.metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"The metadata of document {document.id} are no JSON: {error}.") from error
+
+
+def _load(metadata: str | None) -> dict[str, Any] | None:
+    return None if metadata is None else json.loads(metadata)
+
+
+def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(items), _ROWS_AT_A_TIME):
+        yield items[first : first + _ROWS_AT_A_TIME]
+
+
+@contextlib.contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    with storage_errors(folder):
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if not any(text in str(error) for text in ("full", "readonly", "disk I/O", "unable to open")):
+                raise
+            raise StorageError(f"Cannot change {folder}: {error}. What was there before is still there.") from error

@@ -1,0 +1,305 @@
+"""A segment: the files of vectors that were written together, and never change."""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.errors import SearchIndexError
+from nestvec.files import sync
+from nestvec.index.codes import FirstStage
+from nestvec.index.manifest import SegmentRecord
+from nestvec.index.stored import Stored, StoredVectors
+from nestvec.quantization import Quantizer
+
+__all__ = [
+    "FILES",
+    "Codec",
+    "Identities",
+    "Segment",
+    "draw_vectors",
+    "finish_segment",
+    "join_segments",
+    "new_name",
+    "open_segment",
+    "remove_segment",
+    "remove_unnamed",
+    "segment_problems",
+    "write_segment",
+]
+
+FILES = ("codes", "vectors", "ids")
+"""Ends of the names of a segment's files: the first stage, the second, and which documents the rows are."""
+_BYTES_AT_A_TIME = 1 << 24
+_ROWS_AT_A_TIME = 8192
+
+Float32s = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+
+class Codec(NamedTuple):
+    """What turns vectors into what is stored."""
+
+    first: FirstStage
+    """Without vectors, trained."""
+    second: Quantizer
+
+
+class Identities:
+    """Which document each row of a segment is: its number and its id, in a memory-mapped file."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        """Map a file.
+
+        Args:
+            path: A file of `write`.
+            count: Rows in it.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            SearchIndexError: It is of another length than it says itself.
+        """
+        mapped = np.frombuffer(np.memmap(path, np.uint8, mode="r"), np.uint8)
+        text_bytes = len(mapped) - 8 * (2 * count + 1)
+        if text_bytes < 0 or text_bytes % 8:
+            raise SearchIndexError(f"{path} has {len(mapped):,} bytes, which is not what it holds: it is damaged.")
+        self._text = mapped[:text_bytes]
+        self._ends = mapped[text_bytes : text_bytes + 8 * (count + 1)].view(np.int64)
+        self.numbers: Numbers = mapped[text_bytes + 8 * (count + 1) :].view(np.int64)
+        """Of the documents, ascending, [rows]."""
+
+    @staticmethod
+    def write(path: Path, documents: Iterable[tuple[int, str]]) -> int:
+        """Write a file from numbers, which ascend, and ids; return how many."""
+        ends, numbers, end = array("q", [0]), array("q"), 0
+        with path.open("xb") as file:
+            for number, id_ in documents:
+                end += file.write(id_.encode("utf-8", "surrogatepass"))
+                ends.append(end)
+                numbers.append(number)
+            file.write(bytes(-end % 8))
+            file.write(ends)
+            file.write(numbers)
+        return len(numbers)
+
+    def rows(self, numbers: Numbers) -> Numbers:
+        """Return the rows of those of these documents that are here."""
+        places: Numbers = np.searchsorted(self.numbers, numbers)
+        places[places == len(self.numbers)] = 0
+        found: Numbers = places[self.numbers[places] == numbers]
+        return found
+
+    def ids(self, rows: Numbers) -> list[str]:
+        """Return the ids of rows."""
+        starts, ends = self._ends.take(rows), self._ends.take(rows + 1)
+        return [
+            self._text[start:end].tobytes().decode("utf-8", "surrogatepass")
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
+
+
+class Segment(NamedTuple):
+    """A segment that is open."""
+
+    record: SegmentRecord
+    first: FirstStage
+    second: StoredVectors
+    identities: Identities
+
+    def __len__(self) -> int:
+        """Rows, deleted ones included."""
+        return self.record.documents
+
+
+def write_segment(
+    folder: Path, codec: Codec, documents: Iterable[tuple[int, str]], blocks: Iterable[Stored]
+) -> SegmentRecord:
+    """Write the files of a segment and flush them to disk; they count once a manifest names them.
+
+    Args:
+        folder: Where segments are.
+        codec: What makes the codes.
+        documents: Numbers, ascending, and ids.
+        blocks: Their vectors, in order, as they are stored.
+
+    Returns:
+        What the manifest is to say of them.
+    """
+    name = new_name()
+    StoredVectors.write(folder / f"{name}.vectors", blocks)
+    return finish_segment(folder, name, codec, documents)
+
+
+def finish_segment(folder: Path, name: str, codec: Codec, documents: Iterable[tuple[int, str]]) -> SegmentRecord:
+    """Write the rest of a segment whose vectors are stored: the codes of what is stored, and the ids.
+
+    Args:
+        folder: Where segments are.
+        name: Of the segment.
+        codec: What makes the codes.
+        documents: Numbers, ascending, and ids.
+
+    Returns:
+        What the manifest is to say of it.
+    """
+    paths = {end: folder / f"{name}.{end}" for end in FILES}
+    count = Identities.write(paths["ids"], documents)
+    stored, first = StoredVectors.open(paths["vectors"], codec.second, count), codec.first.empty()
+    for block in stored.blocks():
+        first.add(block)
+    first.save(paths["codes"])
+    for path in paths.values():
+        sync(path)
+    sync(folder)
+    return SegmentRecord(name, count, {end: (path.stat().st_size, _crc(path)) for end, path in paths.items()})
+
+
+def new_name() -> str:
+    """Return a name that no segment has had: what readers hold open stays what it was."""
+    return uuid.uuid4().hex[:16]
+
+
+def open_segment(folder: Path, record: SegmentRecord, codec: Codec) -> Segment:
+    """Open the files of a segment.
+
+    Args:
+        folder: Where segments are.
+        record: What the manifest says of it.
+        codec: What its codes were made by.
+
+    Returns:
+        The segment; its vectors stay on disk.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+        SearchIndexError: A file is not as long as it was, or the codes are damaged.
+    """
+    for end, (size, crc) in record.files.items():
+        path = folder / f"{record.name}.{end}"
+        found = path.stat().st_size
+        if found != size or (end == "codes" and _crc(path) != crc):
+            raise SearchIndexError(
+                f"{path} is damaged: it has {found:,} bytes of {size:,}, or not those that were written. "
+                "Restore it, or build the index anew."
+            )
+    path = folder / record.name
+    first = FirstStage.load(path.with_suffix(".codes"), codec.first.settings, codec.first.quantizer)
+    second = StoredVectors.open(path.with_suffix(".vectors"), codec.second, record.documents)
+    return Segment(record, first, second, Identities(path.with_suffix(".ids"), record.documents))
+
+
+def join_segments(
+    parts: Sequence[tuple[Segment, NDArray[np.bool_] | None]],
+) -> tuple[Iterator[tuple[int, str]], Iterator[Stored]]:
+    """Put the rows of segments in the order of their documents.
+
+    Args:
+        parts: Segments, and which rows of each to keep; None keeps all.
+
+    Returns:
+        Numbers and ids, and vectors as they are stored, for `write_segment`.
+    """
+    kept = [np.arange(len(one)) if mask is None else np.flatnonzero(mask) for one, mask in parts]
+    numbers = np.concatenate([one.identities.numbers[rows] for (one, _), rows in zip(parts, kept, strict=True)])
+    places = np.repeat(np.arange(len(parts)), [len(rows) for rows in kept])
+    order = np.argsort(numbers, kind="stable")
+    numbers, places, rows = numbers[order], places[order], np.concatenate(kept)[order]
+
+    def documents() -> Iterator[tuple[int, str]]:
+        for chunk in _chunks(len(rows)):
+            ids = [""] * len(rows[chunk])
+            for place in np.unique(places[chunk]).tolist():
+                there = np.flatnonzero(places[chunk] == place)
+                found = parts[place][0].identities.ids(rows[chunk][there])
+                for at, id_ in zip(there.tolist(), found, strict=True):
+                    ids[at] = id_
+            yield from zip(numbers[chunk].tolist(), ids, strict=True)
+
+    def blocks() -> Iterator[Stored]:
+        for chunk in _chunks(len(rows)):
+            pieces, order = [], []
+            for place in np.unique(places[chunk]).tolist():
+                there = np.flatnonzero(places[chunk] == place)
+                pieces.append(parts[place][0].second.take(rows[chunk][there]))
+                order.append(there)
+            back = np.argsort(np.concatenate(order))
+            yield Stored(*(np.concatenate(arrays)[back] for arrays in zip(*pieces, strict=True)))
+
+    return documents(), blocks()
+
+
+def draw_vectors(parts: Sequence[tuple[Segment, NDArray[np.bool_] | None]], count: int, seed: int = 0) -> Float32s:
+    """Draw some of the vectors of segments at random.
+
+    Args:
+        parts: Segments, and which rows of each count; None counts all.
+        count: How many at most.
+        seed: Of the draw.
+
+    Returns:
+        Unit vectors, [n, stored_dim], float32.
+    """
+    kept = [np.arange(len(one)) if mask is None else np.flatnonzero(mask) for one, mask in parts]
+    starts = np.cumsum([0, *map(len, kept)])
+    drawn = np.sort(np.random.default_rng(seed).permutation(starts[-1])[:count])
+    found = [
+        one.second.decode(rows[drawn[(drawn >= start) & (drawn < start + len(rows))] - start])
+        for (one, _), rows, start in zip(parts, kept, starts[:-1], strict=True)
+    ]
+    return np.concatenate(found)
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    for first in range(0, count, _ROWS_AT_A_TIME):
+        yield slice(first, first + _ROWS_AT_A_TIME)
+
+
+def segment_problems(folder: Path, record: SegmentRecord) -> list[str]:
+    """Compare the files of a segment with what the manifest says of them, byte by byte.
+
+    Args:
+        folder: Where segments are.
+        record: What the manifest says.
+
+    Returns:
+        What is wrong, a sentence a file.
+    """
+    problems = []
+    for end, (size, crc) in record.files.items():
+        path = folder / f"{record.name}.{end}"
+        if not path.is_file():
+            problems.append(f"{path} is not there.")
+        elif path.stat().st_size != size:
+            problems.append(f"{path} has {path.stat().st_size:,} bytes in place of {size:,}.")
+        elif _crc(path) != crc:
+            problems.append(f"{path} does not hold what was written: its checksum differs.")
+    return problems
+
+
+def remove_segment(folder: Path, name: str) -> None:
+    """Remove the files of a segment; those who have them open keep what they had."""
+    for end in FILES:
+        (folder / f"{name}.{end}").unlink(missing_ok=True)
+
+
+def remove_unnamed(folder: Path, records: Iterable[SegmentRecord]) -> None:
+    """Remove the files of segments that no manifest names: a killed writer's, or those of merged segments."""
+    named = {f"{record.name}.{end}" for record in records for end in FILES}
+    for path in folder.iterdir():
+        if path.name not in named and path.suffix.removeprefix(".") in FILES:
+            path.unlink(missing_ok=True)
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while part := file.read(_BYTES_AT_A_TIME):
+            crc = zlib.crc32(part, crc)
+    return crc

@@ -1,0 +1,192 @@
+"""The second stage: full vectors as codes in a memory-mapped file, a few of which are compared with a query."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.errors import SearchIndexError
+from nestvec.extras import require
+from nestvec.quantization import Quantizer, ScalarQuantizer
+from nestvec.vectors import normalize, truncate
+
+__all__ = ["Stored", "StoredVectors", "encode"]
+
+Float32s = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+_ROWS_AT_A_TIME = 8192
+
+
+class Stored(NamedTuple):
+    """Vectors as a file holds them."""
+
+    codes: NDArray[Any]
+    """[n, width]."""
+    lengths: Float32s
+    """Of what each code stands for, [n]."""
+
+
+def encode(quantizer: Quantizer, vectors: Float32s) -> Stored:
+    """Return vectors, [n, full_dim], as a file holds them."""
+    codes = quantizer.encode(vectors)
+    return Stored(codes, _lengths(quantizer.decode(codes)))
+
+
+class StoredVectors:
+    """Codes of full vectors, and the length of what each stands for, in memory or mapped from a file.
+
+    A file holds the codes of all rows, then the lengths as float32.
+    """
+
+    def __init__(self, quantizer: Quantizer, stored: Stored) -> None:
+        """Wrap codes; see `open` for those of a file.
+
+        Args:
+            quantizer: What made them.
+            stored: Codes and lengths, of `encode` or `take`.
+
+        Raises:
+            MissingExtraError: NumKong is not installed, which reads float16.
+        """
+        self.quantizer = quantizer
+        self.full_dim = quantizer.full_dim
+        self.codes, self._lengths = stored
+        self._scalar: tuple[Float32s, Float32s] | None = None
+        if isinstance(quantizer, ScalarQuantizer) and quantizer.precision == "int8":
+            self._scalar = (quantizer.step, quantizer.low + 128 * quantizer.step)
+        self._numkong = require("numkong", extra="index") if quantizer.precision == "float16" else None
+
+    @staticmethod
+    def open(path: Path, quantizer: Quantizer, count: int) -> StoredVectors:
+        """Map a file.
+
+        Args:
+            path: A file that `write` wrote.
+            quantizer: What made the codes.
+            count: Vectors in it.
+
+        Returns:
+            The vectors; nothing of them is read before it is asked for.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            SearchIndexError: It is of another length than that of so many vectors.
+        """
+        width = quantizer.width(quantizer.full_dim)
+        code_bytes = count * width * quantizer.code_type.itemsize
+        expected = code_bytes + 4 * count
+        if path.stat().st_size != expected:
+            raise SearchIndexError(f"{path} has {path.stat().st_size:,} bytes in place of {expected:,}: it is damaged.")
+        mapped = np.memmap(path, np.uint8, mode="r") if count else np.empty(0, np.uint8)
+        whole = np.frombuffer(mapped, np.uint8)  # indexing a memmap costs more than an array
+        codes = whole[:code_bytes].view(quantizer.code_type).reshape(count, width)
+        return StoredVectors(quantizer, Stored(codes, whole[code_bytes:].view(np.float32)))
+
+    @staticmethod
+    def write(path: Path, blocks: Iterable[Stored]) -> int:
+        """Write a file.
+
+        Args:
+            path: Where; nothing must be there.
+            blocks: Codes and lengths, of `encode` or `take`.
+
+        Returns:
+            Vectors written.
+        """
+        lengths = array("f")
+        with path.open("xb") as file:
+            for block in blocks:
+                file.write(np.ascontiguousarray(block.codes).data)
+                lengths.frombytes(block.lengths.astype(np.float32).tobytes())
+            file.write(lengths)
+        return len(lengths)
+
+    def __len__(self) -> int:
+        """Vectors in the file."""
+        return len(self.codes)
+
+    def take(self, rows: Rows) -> Stored:
+        """Return rows as they are stored."""
+        return Stored(self.codes.take(rows, axis=0), self._lengths.take(rows))
+
+    def decode(self, rows: Rows | slice) -> Float32s:
+        """Return what the codes of rows stand for, at unit length, [n, full_dim]."""
+        vectors: Float32s = self.quantizer.decode(self.codes[rows]) / self._lengths[rows][:, None]
+        return vectors
+
+    def blocks(self) -> Iterator[Float32s]:
+        """Yield all that is stored, block by block, as `decode` returns it."""
+        for first in _starts(len(self)):
+            yield self.decode(slice(first, first + _ROWS_AT_A_TIME))
+
+    def score(self, queries: Float32s, rows: Rows, dim: int | None = None) -> Float32s:
+        """Compare every query with some of the vectors.
+
+        Args:
+            queries: [n_queries, full_dim], float32.
+            rows: Which vectors, for each query, [n_queries, n].
+            dim: Leading numbers of both to look at; None looks at all.
+
+        Returns:
+            Cosine similarity, [n_queries, n], float32.
+        """
+        prefixes = normalize(queries) if dim is None else truncate(queries, dim)
+        if rows.size <= _ROWS_AT_A_TIME:
+            return self._score(prefixes, rows)
+        if len(rows) == 1:
+            parts = [
+                self._score(prefixes, rows[:, first : first + _ROWS_AT_A_TIME]) for first in _starts(rows.shape[1])
+            ]
+            return np.concatenate(parts, axis=1)
+        step = max(1, _ROWS_AT_A_TIME // rows.shape[1])
+        scores = np.empty(rows.shape, np.float32)
+        for first in range(0, len(rows), step):
+            chunk = slice(first, first + step)
+            if step > 1:
+                scores[chunk] = self._score(prefixes[chunk], rows[chunk])
+            else:
+                scores[chunk] = self.score(prefixes[chunk], rows[chunk], dim)
+        return scores
+
+    def _score(self, prefixes: Float32s, rows: Rows) -> Float32s:
+        flat, dim = rows.ravel(), prefixes.shape[1]
+        codes = self.codes.take(flat, axis=0)
+        lengths = None
+        if dim < self.full_dim:
+            vectors = self.quantizer.decode(codes, dim)
+            lengths = _lengths(vectors)
+        elif self._numkong is not None:
+            # numpy converts half precision one number at a time
+            vectors = np.asarray(self._numkong.astype(codes, "float32"), np.float32)
+        elif self._scalar is not None:
+            vectors = codes.astype(np.float32)
+        else:
+            vectors = self.quantizer.decode(codes)
+        offsets: Float32s | None = None
+        if lengths is None:
+            lengths = self._lengths.take(flat)
+            if self._scalar is not None:
+                step, offset = self._scalar
+                offsets, prefixes = prefixes @ offset, prefixes * step
+        scores: Float32s = np.matmul(vectors.reshape(*rows.shape, dim), prefixes[:, :, None])[:, :, 0]
+        if offsets is not None:
+            scores += offsets[:, None]
+        scores /= lengths.reshape(rows.shape)
+        return scores
+
+
+def _starts(count: int) -> range:
+    return range(0, count, _ROWS_AT_A_TIME)
+
+
+def _lengths(vectors: Float32s) -> Float32s:
+    """Lengths, 1 in place of 0: what is divided by them stays zero, [n]."""
+    lengths: Float32s = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    lengths[lengths == 0] = 1
+    return lengths

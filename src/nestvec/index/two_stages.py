@@ -1,0 +1,331 @@
+"""Shortlist on short codes, rerank on stored vectors: one search over all segments of an index."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.errors import VectorError
+from nestvec.index.codes import FirstStage, Found
+from nestvec.index.stored import StoredVectors
+from nestvec.vectors import truncate
+
+__all__ = ["Candidates", "SearchSettings", "Stages", "search_exact", "search_stages"]
+
+Float32s = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_SHARE_TO_SCORE_ALL = 50  # where a filter leaves fewer than one in so many, all that are left are scored
+_SHARE_TO_PROBE = 0.5  # of an inverted file that must be left for few of its lists to be enough
+_SURPLUS = 1.1  # asked of the first stage beyond what is left of it on average
+_GROWTH = 8  # of what it is asked for, where that was not enough
+_TIES = 256  # documents beyond the best k that are put in order with them
+
+
+class Stages(NamedTuple):
+    """Documents to search: their codes, their vectors, and which of them count."""
+
+    first: FirstStage
+    second: StoredVectors | None
+    """The same documents; None where nothing is reranked."""
+    allowed: Mask | None = None
+    """[n_documents]; None where all count."""
+
+    @property
+    def remaining(self) -> int:
+        """How many count."""
+        return len(self.first) if self.allowed is None else int(np.count_nonzero(self.allowed))
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How a search is done.
+
+    Attributes:
+        shortlist: Documents that the first stage hands over; None trusts its order and reranks nothing.
+        probes: Lists of an inverted file to scan; None scans all.
+        dim: Leading numbers to compare in the second stage; None compares all.
+        middle: Leading numbers that a stage between looks at, and how many documents it hands over; None leaves it out.
+        threads: Threads for many queries.
+        complete: Whether more lists than said are scanned where these hold fewer documents than are to be found.
+    """
+
+    shortlist: int | None
+    probes: int | None = None
+    dim: int | None = None
+    middle: tuple[int, int] | None = None
+    threads: int = 1
+    complete: bool = True
+
+    def replaced(self, **given: Any) -> SearchSettings:
+        """Return these settings with those in place that are given, which is all that are not None."""
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
+
+
+class Candidates(NamedTuple):
+    """What a search found for every query, best first; where there are fewer, the last places hold row -1."""
+
+    places: Rows
+    """Which of the parts that were searched each document is in, [n_queries, n]."""
+    rows: Rows
+    """Row in it, [n_queries, n]."""
+    scores: Float32s
+    """Cosine, or where nothing was reranked what the codes say of it, [n_queries, n]; -inf in places without."""
+    prefix_scores: Float32s
+    """What the first stage said; nan where it was not asked, [n_queries, n]."""
+    shortlist_ranks: Rows
+    """Place in the shortlist, from 1; 1 as well for what was not scored by a first stage, [n_queries, n]."""
+    seconds: Mapping[str, float] = {}
+    """Time of each stage, of all queries together."""
+
+
+def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: SearchSettings) -> Candidates:
+    """Find the best documents of all parts.
+
+    Args:
+        parts: What is searched, as one.
+        queries: Unit vectors, [n_queries, full_dim], float32.
+        k: Documents to find for each.
+        settings: How.
+
+    Returns:
+        For each query up to k documents; of equal scores the one that was written first comes first.
+
+    Raises:
+        VectorError: There is a shortlist, and no second stage to rerank it with.
+    """
+    if settings.shortlist is not None and any(part.second is None for part in parts):
+        raise VectorError("There is no second stage to rerank with: search without a shortlist.")
+    started = time.perf_counter()
+    wanted = k if settings.shortlist is None else max(k, settings.shortlist)
+    found = [_shortlist(part, place, queries, k, wanted, settings) for place, part in enumerate(parts)]
+    scanned = time.perf_counter()
+    chunks = [slice(None)]
+    if settings.threads > 1 and len(queries) > 1:
+        bounds = np.linspace(0, len(queries), min(settings.threads, len(queries)) + 1).astype(int)
+        chunks = [slice(first, last) for first, last in itertools.pairwise(bounds.tolist())]
+
+    def finish(chunk: slice) -> Candidates:
+        merged = _merge([one.of(chunk) for one in found], wanted)
+        if settings.shortlist is not None:
+            merged = _rerank(merged, parts, queries[chunk], k, settings)
+        return _best(merged, k)
+
+    if len(chunks) == 1:
+        best = finish(chunks[0])
+    else:
+        with ThreadPoolExecutor(len(chunks)) as pool:
+            best = _stack(list(pool.map(finish, chunks)))
+    ended = time.perf_counter()
+    return best._replace(seconds={"first stage": scanned - started, "second stage": ended - scanned})
+
+
+def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | None = None) -> Candidates:
+    """Find the best documents by comparing every stored vector, block by block.
+
+    Args:
+        parts: What is searched, as one.
+        queries: Unit vectors, [n_queries, stored_dim], float32.
+        k: Documents to find for each.
+        dim: Leading numbers to compare; None compares all.
+
+    Returns:
+        As `search_stages`, without what a first stage would say; which of equal scores are found at the very end is
+        left open.
+
+    Raises:
+        VectorError: There are no stored vectors.
+    """
+    cut = queries if dim is None else truncate(queries, dim)
+    best = _nothing(len(queries))
+    for place, part in enumerate(parts):
+        if part.second is None:
+            raise VectorError("There are no stored vectors to compare.")
+        start = 0
+        for block in part.second.blocks():
+            scores = cut @ (block if dim is None else truncate(block, dim)).T
+            rows = np.arange(start, start + len(block))
+            start += len(block)
+            if part.allowed is not None:
+                scores[:, ~part.allowed[rows]] = -np.inf
+            shape = scores.shape
+            here = Candidates(
+                np.full(shape, place),
+                np.where(np.isfinite(scores), rows, -1),
+                scores,
+                np.full(shape, np.nan, np.float32),
+                np.ones(shape, np.int64),
+            )
+            best = _best(_join([best, here]), k)
+    return best
+
+
+class _Shortlist(NamedTuple):
+    """What the first stage of one part hands over for every query."""
+
+    place: int
+    rows: Rows
+    """[n_queries, n], -1 where there are fewer; [1, n] where they are the same for all."""
+    scores: Float32s
+    """nan where the first stage was not asked."""
+
+    def of(self, chunk: slice) -> Candidates:
+        shared = len(self.rows) == 1
+        rows, scores = (self.rows, self.scores) if shared else (self.rows[chunk], self.scores[chunk])
+        return Candidates(np.full(rows.shape, self.place), rows, scores, scores, np.ones(rows.shape, np.int64))
+
+
+def _shortlist(
+    part: Stages, place: int, queries: Float32s, k: int, wanted: int, settings: SearchSettings
+) -> _Shortlist:
+    n_rows, remaining = len(part.first), part.remaining
+    few = wanted if part.allowed is None else max(wanted, n_rows // _SHARE_TO_SCORE_ALL)
+    if not remaining or (settings.shortlist is not None and remaining <= few):
+        return _all_that_are_left(part, place)
+    left = remaining / n_rows
+    # What few lists hold may be what a filter leaves out: then all are scanned.
+    probes = None if settings.probes is None or left < _SHARE_TO_PROBE else math.ceil(settings.probes / left)
+    count = math.ceil((1 if part.allowed is None else _SURPLUS) * wanted / left)
+    found = part.first.search(queries, count, probes=probes, dim=settings.dim)
+    if part.allowed is None and probes is None:
+        return _Shortlist(place, found.rows, found.scores)
+    rows, scores = _keep_allowed(found, part.allowed, wanted)
+    # Lists that hold fewer are not to blame; what is left out is to be made up for.
+    needed = min(k if part.allowed is None else wanted, remaining) if settings.complete else 0
+    short = np.flatnonzero((rows >= 0).sum(axis=1) < needed)
+    if not len(short):
+        return _Shortlist(place, rows, scores)
+    more = [_ask_for_more(part, place, queries[query], count, needed, wanted, settings) for query in short]
+    width = max(wanted, *(one.rows.shape[1] for one in more))
+    rows, scores = _widened(rows, width, -1), _widened(scores, width, -np.inf)
+    for query, one in zip(short, more, strict=True):
+        rows[query], scores[query] = -1, np.nan
+        rows[query, : one.rows.shape[1]], scores[query, : one.rows.shape[1]] = one.rows[0], one.scores[0]
+    return _Shortlist(place, rows, scores)
+
+
+def _ask_for_more(
+    part: Stages, place: int, query: Float32s, count: int, needed: int, wanted: int, settings: SearchSettings
+) -> _Shortlist:
+    """Documents of a query most of whose neighbours are left out, or in lists that were not scanned."""
+    n_rows = len(part.first)
+    while count < n_rows:
+        count = min(count * _GROWTH, n_rows)
+        if count > n_rows // 2 and settings.shortlist is not None and part.allowed is not None:
+            break
+        found = part.first.search(query[None], count, dim=settings.dim)
+        rows, scores = _keep_allowed(found, part.allowed, wanted)
+        if (rows >= 0).sum() >= needed:
+            return _Shortlist(place, rows, scores)
+    return _all_that_are_left(part, place)
+
+
+def _all_that_are_left(part: Stages, place: int) -> _Shortlist:
+    """All rows that count, to be compared in full: faster than to look for them, and nothing can be missed."""
+    rows = np.arange(len(part.first)) if part.allowed is None else np.flatnonzero(part.allowed)
+    return _Shortlist(place, rows[None], np.full((1, len(rows)), np.nan, np.float32))
+
+
+def _keep_allowed(found: Found, allowed: Mask | None, wanted: int) -> tuple[Rows, Float32s]:
+    """The first rows that count, [n_queries, wanted], -1 where there are fewer."""
+    kept = found.rows >= 0
+    if allowed is not None:
+        kept &= allowed[found.rows]
+    order = np.argsort(~kept, axis=1, kind="stable")[:, :wanted]
+    there = np.take_along_axis(kept, order, axis=1)
+    rows = np.where(there, np.take_along_axis(found.rows, order, axis=1), -1)
+    scores = np.where(there, np.take_along_axis(found.scores, order, axis=1), np.float32(-np.inf))
+    width = max(wanted, rows.shape[1])
+    return _widened(rows, width, -1), _widened(scores, width, -np.inf)
+
+
+def _merge(shortlists: Sequence[Candidates], wanted: int) -> Candidates:
+    """The best of several shortlists; what no first stage has scored comes first, and takes no place among them."""
+    found = shortlists[0] if len(shortlists) == 1 else _join(shortlists) if shortlists else _nothing(1)
+    free = np.isnan(found.scores) & (found.rows >= 0)
+    if len(shortlists) > 1:
+        order = np.argsort(
+            np.where(free, -np.inf, np.where(found.rows < 0, np.inf, -found.scores)), axis=1, kind="stable"
+        )
+        found = _take(found, order[:, : wanted + int(free.sum(axis=1).max(initial=0))])
+        free = np.isnan(found.scores) & (found.rows >= 0)
+    ranks = np.arange(1, found.rows.shape[1] + 1) - free.sum(axis=1, keepdims=True)
+    return found._replace(shortlist_ranks=np.maximum(ranks, 1))
+
+
+def _rerank(
+    found: Candidates, parts: Sequence[Stages], queries: Float32s, k: int, settings: SearchSettings
+) -> Candidates:
+    """Compare the shortlist with what the second stage stores."""
+    if settings.middle is not None:
+        dim, kept = settings.middle
+        found = _best(_score(found, parts, queries, dim), max(k, kept))
+    return _score(found, parts, queries, settings.dim)
+
+
+def _score(found: Candidates, parts: Sequence[Stages], queries: Float32s, dim: int | None) -> Candidates:
+    if len(found.rows) < len(queries):  # the same rows for all of them
+        found = _of(np.repeat(one, len(queries), axis=0) for one in found[:5])
+    there = found.rows >= 0
+    scores = np.full(found.rows.shape, -np.inf, np.float32)
+    for place, part in enumerate(parts):
+        if part.second is None or not len(part.first):
+            continue
+        if len(parts) == 1 and there.all():
+            scores = part.second.score(queries, found.rows, dim)
+            break
+        wanted = there & (found.places == place)
+        for query in np.flatnonzero(wanted.any(axis=1)):
+            here = wanted[query]
+            scores[query, here] = part.second.score(queries[query, None], found.rows[query][None, here], dim)[0]
+    return found._replace(scores=scores)
+
+
+def _best(found: Candidates, k: int) -> Candidates:
+    scores = np.where(found.rows >= 0, found.scores, -np.inf)
+    found = found._replace(scores=scores)
+    if scores.shape[1] > k + _TIES:
+        found = _take(found, np.argpartition(-scores, k + _TIES - 1, axis=1)[:, : k + _TIES])
+    return _take(found, np.lexsort((found.rows, found.places, -found.scores), axis=1)[:, :k])
+
+
+def _take(found: Candidates, order: Rows) -> Candidates:
+    return _of(np.take_along_axis(one, order, axis=1) for one in found[:5])
+
+
+def _join(found: Sequence[Candidates]) -> Candidates:
+    """Side by side."""
+    most = max(len(one.rows) for one in found)
+    wide = [[np.repeat(part, most, axis=0) if len(part) < most else part for part in one[:5]] for one in found]
+    return _of(np.concatenate(arrays, axis=1) for arrays in zip(*wide, strict=True))
+
+
+def _stack(found: Sequence[Candidates]) -> Candidates:
+    """One below the other."""
+    width = max(one.rows.shape[1] for one in found)
+    empty = (0, -1, -np.inf, np.nan, 1)
+    columns = zip(*(one[:5] for one in found), empty, strict=True)
+    return _of(np.concatenate([_widened(one, width, fill) for one in arrays]) for *arrays, fill in columns)
+
+
+def _widened(array: NDArray[Any], width: int, fill: float) -> NDArray[Any]:
+    return np.pad(array, [(0, 0), (0, width - array.shape[1])], constant_values=fill)
+
+
+def _of(columns: Iterable[NDArray[Any]]) -> Candidates:
+    places, rows, scores, prefix_scores, shortlist_ranks = columns
+    return Candidates(places, rows, scores, prefix_scores, shortlist_ranks)
+
+
+def _nothing(n_queries: int) -> Candidates:
+    rows, scores = np.empty((n_queries, 0), np.int64), np.empty((n_queries, 0), np.float32)
+    return Candidates(rows, rows, scores, scores, rows)

@@ -1,0 +1,164 @@
+"""From documents and a model to an index: what `nestvec index` and `nestvec search` begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from nestvec.data import TextDocument, read_documents
+from nestvec.encoders import Encoder
+from nestvec.errors import SearchIndexError
+from nestvec.index import Batch, CodeSettings, Index
+from nestvec.jobs.encoders import load_encoder
+from nestvec.plan import Plan, read_plan
+from nestvec.progress import Progress, silent
+
+__all__ = ["add_documents", "build_index", "encoder_of"]
+
+_DOCUMENTS_AT_A_TIME = 8192
+
+
+def build_index(
+    path: str | Path,
+    documents: str | Path,
+    *,
+    model: str | None = None,
+    plan: str | Path | None = None,
+    recall: float = 0.99,
+    codes: CodeSettings | None = None,
+    precision: str | None = None,
+    queries: Sequence[str] | None = None,
+    overwrite: bool = False,
+    cache: bool = True,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Index:
+    """Encode documents and make an index of them.
+
+    Args:
+        path: Folder to make.
+        documents: File of documents, as `read_documents` takes it.
+        model: What encodes: see `load_encoder`. None takes the plan's.
+        plan: File of a plan; None stores and searches as suits most vectors.
+        recall: Share of the exact best 10 that a search is to find, where there is no plan.
+        codes: The first stage, in place of the plan's or the default.
+        precision: Of the second stage, likewise.
+        queries: Texts of queries to measure recall on; None uses documents.
+        overwrite: Replace an index that is there.
+        cache: Keep vectors in the cache of encoded texts.
+        seed: Of every draw.
+        progress: How to report progress.
+
+    Returns:
+        The index.
+
+    Raises:
+        SearchIndexError: There is neither a model nor a plan that names one.
+        DataError: Documents cannot be used; all bad rows are named.
+        NestvecError: What loading a model, reading a plan and `Index.build` raise.
+    """
+    found: Plan | None = None if plan is None else read_plan(plan)
+    source = model or (None if found is None else found.model)
+    if source is None or source.startswith("vectors:"):
+        raise SearchIndexError("Say what encodes the documents: --model, or a plan that names a model.")
+    _check(documents, progress)
+    encoder = load_encoder(source, cache=cache, progress=progress)
+    return Index.build(
+        path,
+        vectors=_batches(documents, encoder, progress),
+        plan=found,
+        model={"name": source, **{side: encoder.identity(side) for side in ("query", "document")}},
+        codes=codes,
+        precision=precision,
+        recall=recall,
+        queries=None if queries is None else encoder.encode_queries(queries, progress=progress),
+        overwrite=overwrite,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def add_documents(
+    index: Index,
+    documents: str | Path,
+    encoder: Encoder,
+    *,
+    replacing: bool = False,
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """Encode documents and add them; every 8,192 are committed together.
+
+    Args:
+        index: The index.
+        documents: File of documents, as `read_documents` takes it.
+        encoder: What encoded those that are there.
+        replacing: Replace documents that have the same ids; otherwise they are refused.
+        progress: How to report progress.
+
+    Returns:
+        How many were written, and how many of these replaced others.
+
+    Raises:
+        DataError: Documents cannot be used; all bad rows are named, and nothing is added.
+        NestvecError: What `Index.add` raises.
+    """
+    _check(documents, progress)
+    written = replaced = 0
+    for batch in _batches(documents, encoder, progress):
+        if replacing:
+            replaced += index.upsert(*batch)
+        else:
+            index.add(*batch)
+        written += len(batch.ids)
+    return written, replaced
+
+
+def encoder_of(index: Index, model: str | None = None, *, force: bool = False, progress: Progress = silent) -> Encoder:
+    """Load the encoder of an index, and check that it is the same that encoded its documents.
+
+    Args:
+        index: The index.
+        model: What encodes, where the model has moved; None takes what the index names.
+        force: Accept another one.
+        progress: How to report progress.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        SearchIndexError: The index names no model, or the model gives other vectors.
+        NestvecError: What loading a model raises.
+    """
+    known: Mapping[str, Any] = index.model or {}
+    source = model or known.get("name")
+    if source is None:
+        raise SearchIndexError(f"{index.path} was built from ready vectors. Say what encodes queries: --model.")
+    encoder = load_encoder(source, force=force, progress=progress)
+    wrong = [side for side in ("query", "document") if side in known and encoder.identity(side) != known[side]]
+    if wrong and not force:
+        raise SearchIndexError(
+            f"{source} does not give the vectors that {index.path} was built with, of {known['name']}: its weights, "
+            "pooling, prompts or text length are others. Give the same model, or pass --force."
+        )
+    return encoder
+
+
+def _check(documents: str | Path, progress: Progress) -> None:
+    """Read all documents once, so that bad rows are known before any is encoded."""
+    with progress("checking documents", None) as advance:
+        for _ in read_documents(documents):
+            advance(1)
+
+
+def _batches(documents: str | Path, encoder: Encoder, progress: Progress) -> Iterator[Batch]:
+    rows = read_documents(documents)
+    while part := list(islice(rows, _DOCUMENTS_AT_A_TIME)):
+        yield _encode(part, encoder, progress)
+
+
+def _encode(part: Sequence[TextDocument], encoder: Encoder, progress: Progress) -> Batch:
+    texts = [one.text for one in part]
+    metadata = [one.metadata or None for one in part]
+    return Batch(encoder.encode_documents(texts, progress=progress), [one.id for one in part], texts, metadata)

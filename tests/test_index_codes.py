@@ -1,0 +1,174 @@
+"""faiss holds the codes that nestvec makes, and finds what they say. Run: pytest tests/test_index_codes.py (seconds)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nestvec.errors import DimensionError, MissingExtraError, PrecisionError, SearchIndexError, VectorError
+from nestvec.evaluation import CellKey, Rerank, TaskVectors, measure_latency
+from nestvec.index import (
+    PRODUCT,
+    Candidates,
+    CodeSettings,
+    FirstStage,
+    SearchSettings,
+    Stages,
+    StoredVectors,
+    encode,
+    faiss_threads,
+    search_stages,
+)
+from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector, fit_quantizer
+from nestvec.vectors import normalize, truncate
+
+
+def vectors(n: int, dim: int = 30, seed: int = 0) -> np.ndarray:
+    return normalize(np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32) + 0.2)
+
+
+def scan(documents: np.ndarray, dim: int, precision: str) -> FirstStage:
+    first = FirstStage.train(documents, CodeSettings(dim, precision))
+    first.add(documents)
+    return first
+
+
+def stored(documents: np.ndarray, precision: str) -> StoredVectors:
+    quantizer = fit_quantizer(documents, precision)
+    return StoredVectors(quantizer, encode(quantizer, documents))
+
+
+def search(stages: Stages, queries: np.ndarray, k: int, shortlist: int | None) -> Candidates:
+    return search_stages([stages], queries, k, SearchSettings(shortlist))
+
+
+@pytest.mark.parametrize("precision", BITS_PER_NUMBER)
+@pytest.mark.parametrize("dim", [30, 13, 8, 1])
+def test_a_scan_finds_what_the_codes_of_a_precision_say(precision: str, dim: int) -> None:
+    documents, queries = vectors(300), vectors(20, seed=1)
+    found = scan(documents, dim, precision).search(queries, 5)
+    cut = truncate(documents, dim)
+    quantizer = fit_quantizer(cut, precision)
+    expected = truncate(queries, dim) @ quantizer.decode(quantizer.encode(cut)).T
+    best = -np.sort(-expected, axis=1)[:, :5]
+    # faiss rounds the tables of a fast scan to 8 bits
+    np.testing.assert_allclose(found.scores, best, atol=0.02 if precision == "binary" else 1e-4)
+    np.testing.assert_allclose(
+        np.take_along_axis(expected, found.rows, axis=1), best, atol=0.03 if precision == "binary" else 1e-4
+    )
+
+
+@pytest.mark.parametrize("lists", [None, 8])
+def test_product_codes_say_nearly_what_the_vectors_say(lists: int | None) -> None:
+    documents, queries = vectors(4000), vectors(50, seed=1)
+    settings = CodeSettings(28, lists=lists)
+    first = FirstStage.train(documents, settings)
+    first.add(documents)
+    expected = queries @ documents.T
+    everything = first.search(queries, 4000)
+    error = everything.scores - np.take_along_axis(expected, everything.rows, axis=1)
+    assert np.abs(error).mean() < 0.06
+    assert np.abs(error.mean(axis=1)).max() < 0.02  # of the cosine itself, the mean's part included
+    found = first.search(queries, 200)
+    top = np.argsort(-expected, axis=1)[:, :5]
+    assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(top, found.rows, strict=True)]) > 0.97
+    # A query that is cut is compared with as much of the documents.
+    cut = queries[:, :10] @ documents[:, :10].T
+    top = np.argsort(-cut, axis=1)[:, :5]
+    near = first.search(queries, 400, dim=10).rows
+    assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(top, near, strict=True)]) > 0.9
+    assert settings.bytes_per_vector == 7 + (0 if lists is None else 8)
+    if lists is not None:
+        few = [len(set(a) & set(b)) for a, b in zip(first.search(queries, 200, probes=1).rows, found.rows, strict=True)]
+        assert np.mean(few) < 150
+
+
+@pytest.mark.parametrize("precision", [*BITS_PER_NUMBER, PRODUCT])
+def test_codes_are_the_same_after_a_file(tmp_path: Path, precision: str) -> None:
+    documents, queries = vectors(300, dim=32), vectors(9, dim=32, seed=1)
+    first = scan(documents, 24, precision)
+    first.save(tmp_path / "codes")
+    again = FirstStage.load(tmp_path / "codes", first.settings, first.quantizer)
+    assert len(again) == 300
+    for one, other in zip(first.search(queries, 7), again.search(queries, 7), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(again.empty()) == 0
+    (tmp_path / "codes").write_bytes((tmp_path / "codes").read_bytes()[:100])
+    with pytest.raises(SearchIndexError, match="damaged"):
+        FirstStage.load(tmp_path / "codes", first.settings, first.quantizer)
+    with pytest.raises(FileNotFoundError):
+        FirstStage.load(tmp_path / "none", first.settings, first.quantizer)
+
+
+@pytest.mark.parametrize("precision", BITS_PER_NUMBER)
+def test_codes_take_the_bytes_that_the_grid_counts(precision: str) -> None:
+    first = scan(vectors(64, dim=32), 32, precision)
+    assert first._index.sa_code_size() == bytes_per_vector(32, precision) == first.settings.bytes_per_vector
+
+
+@pytest.mark.parametrize("second", BITS_PER_NUMBER)
+@pytest.mark.parametrize("first", ["float32", "int4", "binary"])
+@pytest.mark.parametrize("full_dim", [30, 32, 27])
+def test_a_second_stage_orders_the_shortlist_by_the_full_vectors(first: str, second: str, full_dim: int) -> None:
+    documents, queries = vectors(300, full_dim), vectors(20, full_dim, seed=1)
+    codes = scan(documents, 13, first)
+    stages = Stages(codes, stored(documents, second))
+    quantizer = fit_quantizer(documents, second)
+    expected = queries @ normalize(quantizer.decode(quantizer.encode(documents))).T
+    found = search(stages, queries, 5, 299)
+    np.testing.assert_allclose(found.scores, -np.sort(-expected, axis=1)[:, :5], atol=2e-6)
+    np.testing.assert_allclose(np.take_along_axis(expected, found.rows, axis=1), found.scores, atol=2e-6)
+    few = search(stages, queries, 5, 5)
+    assert [set(row) for row in few.rows] == [set(row) for row in codes.search(queries, 5).rows]
+    # Of part of the numbers
+    cut = truncate(queries, 7) @ truncate(quantizer.decode(quantizer.encode(documents)), 7).T
+    scores = stages.second.score(queries, np.tile(np.arange(300), (20, 1)), 7)
+    np.testing.assert_allclose(scores, cut, atol=2e-6)
+
+
+def test_what_cannot_be_scanned_is_refused() -> None:
+    documents = vectors(30)
+    with pytest.raises(VectorError, match="no second stage"):
+        search(Stages(scan(documents, 8, "int8"), None), documents, 5, 10)
+    with pytest.raises(DimensionError):
+        scan(documents, 31, "int8")
+    with pytest.raises(PrecisionError):
+        scan(documents, 8, "int5")
+    with pytest.raises(VectorError, match="not finite"):
+        scan(np.full_like(documents, np.nan), 8, "int8")
+
+
+def test_without_faiss_the_pip_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
+        scan(vectors(30), 8, "int8")
+    with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
+        measure_latency(TaskVectors(vectors(5), vectors(30)), [CellKey(8)])
+
+
+def test_threads_are_put_back() -> None:
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    with faiss_threads(1):
+        assert faiss.omp_get_max_threads() == 1
+    assert faiss.omp_get_max_threads() == before
+
+
+def test_every_cell_is_timed_and_more_work_takes_longer() -> None:
+    task_vectors = TaskVectors(vectors(40, 64, seed=1), vectors(20000, 64))
+    keys = [
+        CellKey(64),
+        CellKey(8, "int8"),
+        CellKey(8, "int8", Rerank("float16", 50)),
+        CellKey(8, "int8", Rerank("float16", 5000)),
+    ]
+    times = measure_latency(task_vectors, keys)
+    assert list(times) == keys
+    for one in times.values():
+        assert 0 < one.median_ms <= one.p95_ms
+        assert one.queries_per_second > 0
+    assert times[keys[3]].median_ms > times[keys[2]].median_ms

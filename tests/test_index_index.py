@@ -1,0 +1,625 @@
+"""An index finds what an exact scan finds, after any order of changes. Run: pytest tests/test_index_index.py (a minute)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nestvec.errors import (
+    DataError,
+    DimensionError,
+    FilterError,
+    IndexBusyError,
+    OutputExistsError,
+    PrecisionError,
+    SearchIndexError,
+    VectorError,
+)
+from nestvec.index import Batch, CodeSettings, Index, SearchSettings, export, tune
+from nestvec.plan import FirstStage, Plan, SecondStage
+from nestvec.quantization import BITS_PER_NUMBER, fit_quantizer
+from nestvec.vectors import normalize, truncate
+
+DIM, COUNT = 32, 3000
+Float32s = NDArray[np.float32]
+
+
+def make(count: int, seed: int = 0, dim: int = DIM) -> Float32s:
+    """Vectors in clusters, whose first numbers say most, as those of a nested model."""
+    centers = np.random.default_rng(99).normal(size=(40, dim))  # the same for every seed
+    generator = np.random.default_rng(seed)
+    near = centers[generator.integers(40, size=count)] + 0.7 * generator.normal(size=(count, dim))
+    return normalize((near / np.sqrt(np.arange(1, dim + 1))).astype(np.float32))
+
+
+def ids_of(count: int, prefix: str = "d") -> list[str]:
+    return [f"{prefix}{place}" for place in range(count)]
+
+
+def exact(vectors: Float32s, ids: list[str], queries: Float32s, k: int) -> list[list[str]]:
+    """The oracle: every cosine in float64."""
+    scores = normalize(queries.astype(np.float64)) @ normalize(vectors.astype(np.float64)).T
+    return [[ids[place] for place in np.argsort(-row, kind="stable")[:k]] for row in scores]
+
+
+def recall(found: list[list[str]], expected: list[list[str]]) -> float:
+    shares = [len(set(one) & set(other)) / len(other) for one, other in zip(found, expected, strict=True)]
+    return float(np.mean(shares))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index that tests read and do not change."""
+    path = tmp_path_factory.mktemp("index") / "built"
+    metadata = [{"n": place, "even": place % 2 == 0, "tags": [f"t{place % 7}"]} for place in range(COUNT)]
+    texts = [f"text {place} about {'cats' if place % 3 == 0 else 'dogs'}" for place in range(COUNT)]
+    Index.build(
+        path, vectors=make(COUNT), ids=ids_of(COUNT), texts=texts, metadata=metadata, codes=CodeSettings(28)
+    ).close()
+    return path
+
+
+@pytest.mark.parametrize("second", BITS_PER_NUMBER)
+@pytest.mark.parametrize(
+    "codes", [*(CodeSettings(20, name) for name in BITS_PER_NUMBER), CodeSettings(20), CodeSettings(20, lists=8)]
+)
+def test_with_the_whole_corpus_as_shortlist_every_pair_of_stages_is_the_exact_search_of_what_is_stored(
+    tmp_path: Path, codes: CodeSettings, second: str
+) -> None:
+    vectors, queries = make(800), make(30, seed=1)
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(800), codes=codes, precision=second, recall=None)
+    stored = np.concatenate([block for _, block in index.rows()]).astype(np.float64)
+    quantizer = fit_quantizer(vectors, second)
+    decoded = normalize(quantizer.decode(quantizer.encode(vectors)))
+    kept, possible = ((one * vectors).sum(axis=1).mean() for one in (stored, decoded))
+    assert kept > possible - 1e-3
+    scores = normalize(queries.astype(np.float64)) @ stored.T
+    hits = index.search(queries, k=10, shortlist=800)
+    best = -np.sort(-scores, axis=1)[:, :10]
+    np.testing.assert_allclose(hits.scores, best, atol=2e-6)
+    for row, found in enumerate(hits.ids):
+        np.testing.assert_allclose([scores[row, int(id_[1:])] for id_ in found], best[row], atol=2e-6)
+    assert recall(index.search(queries, k=10, shortlist=400).ids, hits.ids) > 0.9
+    assert index.verify() == []
+
+
+def test_the_tuned_search_finds_what_it_was_asked_to(built: Path) -> None:
+    with Index.open(built) as index:
+        queries = make(300, seed=5)
+        found = index.search(queries, k=10)
+        assert recall(found.ids, exact(make(COUNT), ids_of(COUNT), queries, 10)) > 0.985
+        assert index.tuned is not None
+        assert index.tuned["low"] >= 0.99
+        assert index.search_settings.shortlist == index.tuned["shortlist"]
+        assert recall(found.ids, index.exact(queries, 10).ids) > 0.985
+
+
+def test_a_batch_and_single_queries_and_threads_find_the_same(built: Path) -> None:
+    with Index.open(built) as index:
+        queries = make(20, seed=3)
+        together = index.search(queries, k=5)
+        assert index.search(queries, k=5, threads=2).ids == together.ids
+        alone = [index.search(query, k=5) for query in queries]
+        assert [one.ids[0] for one in alone] == together.ids
+        np.testing.assert_allclose(np.concatenate([one.scores for one in alone]), together.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("condition", "meets"),
+    [
+        ("even = true", lambda n: n % 2 == 0),
+        ("n < 40", lambda n: n < 40),
+        ("n < 5", lambda n: n < 5),
+        ('tags = "t3" and n >= 1000', lambda n: n % 7 == 3 and n >= 1000),
+        ("not n < 2990", lambda n: n >= 2990),
+        ("n > 5000", lambda _: False),
+    ],
+)
+def test_filters_keep_recall(built: Path, condition: str, meets: Any) -> None:
+    kept = [place for place in range(COUNT) if meets(place)]
+    queries = make(100, seed=6)
+    with Index.open(built) as index:
+        found = index.search(queries, k=10, filter=condition)
+        if not kept:
+            assert found.ids == [[]] * 100
+            assert np.isnan(found.scores).all()
+            return
+        expected = exact(make(COUNT)[kept], [f"d{place}" for place in kept], queries, 10)
+        assert {int(id_[1:]) for ids in found.ids for id_ in ids} <= set(kept)
+        assert recall(found.ids, expected) > 0.985
+        assert [len(ids) for ids in found.ids] == [min(10, len(kept))] * 100
+
+
+def test_a_filter_whose_documents_are_far_from_the_query_is_answered_whole(tmp_path: Path) -> None:
+    vectors = make(4000)
+    far = (vectors @ vectors[0]).argsort()[:600]  # 15%: too many to score all, none in a shortlist of all
+    marked = set(far.tolist())
+    index = Index.build(
+        tmp_path / "i",
+        vectors=vectors,
+        ids=ids_of(4000),
+        metadata=[{"far": place in marked} for place in range(4000)],
+        codes=CodeSettings(16, lists=16),
+        recall=0.9,
+    )
+    found = index.search(vectors[:1], k=10, filter="far = true")
+    kept = sorted(marked)
+    expected = exact(vectors[kept], [f"d{place}" for place in kept], vectors[:1], 10)
+    assert recall(found.ids, expected) >= 0.9
+
+
+class Model:
+    """What an index should hold, in a dictionary."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, tuple[Float32s, str | None, dict[str, Any] | None]] = {}
+
+    def put(self, vectors: Float32s, ids: list[str], texts: list[str], metadata: list[dict[str, Any]]) -> None:
+        for row in zip(ids, vectors, texts, metadata, strict=True):
+            self.documents[row[0]] = row[1:]
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("seed", range(4))
+def test_after_any_order_of_changes_an_index_holds_what_it_should(tmp_path: Path, seed: int, precision: str) -> None:
+    generator = np.random.default_rng(seed)
+    model = Model()
+
+    def fresh(count: int, names: list[str]) -> tuple[Float32s, list[str], list[str], list[dict[str, Any]]]:
+        vectors = make(count, seed=int(generator.integers(1e9)))
+        return vectors, names, [f"about {name}" for name in names], [{"size": len(name)} for name in names]
+
+    first = fresh(300, ids_of(300))
+    model.put(*first)
+    index = Index.build(
+        tmp_path / "i", vectors=first[0], ids=first[1], texts=first[2], metadata=first[3], precision=precision
+    )
+    other = Index.open(tmp_path / "i")  # a reader that never reopens
+    made = 300
+    for _ in range(25):
+        kind = generator.choice(["add", "upsert", "delete", "compact"], p=[0.4, 0.3, 0.25, 0.05])
+        count = int(generator.choice([1, 3, 40, 400]))
+        known = sorted(model.documents)
+        if kind == "add":
+            rows = fresh(count, [f"n{made + place}" for place in range(count)])
+            made += count
+            index.add(*rows)
+            model.put(*rows)
+        elif kind == "upsert":
+            names = sorted({*generator.choice(known, min(count, len(known)), replace=False).tolist(), f"n{made}"})
+            made += 1
+            rows = fresh(len(names), names)
+            assert index.upsert(*rows) == len(set(names) & set(known))
+            model.put(*rows)
+        elif kind == "delete":
+            names = generator.choice(known, min(count, len(known) - 20), replace=False).tolist()
+            assert index.delete([*names, "no such document"]) == len(names)
+            for name in names:
+                del model.documents[name]
+        else:
+            index.compact()
+        assert len(index) == len(other) == len(model.documents)
+    names = sorted(model.documents)
+    held = np.stack([model.documents[name][0] for name in names])
+    queries = make(50, seed=7)
+    assert index.verify() == []
+    for one in (index, other, Index.open(tmp_path / "i")):
+        found = one.search(queries, k=10, shortlist=len(names))
+        assert recall(found.ids, exact(held, names, queries, 10)) > (0.995 if precision == "float16" else 0.95)
+        read = one.read(names)
+        assert {name: (read[name].text, read[name].metadata) for name in names} == {
+            name: model.documents[name][1:] for name in names
+        }
+        filtered = one.search(queries, k=10, filter="size <= 3", shortlist=len(names))
+        small = [name for name in names if len(name) <= 3]
+        rows = [names.index(name) for name in small]
+        assert recall(filtered.ids, exact(held[rows], small, queries, 10)) > 0.95
+    assert index.stats().segments <= 12
+    index.compact()
+    assert index.stats().deleted == 0
+    assert index.stats().segments == 1
+    assert recall(other.search(queries, k=10, shortlist=len(names)).ids, exact(held, names, queries, 10)) > 0.95
+    words = index.explain(queries[0], k=5, text=names[0]).hits
+    assert names[0] in [hit.id for hit in words]
+
+
+def test_an_index_that_lost_all_documents_finds_none_and_takes_new_ones(tmp_path: Path) -> None:
+    vectors = make(30)
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(30), recall=None)
+    index.delete(ids_of(30))
+    assert len(index) == 0
+    assert index.search(vectors[:2], k=3).ids == [[], []]
+    assert index.exact(vectors[:2], k=3).ids == [[], []]
+    index.compact()
+    assert index.search(vectors[:2], k=3).ids == [[], []]
+    index.add(vectors[:5], ids_of(5))
+    assert index.search(vectors[:1], k=3).ids[0][0] == "d0"
+    assert index.verify() == []
+
+
+def test_k_beyond_the_corpus_returns_all_and_pads_scores(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(5), recall=None)
+    hits = index.search(make(2, seed=1), k=8)
+    assert [len(ids) for ids in hits.ids] == [5, 5]
+    assert hits.scores.shape == (2, 8)
+    assert np.isnan(hits.scores[:, 5:]).all()
+    assert sorted(hits.ids[0]) == ["0", "1", "2", "3", "4"]
+
+
+def test_what_was_built_whole_is_served_at_fewer_numbers(built: Path, tmp_path: Path) -> None:
+    vectors, queries = make(COUNT), make(100, seed=8)
+    expected = exact(truncate(vectors, 12), ids_of(COUNT), truncate(queries, 12), 10)
+    with Index.open(built) as index:
+        assert recall(index.search(queries, k=10, dim=12, shortlist=500).ids, expected) > 0.98
+        assert recall(index.exact(queries, 10, dim=12).ids, expected) > 0.99
+    cut = Index.build(tmp_path / "cut", vectors=vectors, ids=ids_of(COUNT))
+    before = cut.stats()
+    cut.compact(dim=12)
+    assert recall(cut.search(queries, k=10, shortlist=200).ids, expected) > 0.98
+    assert cut.stats().vector_bytes_per_vector < 0.6 * before.vector_bytes_per_vector
+    assert cut.settings.full_dim == DIM  # queries and documents still come whole
+    cut.add(make(3, seed=9), ["x", "y", "z"])
+    assert cut.search(make(3, seed=9), k=1).ids == [["x"], ["y"], ["z"]]
+    assert cut.verify() == []
+
+
+def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:
+    queries = make(50, seed=10)
+    with Index.open(built) as index:
+        whole = index.search(queries, k=10, shortlist=300)
+        funnel = index.search(queries, k=10, shortlist=300, middle=(16, 60))
+        assert 0.9 < recall(funnel.ids, whole.ids) <= 1
+        assert index.search(queries, k=10, shortlist=300, middle=(DIM, 10)).ids == whole.ids
+        # Ten are left by their first four numbers alone: these are not the best ten.
+        assert recall(index.search(queries, k=10, shortlist=300, middle=(4, 10)).ids, whole.ids) < 0.9
+
+
+@pytest.mark.parametrize("second", [SecondStage(precision="int8", shortlist=60), None])
+def test_a_plan_says_what_is_stored_and_how_it_is_searched(tmp_path: Path, second: SecondStage | None) -> None:
+    plan = Plan(model="m", full_dim=DIM, first_stage=FirstStage(dim=16, precision="int8"), second_stage=second)
+    vectors, queries = make(500), make(40, seed=2)
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(500), plan=plan)
+    assert index.codes == CodeSettings(16, "int8")
+    hits = index.search(queries, k=10)
+    if second is None:
+        assert index.search_settings.shortlist is None
+        assert recall(hits.ids, exact(truncate(vectors, 16), ids_of(500), truncate(queries, 16), 10)) > 0.9
+        assert index.stats().vector_bytes_per_vector < 16 + 16 + 4 + 8  # numbers and codes of 16, lengths, a header
+        index.add(make(20, seed=4), ids_of(20, "n"))
+        assert index.search(make(20, seed=4), k=1).ids == [[id_] for id_ in ids_of(20, "n")]
+        index.compact()
+        assert index.search(make(20, seed=4), k=1).ids == [[id_] for id_ in ids_of(20, "n")]
+    else:
+        assert index.search_settings == SearchSettings(60)
+        assert index.settings.precision == "int8"
+        assert recall(hits.ids, exact(vectors, ids_of(500), queries, 10)) > 0.95
+    with pytest.raises(DimensionError, match="plan is for vectors of 32"):
+        Index.build(tmp_path / "j", vectors=make(5, dim=16), plan=plan)
+
+
+def test_every_stage_is_explained(built: Path) -> None:
+    vectors = make(COUNT)
+    with Index.open(built) as index:
+        found = index.explain(vectors[9], k=5, text="text 9 about cats")
+        assert found.hits[0].id == "d9"
+        assert found.hits[0].vector_rank == 1
+        assert found.hits[0].words_rank == 1
+        assert found.hits[0].score == pytest.approx(2 / 61)
+        assert found.hits[0].cosine == pytest.approx(1, abs=1e-3)
+        assert found.hits[0].prefix_score == pytest.approx(1, abs=0.3)
+        assert found.hits[0].shortlist_rank is not None
+        assert set(found.seconds) == {"first stage", "second stage", "words"}
+        assert found.documents == COUNT
+        assert [hit.score for hit in found.hits] == sorted((hit.score for hit in found.hits), reverse=True)
+        alone = index.explain(vectors[9], k=5, filter="even = false")
+        assert alone.documents == COUNT // 2
+        assert all(hit.words_rank is None and hit.score == hit.cosine for hit in alone.hits)
+        words = index.explain(-vectors[9], k=3, text="9", filter="even = false")
+        assert "d9" in [hit.id for hit in words.hits]
+        # What users type is no query language.
+        for text in ('"', "AND OR NOT", "a* (b", "text:9", "\x00", "'; --", "-9", "^x"):
+            assert len(index.explain(vectors[9], k=3, text=text).hits) == 3
+
+
+def test_tuning_says_what_it_measured_and_what_it_cannot_reach(tmp_path: Path) -> None:
+    index = Index.build(
+        tmp_path / "i", vectors=make(COUNT), ids=ids_of(COUNT), codes=CodeSettings(16, lists=16), recall=None
+    )
+    assert index.tuned is None
+    tuned = tune(index, recall=0.95, queries=make(200, seed=11))
+    assert tuned.reached
+    assert tuned.best.low >= 0.95
+    assert {trial.probes for trial in tuned.trials} == {1, 2, 4, 8, 16}
+    assert index.search_settings.probes == tuned.best.probes
+    queries = make(400, seed=12)
+    assert recall(index.search(queries).ids, index.exact(queries).ids) > 0.94
+    for low in (0, 1, 1.5):
+        with pytest.raises(SearchIndexError, match="above 0 and below 1"):
+            tune(index, recall=low)
+    with pytest.raises(SearchIndexError, match="too few"):
+        tune(Index.build(tmp_path / "j", vectors=make(8), recall=None))
+
+
+def test_batches_are_built_as_they_come(tmp_path: Path) -> None:
+    vectors = make(500)
+
+    def batches() -> Any:
+        for first in range(0, 500, 90):
+            rows = range(first, min(500, first + 90))
+            yield Batch(vectors[first : first + 90], [f"d{row}" for row in rows], [f"t {row}" for row in rows])
+
+    for precision in ("float16", "int8"):
+        index = Index.build(tmp_path / precision, vectors=batches(), precision=precision, recall=None)
+        whole = Index.build(
+            tmp_path / f"{precision}-whole", vectors=vectors, ids=ids_of(500), recall=None, precision=precision
+        )
+        queries = make(20, seed=1)
+        assert index.search(queries).ids == whole.search(queries).ids
+        assert index.read(["d499"])["d499"].text == "t 499"
+        assert not list((tmp_path / precision).glob("draft"))
+        assert index.verify() == []
+
+
+@pytest.mark.parametrize("kind", ["numpy", "faiss", "parquet", "beir"])
+def test_an_export_holds_every_document(tmp_path: Path, kind: Any) -> None:
+    vectors = make(60)
+    index = Index.build(
+        tmp_path / "i", vectors=vectors, ids=ids_of(60), texts=["ä"] * 60, metadata=[{"n": 1}] * 60, precision="float32"
+    )
+    index.delete(["d3"])
+    index.upsert(vectors[:1], ["d59"], ["new"], [{"n": 2}])
+    out = tmp_path / "out"
+    export(index, out, kind)
+    if kind == "parquet":
+        import pyarrow.parquet
+
+        rows = pyarrow.parquet.read_table(out / "documents.parquet").to_pylist()
+        ids, texts = [row["id"] for row in rows], [row["text"] for row in rows]
+        found = np.array([row["vector"] for row in rows], np.float32)
+        assert json.loads(rows[-1]["metadata"]) == {"n": 2}
+    else:
+        name = "corpus.jsonl" if kind == "beir" else "documents.jsonl"
+        rows = [json.loads(line) for line in (out / name).read_text(encoding="utf-8").splitlines()]
+        ids, texts = [row["_id"] for row in rows], [row["text"] for row in rows]
+        assert rows[-1]["metadata"] == {"n": 2}
+        if kind == "faiss":
+            import faiss
+
+            found = faiss.read_index(str(out / "vectors.faiss")).reconstruct_n(0, len(ids))
+        else:
+            found = np.load(out / ("documents.npy" if kind == "beir" else "vectors.npy"))
+    assert ids == [*(f"d{place}" for place in range(59) if place != 3), "d59"]
+    assert texts == ["ä"] * 58 + ["new"]
+    np.testing.assert_allclose(found[:3], vectors[:3], atol=1e-6)
+    np.testing.assert_allclose(found[-1], vectors[0], atol=1e-6)
+    with pytest.raises(OutputExistsError):
+        export(index, out, kind)
+
+
+def test_statistics_say_what_files_and_memory_hold(built: Path) -> None:
+    with Index.open(built) as index:
+        stats = index.stats()
+        assert stats.documents == COUNT
+        assert stats.disk_bytes == sum(file.stat().st_size for file in built.rglob("*") if file.is_file())
+        assert stats.resident_bytes == sum(file.stat().st_size for file in built.glob("segments/*.codes"))
+        # 28 numbers at four bits for two, and what turns vectors into codes
+        assert 7 <= stats.resident_bytes_per_vector < 7 + (28 * 32 * 4 + 16 * 28 * 4 + 1000) / COUNT + 1
+        assert stats.resident_bytes_per_vector * COUNT == pytest.approx(stats.resident_bytes, rel=0.01)
+
+
+def bad_batches() -> list[tuple[dict[str, Any], type[Exception], str]]:
+    good = make(3)
+    broken = good.copy()
+    broken[1, 3] = np.nan
+    zero = good.copy()
+    zero[2] = 0
+    return [
+        ({"vectors": broken, "ids": ["a", "b", "c"]}, VectorError, "not finite, of the documents b"),
+        ({"vectors": zero, "ids": ["a", "b", "c"]}, VectorError, "zero .* of the documents c"),
+        ({"vectors": good[:, :5], "ids": ["a", "b", "c"]}, VectorError, r"\[n, 32\], not float32 \[3, 5\]"),
+        ({"vectors": good.astype(int), "ids": ["a", "b", "c"]}, VectorError, "floating-point"),
+        ({"vectors": good, "ids": ["a", "b"]}, DataError, "3 vectors and 2 ids"),
+        ({"vectors": good, "ids": ["a", "b", "c"], "texts": ["x"]}, DataError, "3 vectors and 1 texts"),
+        ({"vectors": good, "ids": ["a", "", "c"]}, DataError, "by row: 1"),
+        ({"vectors": good, "ids": ["a", None, 3]}, DataError, "by row: 1, 2"),
+        ({"vectors": good, "ids": ["a", "b", "a"]}, DataError, "repeated in one batch: a"),
+        ({"vectors": good, "ids": ["a", "b", "c"], "metadata": [{}, {"x": {1, 2}}, {}]}, DataError, "document b"),
+        ({"vectors": good, "ids": ["a", "b", "c"], "metadata": [{}, {"x": float("nan")}, {}]}, DataError, "no JSON"),
+    ]
+
+
+@pytest.mark.parametrize(("given", "error", "match"), bad_batches())
+def test_bad_documents_change_nothing(
+    tmp_path: Path, given: dict[str, Any], error: type[Exception], match: str
+) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(20), ids=ids_of(20), recall=None)
+    for change in (index.add, index.upsert):
+        with pytest.raises(error, match=match):
+            change(**given)
+    assert len(index) == 20
+    assert index.verify() == []
+    if given["vectors"].shape[1] == DIM:
+        with pytest.raises(error, match=match):
+            Index.build(tmp_path / "j", recall=None, **given)
+        assert not (tmp_path / "j").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["i"]
+
+
+def test_ids_that_are_there_are_refused_by_add_and_by_a_later_batch(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(20), ids=ids_of(20), recall=None)
+    with pytest.raises(DataError, match="has already: d3, d7"):
+        index.add(make(3), ["d7", "new", "d3"])
+    assert len(index) == 20
+    batches = [Batch(make(2), ["a", "b"]), Batch(make(2), ["c", "a"])]
+    with pytest.raises(DataError, match="has already: a"):
+        Index.build(tmp_path / "j", vectors=batches)
+
+
+def test_bad_searches_are_refused(built: Path) -> None:
+    with Index.open(built) as index:
+        query = make(1)[0]
+        for bad in (query[:5], np.zeros(DIM, np.float32), np.full(DIM, np.inf, np.float32), query.astype(int)):
+            with pytest.raises(VectorError):
+                index.search(bad)
+        with pytest.raises(VectorError, match="1 or more"):
+            index.search(query, k=0)
+        with pytest.raises(VectorError, match="1 or more"):
+            index.search(query, shortlist=0)
+        with pytest.raises(DimensionError, match="32 are stored"):
+            index.search(query, dim=33)
+        with pytest.raises(FilterError, match="did you mean even"):
+            index.search(query, filter="evn = true")
+
+
+def test_bad_settings_are_refused(tmp_path: Path) -> None:
+    for codes, error in (
+        (CodeSettings(33), DimensionError),
+        (CodeSettings(8, "int5"), PrecisionError),
+        (CodeSettings(7), PrecisionError),
+        (CodeSettings(8, "int8", lists=4), PrecisionError),
+        (CodeSettings(8, lists=400), SearchIndexError),
+    ):
+        with pytest.raises(error):
+            Index.build(tmp_path / "i", vectors=make(300), codes=codes, recall=None)
+        assert not list(tmp_path.iterdir())
+    with pytest.raises(DataError, match="no documents"):
+        Index.build(tmp_path / "i", vectors=make(3)[:0])
+    with pytest.raises(DataError, match="no documents"):
+        Index.build(tmp_path / "i", vectors=iter([]))
+    Index.build(tmp_path / "i", vectors=make(5), recall=None)
+    with pytest.raises(OutputExistsError, match="overwrite"):
+        Index.build(tmp_path / "i", vectors=make(5))
+    assert len(Index.build(tmp_path / "i", vectors=make(6), recall=None, overwrite=True)) == 6
+    (tmp_path / "other").mkdir()
+    with pytest.raises(OutputExistsError, match="another place"):
+        Index.build(tmp_path / "other", vectors=make(5), overwrite=True)
+
+
+def test_one_process_at_a_time_may_change_an_index(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(20), ids=ids_of(20), recall=None)
+    with sqlite3.connect(tmp_path / "i" / "manifest.sqlite", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for change in (lambda: index.delete(["d1"]), index.compact, lambda: index.add(make(1), ["x"])):
+            with pytest.raises(IndexBusyError, match="Another process"):
+                change()
+        assert index.search(make(1), k=1).ids[0]  # readers go on
+        other.execute("ROLLBACK")
+    other.close()
+    assert index.delete(["d1"]) == 1
+
+
+def test_damage_is_found_and_named(tmp_path: Path) -> None:
+    def fresh() -> Path:
+        index = Index.build(tmp_path / "i", vectors=make(3000), ids=ids_of(3000), recall=None, overwrite=True)
+        index.close()
+        return next((tmp_path / "i" / "segments").glob("*.codes"))
+
+    for end in ("codes", "vectors", "ids"):
+        path = fresh().with_suffix(f".{end}")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-8])  # cut off
+        with pytest.raises(SearchIndexError, match=f"{end} is damaged"):
+            Index.open(tmp_path / "i")
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 16
+        path.write_bytes(flipped)
+        if end == "codes":
+            with pytest.raises(SearchIndexError, match="damaged"):
+                Index.open(tmp_path / "i")
+        else:
+            with Index.open(tmp_path / "i") as index:
+                assert any(path.name in problem for problem in index.verify())
+        path.unlink()
+        with pytest.raises(SearchIndexError, match=f"{end}.* is not there"):
+            Index.open(tmp_path / "i")
+    fresh()
+    manifest = tmp_path / "i" / "manifest.sqlite"
+    for content in (b"", b"no database at all" * 100, manifest.read_bytes()[:5000]):
+        manifest.write_bytes(content)
+        with pytest.raises(SearchIndexError, match="damaged|no manifest"):
+            Index.open(tmp_path / "i")
+    with pytest.raises(SearchIndexError, match="is no index"):
+        Index.open(tmp_path)
+
+
+def test_an_index_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+    Index.build(tmp_path / "i", vectors=make(20), recall=None).close()
+    with sqlite3.connect(tmp_path / "i" / "manifest.sqlite") as connection:
+        connection.execute("UPDATE settings SET value = '99' WHERE name = 'format'")
+    connection.close()
+    with pytest.raises(SearchIndexError, match="format 99, and this nestvec reads 1"):
+        Index.open(tmp_path / "i")
+
+
+def test_a_document_without_vector_is_found_by_verify(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(20), ids=ids_of(20), recall=None)
+    with sqlite3.connect(tmp_path / "i" / "manifest.sqlite") as connection:
+        connection.execute("INSERT INTO documents VALUES (NULL, 'ghost', NULL, NULL)")
+        connection.execute("DELETE FROM documents WHERE id = 'd4'")
+    connection.close()
+    problems = " ".join(index.verify())
+    assert "without vectors: ghost" in problems
+    assert "lacks: d4" in problems
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="gives up its rights, and so needs some")
+def test_a_read_only_folder_is_searched_and_not_changed() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Index.build(Path(folder) / "i", vectors=make(50), ids=ids_of(50), recall=None).close()
+        script = (
+            "import mmap, os, faiss, numkong, numpy as np\n"
+            "from nestvec.errors import NestvecError\n"
+            "from nestvec.index import Index\n"
+            "os.setuid(65534)\n"
+            f"index = Index.open({folder!r} + '/i')\n"
+            "print(index.search(np.ones(32, np.float32), k=2).ids, index.verify())\n"
+            "try:\n    index.delete(['d1'])\n"
+            "except NestvecError as error:\n    print(type(error).__name__, error)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found, refused = done.stdout.strip().split("\n")
+    assert found.count("'d") == 2
+    assert found.endswith("[]")
+    assert refused.startswith("StorageError")
+
+
+def test_a_full_disk_leaves_the_index_as_it_was(tmp_path: Path) -> None:
+    Index.build(tmp_path / "i", vectors=make(200), ids=ids_of(200), recall=None).close()
+    np.save(tmp_path / "more.npy", make(20_000))
+    script = (
+        "import resource, signal\n"
+        "import numpy as np\n"
+        "from nestvec.errors import StorageError\n"
+        "from nestvec.index import Index\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"index = Index.open({str(tmp_path / 'i')!r})\n"
+        f"vectors = np.load({str(tmp_path / 'more.npy')!r})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+        "for change in (lambda: index.add(vectors, [f'x{n}' for n in range(20_000)]),\n"
+        "               lambda: index.add(vectors[:3], ['a', 'b', 'c'], ['word ' * 100_000] * 3)):\n"
+        "    try:\n        change()\n"
+        "    except StorageError as error:\n        print(error)\n"
+        "print(len(index), index.verify())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *refused, last = done.stdout.strip().split("\n")
+    assert len(refused) == 2, done.stdout
+    assert last == "200 []"
+    with Index.open(tmp_path / "i") as index:
+        assert len(index) == 200
+        index.add(make(3), ["x", "y", "z"])
+        assert len(list((tmp_path / "i" / "segments").iterdir())) == 3 * index.stats().segments
+        assert index.verify() == []
