@@ -44,6 +44,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "start adaptor, map at a hundredth": {"start": "adaptor", "start_learning_rate": 0.01},
     "self-distillation": {"self_distillation": 0.5},
     "self-distillation, 20 nearest": {"self_distillation": 0.5, "neighbours": 20},
+    "self-distillation, int4 and bits": {
+        "self_distillation": 0.5,
+        "document_precisions": ["float32", "int4", "binary"],
+    },
     "spread": {"spread": 1.0},
     "teacher minilm": {"teacher": "minilm", "teacher_weight": 0.5},
     "through int4 and bits": {"document_precisions": ["float32", "int4", "binary"]},
@@ -52,6 +56,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "weights": [1.0] * 6,
         "final_weights": [1.0, 1.0, 1.0, 2.0, 3.0, 4.0],
     },
+    "large sizes heavier": {"weights": [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]},
     "large first": {"order": "large-first"},
     "small first": {"order": "small-first"},
     "averaged": {"averaged": 0.3},

@@ -137,9 +137,9 @@ class BenchmarkSettings(_Section):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"start": "adaptor", "averaged": 0.3},
+    "small": {"self_distillation": 0.5, "document_precisions": ["float32", "int4", "binary"]},
     "balanced": {},
-    "full": {"averaged": 0.3},
+    "full": {"document_precisions": ["float32", "int4", "binary"]},
 }
 """Keys of `training` that a preset sets where the recipe does not."""
 
@@ -162,7 +162,7 @@ class TrainingSettings(_Section):
     start: Start = "base"
     """`pca` and `adaptor` put a linear map behind the base, fitted on its vectors of the rows, and train it too."""
     start_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of that map; None takes `learning_rate`."""
+    """Of that map; None takes a hundredth of `learning_rate`."""
     temperature: float = Field(default=0.05, gt=0)
     negatives: Annotated[int, Field(ge=0)] | None = None
     """Hard negatives a row; None takes 1 if any row has one."""

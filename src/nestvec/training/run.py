@@ -44,6 +44,7 @@ _RUN_FILE = "run.json"
 _WEIGHTS, _WEIGHTS_FORMAT = "weights.safetensors", "nestvec-checkpoint/1"
 _CHECKPOINTS_KEPT = 2
 _LOSSES_LOGGED = 20
+_SHARE_BEHIND = 0.01  # of the learning rate, for a map behind the base: it is fitted already
 
 
 class TrainingOutcome(NamedTuple):
@@ -184,9 +185,10 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     n_modules = len(model)
     reorder(model, run.columns, settings.start, dims=run.dims, seed=run.seed, progress=progress)
     rates = {}
-    if settings.start_learning_rate is not None:
+    if len(model) > n_modules:
         behind = "|".join(map(str, range(n_modules, len(model))))
-        rates[rf"^model\.({behind})\."] = settings.start_learning_rate
+        of_the_base = settings.learning_rate * _SHARE_BEHIND
+        rates[rf"^model\.({behind})\."] = settings.start_learning_rate or of_the_base
     columns: dict[str, Any] = dict(run.columns)
     if run.teacher is not None:
         columns["label"] = teach(run.teacher, run.columns, about=str(settings.teacher), progress=progress)
