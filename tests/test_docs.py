@@ -115,9 +115,10 @@ def test_every_evaluation_plan_adaptor_and_index_in_the_documentation_runs(workp
 
 
 def _order(line: str) -> tuple[int, str]:
-    changes = ("add", "upsert", "tune", "export", "compact", "delete", "verify", "info")
     words = shlex.split(line)
-    return (1 + changes.index(words[2]) if words[1] == "index" and words[2] in changes else 0), line
+    name = " ".join(words[1:3]) if words[1] == "index" else words[1]
+    order = ("adapt", "transform", "evaluate", "plan", "index build", "search", "index add", "index upsert")
+    return (order.index(name) if name in order else len(order)), line
 
 
 def test_every_make_target_in_the_documentation_exists() -> None:

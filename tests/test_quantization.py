@@ -293,3 +293,10 @@ def test_what_cannot_be_coded_is_refused() -> None:
         quantizer.encode(vectors[:0])
     with pytest.raises(VectorError, match="too large for float16"):
         fit_quantizer(vectors, "float16").encode(vectors * 1e6)
+
+
+def test_a_file_of_codes_is_for_all_who_may_read_its_folder(tmp_path: Path) -> None:
+    quantizer = fit_quantizer(np.eye(4, dtype=np.float32), "int8")
+    save_codes(tmp_path / "codes", quantizer, quantizer.encode(np.eye(4, dtype=np.float32)))
+    (tmp_path / "other").touch()
+    assert (tmp_path / "codes").stat().st_mode == (tmp_path / "other").stat().st_mode
