@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,9 @@ __all__ = [
     "SEGMENTS",
     "Batch",
     "IndexSettings",
+    "as_batches",
     "check_batch",
+    "check_queries",
     "fill",
     "load_codec",
     "load_settings",
@@ -38,6 +41,7 @@ Float32s = NDArray[np.float32]
 SEGMENTS = "segments"
 ROWS_TO_FIT = 100_000
 """Vectors that codes are fitted to, at most."""
+_ROWS_AT_A_TIME = 8192
 _CODEC_FILES = (".codec", ".first", ".second")
 
 
@@ -221,3 +225,70 @@ def load_codec(folder: Path, name: str, codes: CodeSettings) -> Codec:
     except VectorError as error:
         raise SearchIndexError(f"{folder} is damaged: {error}") from error
     return Codec(FirstStage.load(folder / f"{name}.codec", codes, first), second)
+
+
+def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
+    """Check queries before anything is searched.
+
+    Args:
+        vectors: [n, full_dim] or [full_dim], floating point.
+        settings: Of the index.
+
+    Returns:
+        Queries as segments are asked, [n, stored_dim], float32, of unit length.
+
+    Raises:
+        VectorError: They are of another width, zero, or not finite.
+    """
+    queries = np.asarray(vectors)
+    queries = queries[None] if queries.ndim == 1 else queries
+    if queries.ndim != 2 or not np.issubdtype(queries.dtype, np.floating) or queries.shape[1] != settings.full_dim:
+        raise VectorError(
+            f"Queries are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
+            "Encode them with the model that encoded the documents."
+        )
+    squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+    if len(bad):
+        raise VectorError(
+            f"{len(bad)} queries are zero or hold numbers that are not finite, the first in row {bad[0]}."
+        )
+    return unit_vectors(queries, settings)
+
+
+def as_batches(
+    vectors: NDArray[Any] | Iterable[Batch],
+    ids: Sequence[str] | None,
+    texts: Sequence[str | None] | None,
+    metadata: Sequence[Mapping[str, Any] | None] | None,
+) -> tuple[Iterable[Batch], int]:
+    """Return documents as batches, and the numbers of their vectors; see `Index.build` for the arguments.
+
+    Raises:
+        DataError: There are no documents, or lists are of different lengths.
+        VectorError: The vectors are no [n, dim].
+    """
+    if not isinstance(vectors, np.ndarray):
+        batches = iter(vectors)
+        first = next(batches, None)
+        if first is None:
+            raise DataError("There are no documents. An index needs one at least; more can be added later.")
+        return itertools.chain([first], batches), first.vectors.shape[-1]
+    if vectors.ndim != 2:
+        raise VectorError(f"Vectors are floating-point numbers [n, dim], not {vectors.dtype} {list(vectors.shape)}.")
+    for name, given in (("ids", ids), ("texts", texts), ("metadata", metadata)):
+        if given is not None and len(given) != len(vectors):
+            raise DataError(f"There are {len(vectors):,} vectors and {len(given):,} {name}. Give one for each vector.")
+
+    def cut() -> Iterator[Batch]:
+        for first in range(0, len(vectors), _ROWS_AT_A_TIME):
+            rows = slice(first, first + _ROWS_AT_A_TIME)
+            named = list(map(str, range(*rows.indices(len(vectors))))) if ids is None else ids[rows]
+            yield Batch(
+                vectors[rows],
+                named,
+                None if texts is None else texts[rows],
+                None if metadata is None else metadata[rows],
+            )
+
+    return cut(), vectors.shape[1]

@@ -3,67 +3,59 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DataError, DimensionError, OutputExistsError, SearchIndexError, VectorError
+from nestvec.errors import DimensionError, OutputExistsError, VectorError
 from nestvec.files import atomic_folder
 from nestvec.index.building import (
     ROWS_TO_FIT,
     SEGMENTS,
     Batch,
     IndexSettings,
+    as_batches,
     check_batch,
+    check_queries,
     fill,
-    load_codec,
-    load_settings,
-    remove_old_codecs,
     save_codec,
     unit_vectors,
 )
+from nestvec.index.changing import changing
 from nestvec.index.codes import CodeSettings, FirstStage, faiss_threads
+from nestvec.index.explaining import Explanation, describe_hits, fuse_words
 from nestvec.index.filters import parse_filter
-from nestvec.index.manifest import Document, Manifest, SegmentRecord, Writing, listed
+from nestvec.index.manifest import Document, Manifest, listed
 from nestvec.index.segments import (
     FILES,
     Codec,
-    Segment,
     draw_vectors,
     join_segments,
-    open_segment,
-    remove_segment,
-    remove_unnamed,
     segment_problems,
     write_segment,
 )
+from nestvec.index.state import Mask, State, load_state
 from nestvec.index.stored import Stored, encode
-from nestvec.index.two_stages import Candidates, SearchSettings, Stages, search_exact, search_stages
+from nestvec.index.two_stages import Candidates, SearchSettings, search_exact, search_stages
 from nestvec.plan import Plan
 from nestvec.progress import Advance, Progress, silent
 from nestvec.quantization import fit_quantizer
 from nestvec.vectors import check_dims, truncate
 
-__all__ = ["Explanation", "HitDetails", "Hits", "Index", "Statistics"]
+__all__ = ["Hits", "Index", "Statistics"]
 
 Float32s = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
 _SHORTLIST = 100  # until it is tuned
 _ROWS_AT_A_TIME = 8192
-_MERGED_AT_MOST = 250_000  # rows of segments that adding puts together
-_MERGED_SHARE = 4  # how many times as large a segment may be as what joins it
-_FUSION = 60  # added to ranks in reciprocal rank fusion
 _FILTERS_KEPT = 64
 _KEPT_SETTINGS = ("shortlist", "probes", "dim", "middle")
-_ATTEMPTS = 20  # to open files that a writer may be replacing
 
 
 class Hits(NamedTuple):
@@ -73,37 +65,6 @@ class Hits(NamedTuple):
     """[n_queries][up to k]."""
     scores: Float32s
     """Cosine similarity, [n_queries, k]; nan beyond the documents that there are."""
-
-
-class HitDetails(NamedTuple):
-    """A document that was found, and why it stands where it does."""
-
-    id: str
-    score: float
-    """What it is ordered by: its cosine, or in a search by words as well, what its two ranks add up to."""
-    cosine: float | None
-    """What the second stage says, or the codes where there is none; None if only its words brought it here."""
-    prefix_score: float | None
-    """What the first stage says of the cosine; None where it was not asked."""
-    shortlist_rank: int | None
-    """Its place in the first stage's shortlist, from 1."""
-    vector_rank: int | None
-    """Its place by cosine, from 1."""
-    words_rank: int | None
-    """Its place by BM25, from 1; None where no word of the query is in it, or words were not asked."""
-    words_score: float | None
-    """BM25, higher is better."""
-
-
-class Explanation(NamedTuple):
-    """What a search found, and what each stage did."""
-
-    hits: list[HitDetails]
-    seconds: dict[str, float]
-    """Time of each stage."""
-    documents: int
-    """How many were searched: those that the filter left."""
-    settings: SearchSettings
 
 
 class Statistics(NamedTuple):
@@ -122,58 +83,6 @@ class Statistics(NamedTuple):
     disk_bytes_per_vector: float
     vector_bytes_per_vector: float
     """Of these, the files of vectors, without texts and metadata."""
-
-
-@dataclass(frozen=True)
-class _State:
-    """What one commit made of the index."""
-
-    version: int
-    segments: list[Segment]
-    alive: list[NDArray[np.bool_] | None]
-    """Which rows of each segment are not deleted; None where all are."""
-    settings: IndexSettings
-    codec: Codec
-    search: SearchSettings
-
-
-class _Change:
-    """A change that is being made."""
-
-    def __init__(self, manifest: Manifest, writing: Writing, state: _State) -> None:
-        self.manifest = manifest
-        self.writing = writing
-        self.state = state
-        self.added: list[str] = []
-        self.dropped: list[str] = []
-
-    def add(self, record: SegmentRecord) -> None:
-        self.added.append(record.name)
-        self.writing.put_segment(record)
-
-    def drop(self, segment: Segment, kept: NDArray[np.bool_] | None) -> None:
-        """Take a segment out, whose kept rows go into another."""
-        self.writing.drop_segments([segment.record.name])
-        self.dropped.append(segment.record.name)
-        if kept is not None:
-            self.writing.forget_deleted(segment.identities.numbers[~kept])
-
-    def take_small_segments(
-        self, count: int, deleted: Iterable[int]
-    ) -> tuple[Iterable[tuple[int, str]], Iterable[Stored]]:
-        """Take out the segments that are no longer worth files of their own, beside so many new rows."""
-        gone, parts, rows = np.fromiter(deleted, np.int64), [], count
-        for segment, alive in sorted(
-            zip(self.state.segments, self.state.alive, strict=True), key=lambda one: len(one[0])
-        ):
-            if len(segment) > _MERGED_SHARE * rows or rows + len(segment) > _MERGED_AT_MOST:
-                break
-            kept = _alive(segment, gone)
-            kept = kept if alive is None else alive if kept is None else kept & alive
-            self.drop(segment, kept)
-            rows += len(segment)
-            parts.append((segment, kept))
-        return join_segments(parts) if parts else ((), ())
 
 
 class Index:
@@ -195,7 +104,7 @@ class Index:
         self.path = Path(path)
         self._manifest = Manifest(self.path)
         self._filters: dict[str, tuple[int, Numbers]] = {}
-        self._state = self._load()
+        self._state = load_state(self.path, self._manifest)
 
     @staticmethod
     def open(path: str | Path) -> Index:
@@ -265,12 +174,12 @@ class Index:
         if path.exists() and not (overwrite and Manifest.is_one(path)):
             hint = "pass overwrite=True" if Manifest.is_one(path) else "choose another place"
             raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")
-        batches, full_dim = _as_batches(vectors, ids, texts, metadata)
+        batches, full_dim = as_batches(vectors, ids, texts, metadata)
         settings, search = _settings(full_dim, plan, codes, precision)
         with atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(
-                folder, {"model": None if model is None else dict(model), "search": _as_json(search)}
+                folder, {"model": None if model is None else dict(model), "search": _kept(search)}
             )
             try:
                 fill(folder, manifest, settings, batches, seed=seed, progress=progress)
@@ -297,11 +206,7 @@ class Index:
 
     def __len__(self) -> int:
         """Documents in it."""
-        state = self._current()
-        return sum(
-            len(segment) if alive is None else int(alive.sum())
-            for segment, alive in zip(state.segments, state.alive, strict=True)
-        )
+        return len(self._current())
 
     @property
     def settings(self) -> IndexSettings:
@@ -363,7 +268,7 @@ class Index:
         state = self._current()
         settings = state.search.replaced(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
         found = self._candidates(state, vectors, k, filter, settings)
-        return Hits(self._ids(state, found), _scores_of(found, k))
+        return Hits(state.ids(found), _scores_of(found, k))
 
     def read(self, ids: Sequence[str]) -> dict[str, Document]:
         """Return documents with their texts and metadata, by id; those that there are."""
@@ -373,7 +278,7 @@ class Index:
     def rows(self) -> Iterator[tuple[list[Document], Float32s]]:
         """Yield all documents and their vectors, of unit length, block by block, in the order they were written."""
         state = self._current()
-        for segment, alive in zip(state.segments, state.alive, strict=True):
+        for segment, alive in state.parts():
             kept = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
             for first in range(0, len(kept), _ROWS_AT_A_TIME):
                 rows = kept[first : first + _ROWS_AT_A_TIME]
@@ -444,7 +349,7 @@ class Index:
             IndexBusyError: Another process is changing the index.
             StorageError: The disk is full, or the folder cannot be written.
         """
-        with self._changing() as change:
+        with changing(self.path, self._current) as change:
             found = change.manifest.find(list(dict.fromkeys(ids)))
             change.writing.remove(found.values())
         return len(found)
@@ -461,10 +366,10 @@ class Index:
             IndexBusyError: Another process is changing the index.
             StorageError: The disk is full, or the folder cannot be written; the index is as it was.
         """
-        with self._changing() as change:
+        with changing(self.path, self._current) as change:
             state = change.state
             check_dims([state.settings.stored_dim if dim is None else dim], state.settings.stored_dim)
-            parts = list(zip(state.segments, state.alive, strict=True))
+            parts = state.parts()
             for segment, alive in parts:
                 change.drop(segment, alive)
             if not len(self):
@@ -494,7 +399,7 @@ class Index:
         with self._manifest.reading():
             problems = self._manifest.problems()
             known = dict(self._manifest.numbers_and_ids())
-        for segment, alive in zip(state.segments, state.alive, strict=True):
+        for segment, alive in state.parts():
             problems += segment_problems(self.path / SEGMENTS, segment.record)
             rows = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
             numbers = segment.identities.numbers[rows].tolist()
@@ -530,7 +435,7 @@ class Index:
         )
 
     def _put(self, batch: Batch, *, replacing: bool) -> int:
-        with self._changing() as change:
+        with changing(self.path, self._current) as change:
             settings = change.state.settings
             documents = check_batch(batch, settings.full_dim)
             replaced = change.manifest.find(batch.ids) if replacing else {}
@@ -550,28 +455,6 @@ class Index:
             )
         return len(replaced)
 
-    @contextmanager
-    def _changing(self) -> Iterator[_Change]:
-        """Be the one that changes the index: all that is done within is committed at the end, or none of it."""
-        manifest = Manifest(self.path, writable=True)
-        change = None
-        try:
-            with manifest.writing() as writing:
-                records, codec = manifest.segments(), manifest.setting("codec")["name"]
-                remove_unnamed(self.path / SEGMENTS, records)
-                remove_old_codecs(self.path, codec)
-                change = _Change(manifest, writing, self._current())
-                yield change
-        except BaseException:
-            for name in change.added if change is not None else ():
-                remove_segment(self.path / SEGMENTS, name)
-            raise
-        else:
-            for name in change.dropped if change is not None else ():
-                remove_segment(self.path / SEGMENTS, name)
-        finally:
-            manifest.close()
-
     def exact(self, vectors: NDArray[Any], k: int = 10, *, dim: int | None = None) -> Hits:
         """Find the nearest of all stored vectors by comparing every one: what recall is measured against.
 
@@ -587,13 +470,13 @@ class Index:
             VectorError: The queries are of another width, zero, or not finite.
         """
         state = self._current()
-        found = search_exact(self._open(state, state.alive), _check_queries(vectors, state.settings), k, dim)
-        return Hits(self._ids(state, found), _scores_of(found, k))
+        found = search_exact(state.stages(), check_queries(vectors, state.settings), k, dim)
+        return Hits(state.ids(found), _scores_of(found, k))
 
     def draw(self, count: int, seed: int = 0) -> Float32s:
         """Return so many of the stored vectors, drawn at random, [n, stored_dim], at the width that queries have."""
         state = self._current()
-        found = draw_vectors(list(zip(state.segments, state.alive, strict=True)), count, seed)
+        found = draw_vectors(state.parts(), count, seed)
         return np.pad(found, [(0, 0), (0, state.settings.full_dim - found.shape[1])])
 
     @property
@@ -611,8 +494,8 @@ class Index:
         Raises:
             IndexBusyError: Another process is changing the index.
         """
-        with self._changing() as change:
-            change.writing.set("search", _as_json(settings))
+        with changing(self.path, self._current) as change:
+            change.writing.set("search", _kept(settings))
             change.writing.set("tuned", None if measured is None else dict(measured))
 
     def candidates(
@@ -651,72 +534,36 @@ class Index:
         Raises:
             VectorError: The query is of another width, zero, or not finite.
             FilterError: The filter cannot be read, or names a field that no document has.
-
-        Source:
-            Reciprocal rank fusion: Cormack, Clarke, Buettcher 2009.
         """
         state = self._current()
         chosen = state.search if settings is None else settings
         depth = k if text is None else max(k, chosen.shortlist or k, _SHORTLIST)
         found = self._candidates(state, vector, depth, filter, chosen)
-        ids = self._ids(state, found)[0]
-        columns = (found.scores, found.prefix_scores, found.shortlist_ranks)
-        by_id = {
-            id_: HitDetails(id_, cosine, cosine, _known(prefix), _known_rank(rank, prefix), place, None, None)
-            for place, (id_, cosine, prefix, rank) in enumerate(
-                zip(ids, *(column[0, : len(ids)].tolist() for column in columns), strict=True), start=1
-            )
-        }
+        hits = describe_hits(found, state.ids(found)[0])
         seconds = dict(found.seconds)
         if text is not None:
             started = time.perf_counter()
             with self._manifest.lock:
                 condition = None if filter is None else parse_filter(filter, self._manifest.fields())
-                words = self._manifest.best_by_words(text, depth, condition)
-            for place, (id_, score) in enumerate(words, start=1):
-                known = by_id.get(id_, HitDetails(id_, 0, None, None, None, None, None, None))
-                by_id[id_] = known._replace(words_rank=place, words_score=score)
-            by_id = {id_: one._replace(score=_fused(one)) for id_, one in by_id.items()}
+                hits = fuse_words(hits, self._manifest.best_by_words(text, depth, condition))
             seconds["words"] = time.perf_counter() - started
-        hits = sorted(by_id.values(), key=lambda one: -one.score)[:k]
-        masks = state.alive if filter is None else self._matching(state, filter)
-        return Explanation(hits, seconds, sum(one.remaining for one in self._open(state, masks)), chosen)
+        masks = None if filter is None else self._matching(state, filter)
+        return Explanation(hits[:k], seconds, sum(one.remaining for one in state.stages(masks)), chosen)
 
     def _candidates(
-        self, state: _State, vectors: NDArray[Any], k: int, condition: str | None, settings: SearchSettings
+        self, state: State, vectors: NDArray[Any], k: int, condition: str | None, settings: SearchSettings
     ) -> Candidates:
         if k < 1 or any(value is not None and value < 1 for value in (settings.shortlist, settings.probes)):
             raise VectorError("k, shortlist and probes are 1 or more.")
         if settings.dim is not None and not 1 <= settings.dim <= state.settings.stored_dim:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
-        queries = _check_queries(vectors, state.settings)
+        queries = check_queries(vectors, state.settings)
         masks = state.alive if condition is None else self._matching(state, condition)
-        opened = self._open(state, masks)
+        opened = state.stages(masks)
         with faiss_threads(settings.threads):
             return search_stages(opened, queries, min(k, max(1, sum(one.remaining for one in opened))), settings)
 
-    @staticmethod
-    def _open(state: _State, masks: Sequence[NDArray[np.bool_] | None]) -> list[Stages]:
-        return [
-            Stages(segment.first, segment.second, mask) for segment, mask in zip(state.segments, masks, strict=True)
-        ]
-
-    @staticmethod
-    def _ids(state: _State, found: Candidates) -> list[list[str]]:
-        """Ids of what was found, for every query."""
-        there = found.rows >= 0
-        places, rows = found.places[there], found.rows[there]
-        ids = [""] * len(rows)
-        for place in range(len(state.segments)) if len(state.segments) > 1 else ():
-            here = np.flatnonzero(places == place)
-            for at, id_ in zip(here.tolist(), state.segments[place].identities.ids(rows[here]), strict=True):
-                ids[at] = id_
-        if len(state.segments) == 1:
-            ids = state.segments[0].identities.ids(rows)
-        ends = np.cumsum(there.sum(axis=1)).tolist()
-        return [ids[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-
-    def _matching(self, state: _State, condition: str) -> list[NDArray[np.bool_] | None]:
+    def _matching(self, state: State, condition: str) -> list[Mask | None]:
         """Which rows meet a filter and are not deleted; metadata of a number never change, so answers are kept."""
         parsed = parse_filter(condition, self._manifest.fields())
         upto, numbers = self._filters.get(condition, (0, np.empty(0, np.int64)))
@@ -727,62 +574,19 @@ class Index:
                 self._filters[condition] = (highest, numbers)
                 if len(self._filters) > _FILTERS_KEPT:
                     del self._filters[next(iter(self._filters))]
-        masks: list[NDArray[np.bool_] | None] = []
-        for segment, alive in zip(state.segments, state.alive, strict=True):
+        masks: list[Mask | None] = []
+        for segment, alive in state.parts():
             mask = np.zeros(len(segment), np.bool_)
             mask[segment.identities.rows(numbers)] = True
             masks.append(mask if alive is None else mask & alive)
         return masks
 
-    def _current(self) -> _State:
+    def _current(self) -> State:
         """The index as of the last commit."""
         with self._manifest.lock:
             if self._manifest.version() != self._state.version:
-                self._state = self._load(self._state)
+                self._state = load_state(self.path, self._manifest, self._state)
             return self._state
-
-    def _load(self, before: _State | None = None) -> _State:
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self._manifest.reading():
-                    return self._read_state(before)
-            except FileNotFoundError as error:
-                # A writer has merged these files away since we read their names; once more, with the new ones.
-                if attempt == _ATTEMPTS - 1:
-                    raise SearchIndexError(f"{self.path} is damaged: {error.filename} is not there.") from error
-        raise AssertionError("unreachable")
-
-    def _read_state(self, before: _State | None) -> _State:
-        settings, named = load_settings(self._manifest), self._manifest.setting("codec")
-        codec = load_codec(self.path, named["name"], CodeSettings(*named["codes"]))
-        records, version = self._manifest.segments(), self._manifest.version()
-        known = {} if before is None else {one.record.name: one for one in before.segments}
-        folder = self.path / SEGMENTS
-        segments = [known.get(one.name) or open_segment(folder, one, codec) for one in records]
-        segments.sort(key=lambda one: int(one.identities.numbers[0]) if len(one) else 0)
-        deleted = self._manifest.deleted()
-        return _State(
-            version,
-            segments,
-            [_alive(segment, deleted) for segment in segments],
-            settings,
-            codec,
-            SearchSettings(**_tuples(self._manifest.setting("search"))),
-        )
-
-
-def _alive(segment: Segment, deleted: Numbers) -> NDArray[np.bool_] | None:
-    """Which rows are none of the deleted documents; None where all are."""
-    gone = segment.identities.rows(deleted)
-    if not len(gone):
-        return None
-    alive = np.ones(len(segment), np.bool_)
-    alive[gone] = False
-    return alive
-
-
-def _as_json(search: SearchSettings) -> dict[str, Any]:
-    return {name: value for name, value in asdict(search).items() if name in _KEPT_SETTINGS}
 
 
 def _scores_of(found: Candidates, k: int) -> Float32s:
@@ -795,41 +599,6 @@ def _counted(blocks: Iterable[Stored], advance: Advance) -> Iterator[Stored]:
     for block in blocks:
         yield block
         advance(len(block.lengths))
-
-
-def _known(score: float) -> float | None:
-    return None if math.isnan(score) else score
-
-
-def _known_rank(rank: int, prefix_score: float) -> int | None:
-    return None if math.isnan(prefix_score) else rank
-
-
-def _fused(hit: HitDetails) -> float:
-    return sum(1 / (_FUSION + rank) for rank in (hit.vector_rank, hit.words_rank) if rank is not None)
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON gives them back, lists for tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
-    """Queries as the segments are asked, [n, stored_dim], float32, of unit length."""
-    queries = np.asarray(vectors)
-    queries = queries[None] if queries.ndim == 1 else queries
-    if queries.ndim != 2 or not np.issubdtype(queries.dtype, np.floating) or queries.shape[1] != settings.full_dim:
-        raise VectorError(
-            f"Queries are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
-            "Encode them with the model that encoded the documents."
-        )
-    squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
-    if len(bad):
-        raise VectorError(
-            f"{len(bad)} queries are zero or hold numbers that are not finite, the first in row {bad[0]}."
-        )
-    return unit_vectors(queries, settings)
 
 
 def _settings(
@@ -848,34 +617,6 @@ def _settings(
     return IndexSettings(full_dim, full_dim, precision or second.precision, scanned), SearchSettings(second.shortlist)
 
 
-def _as_batches(
-    vectors: NDArray[Any] | Iterable[Batch],
-    ids: Sequence[str] | None,
-    texts: Sequence[str | None] | None,
-    metadata: Sequence[Mapping[str, Any] | None] | None,
-) -> tuple[Iterable[Batch], int]:
-    """Batches, and the numbers of a vector."""
-    if not isinstance(vectors, np.ndarray):
-        batches = iter(vectors)
-        first = next(batches, None)
-        if first is None:
-            raise DataError("There are no documents. An index needs one at least; more can be added later.")
-        return itertools.chain([first], batches), first.vectors.shape[-1]
-    if vectors.ndim != 2:
-        raise VectorError(f"Vectors are floating-point numbers [n, dim], not {vectors.dtype} {list(vectors.shape)}.")
-    for name, given in (("ids", ids), ("texts", texts), ("metadata", metadata)):
-        if given is not None and len(given) != len(vectors):
-            raise DataError(f"There are {len(vectors):,} vectors and {len(given):,} {name}. Give one for each vector.")
-
-    def cut() -> Iterator[Batch]:
-        for first in range(0, len(vectors), _ROWS_AT_A_TIME):
-            rows = slice(first, first + _ROWS_AT_A_TIME)
-            named = list(map(str, range(*rows.indices(len(vectors))))) if ids is None else ids[rows]
-            yield Batch(
-                vectors[rows],
-                named,
-                None if texts is None else texts[rows],
-                None if metadata is None else metadata[rows],
-            )
-
-    return cut(), vectors.shape[1]
+def _kept(search: SearchSettings) -> dict[str, Any]:
+    """What the manifest keeps of search settings."""
+    return {name: value for name, value in asdict(search).items() if name in _KEPT_SETTINGS}

@@ -1,0 +1,117 @@
+"""What one commit made of an index: its segments, open, and which of their rows count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.errors import SearchIndexError
+from nestvec.index.building import SEGMENTS, IndexSettings, load_codec, load_settings
+from nestvec.index.codes import CodeSettings
+from nestvec.index.manifest import Manifest
+from nestvec.index.segments import Codec, Segment, open_segment
+from nestvec.index.two_stages import Candidates, SearchSettings, Stages
+
+__all__ = ["Mask", "State", "alive_rows", "load_state"]
+
+Mask = NDArray[np.bool_]
+
+_ATTEMPTS = 20  # to open files that a writer may be replacing
+
+
+@dataclass(frozen=True)
+class State:
+    """What one commit made of the index."""
+
+    version: int
+    segments: list[Segment]
+    alive: list[Mask | None]
+    """Which rows of each segment are not deleted; None where all are."""
+    settings: IndexSettings
+    codec: Codec
+    search: SearchSettings
+
+    def __len__(self) -> int:
+        """Documents that are not deleted."""
+        return sum(stages.remaining for stages in self.stages())
+
+    def parts(self) -> list[tuple[Segment, Mask | None]]:
+        """Return every segment with its rows that count."""
+        return list(zip(self.segments, self.alive, strict=True))
+
+    def stages(self, masks: Sequence[Mask | None] | None = None) -> list[Stages]:
+        """Return what is searched: of each segment the rows of a mask, or all that are not deleted."""
+        chosen = self.alive if masks is None else masks
+        return [Stages(one.first, one.second, mask) for one, mask in zip(self.segments, chosen, strict=True)]
+
+    def ids(self, found: Candidates) -> list[list[str]]:
+        """Return the ids of what was found, for every query."""
+        there = found.rows >= 0
+        places, rows = found.places[there], found.rows[there]
+        if len(self.segments) == 1:
+            ids = self.segments[0].identities.ids(rows)
+        else:
+            ids = [""] * len(rows)
+            for place, segment in enumerate(self.segments):
+                here = np.flatnonzero(places == place)
+                for at, id_ in zip(here.tolist(), segment.identities.ids(rows[here]), strict=True):
+                    ids[at] = id_
+        ends = np.cumsum(there.sum(axis=1)).tolist()
+        return [ids[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def load_state(folder: Path, manifest: Manifest, before: State | None = None) -> State:
+    """Open what the last commit names.
+
+    Args:
+        folder: The index.
+        manifest: Its manifest.
+        before: What was open before; segments that are still there stay as they are.
+
+    Returns:
+        The state.
+
+    Raises:
+        SearchIndexError: A file is not there, or damaged.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with manifest.reading():
+                return _read(folder, manifest, before)
+        except FileNotFoundError as error:
+            # A writer has merged these files away since we read their names; once more, with the new ones.
+            if attempt == _ATTEMPTS - 1:
+                raise SearchIndexError(f"{folder} is damaged: {error.filename or error} is not there.") from error
+    raise AssertionError("unreachable")
+
+
+def _read(folder: Path, manifest: Manifest, before: State | None) -> State:
+    settings, named = load_settings(manifest), manifest.setting("codec")
+    codec = load_codec(folder, named["name"], CodeSettings(*named["codes"]))
+    records, version = manifest.segments(), manifest.version()
+    known = {} if before is None else {one.record.name: one for one in before.segments}
+    segments = [known.get(one.name) or open_segment(folder / SEGMENTS, one, codec) for one in records]
+    segments.sort(key=lambda one: int(one.identities.numbers[0]) if len(one) else 0)
+    deleted = manifest.deleted()
+    alive = [alive_rows(segment, deleted) for segment in segments]
+    return State(version, segments, alive, settings, codec, _read_search(manifest.setting("search")))
+
+
+def _read_search(kept: dict[str, Any]) -> SearchSettings:
+    middle = kept["middle"]
+    return SearchSettings(kept["shortlist"], kept["probes"], kept["dim"], None if middle is None else tuple(middle))
+
+
+def alive_rows(segment: Segment, deleted: NDArray[np.int64]) -> Mask | None:
+    """Return which rows are none of the deleted documents; None where all are."""
+    gone = segment.identities.rows(deleted)
+    if not len(gone):
+        return None
+    alive = np.ones(len(segment), np.bool_)
+    alive[gone] = False
+    return alive
