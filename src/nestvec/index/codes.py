@@ -98,8 +98,9 @@ class FirstStage:
         if settings.precision == PRODUCT:
             faiss = require("faiss", extra="index")
             transform = faiss.downcast_VectorTransform(index.chain.at(0))
-            self._axes = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
-            self._center = -(self._axes.T @ faiss.vector_to_array(transform.b))
+            axes = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
+            # Components are at right angles, so this is the part of the mean that they see.
+            self._center = -(axes.T @ faiss.vector_to_array(transform.b))
 
     @staticmethod
     def train(sample: Float32s, settings: CodeSettings, *, seed: int = 0) -> FirstStage:
@@ -204,7 +205,8 @@ class FirstStage:
             parameters = faiss.SearchParametersPreTransform(index_params=wanted)
         # The transform takes the mean's part away from what it gets: a query is to stay as it is.
         scores, rows = self._index.search(queries + self._center, k, params=parameters)
-        return Found(rows, scores + (queries @ self._axes.T @ (self._axes @ self._center))[:, None])
+        scores += (queries @ self._center)[:, None]
+        return Found(rows, scores)
 
     def _cut(self, queries: Float32s) -> Float32s:
         cut = np.zeros((len(queries), self._index.d), np.float32)

@@ -299,6 +299,8 @@ def _best(found: Candidates, k: int) -> Candidates:
 
 
 def _take(found: Candidates, order: Rows) -> Candidates:
+    if len(order) == 1:
+        return _of(one[:, order[0]] for one in found[:5])
     return _of(np.take_along_axis(one, order, axis=1) for one in found[:5])
 
 
