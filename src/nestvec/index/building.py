@@ -248,8 +248,9 @@ def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
             "Encode them with the model that encoded the documents."
         )
     squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
-    if len(bad):
+    usable = np.isfinite(squares) & (squares > 0)
+    if not usable.all():
+        bad = np.flatnonzero(~usable)
         raise VectorError(
             f"{len(bad)} queries are zero or hold numbers that are not finite, the first in row {bad[0]}."
         )

@@ -192,7 +192,6 @@ class FirstStage:
         Returns:
             The best k.
         """
-        faiss = require("faiss", extra="index")
         k = max(1, min(k, len(self)))
         if dim is not None and dim < queries.shape[1]:
             queries = np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
@@ -201,6 +200,7 @@ class FirstStage:
             return Found(rows, scores)
         parameters = None
         if self.settings.lists is not None:
+            faiss = require("faiss", extra="index")
             wanted = faiss.SearchParametersIVF(nprobe=min(probes or self.settings.lists, self.settings.lists))
             parameters = faiss.SearchParametersPreTransform(index_params=wanted)
         # The transform takes the mean's part away from what it gets: a query is to stay as it is.

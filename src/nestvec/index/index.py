@@ -266,7 +266,9 @@ class Index:
             FilterError: The filter cannot be read, or names a field that no document has.
         """
         state = self._current()
-        settings = state.search.replaced(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
+        settings = state.search.replaced(
+            shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=None if threads == 1 else threads
+        )
         found = self._candidates(state, vectors, k, filter, settings)
         return Hits(state.ids(found), _scores_of(found, k))
 

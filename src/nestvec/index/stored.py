@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nestvec.errors import SearchIndexError
 from nestvec.extras import require
 from nestvec.quantization import Quantizer, ScalarQuantizer
-from nestvec.vectors import normalize, truncate
+from nestvec.vectors import truncate
 
 __all__ = ["Stored", "StoredVectors", "encode"]
 
@@ -129,14 +129,14 @@ class StoredVectors:
         """Compare every query with some of the vectors.
 
         Args:
-            queries: [n_queries, full_dim], float32.
+            queries: Unit vectors, [n_queries, full_dim], float32.
             rows: Which vectors, for each query, [n_queries, n].
             dim: Leading numbers of both to look at; None looks at all.
 
         Returns:
             Cosine similarity, [n_queries, n], float32.
         """
-        prefixes = normalize(queries) if dim is None else truncate(queries, dim)
+        prefixes = queries if dim is None else truncate(queries, dim)
         if rows.size <= _ROWS_AT_A_TIME:
             return self._score(prefixes, rows)
         if len(rows) == 1:

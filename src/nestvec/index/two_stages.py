@@ -68,7 +68,8 @@ class SearchSettings:
 
     def replaced(self, **given: Any) -> SearchSettings:
         """Return these settings with those in place that are given, which is all that are not None."""
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        changed = {name: value for name, value in given.items() if value is not None}
+        return replace(self, **changed) if changed else self
 
 
 class Candidates(NamedTuple):
@@ -251,7 +252,10 @@ def _keep_allowed(found: Found, allowed: Mask | None, wanted: int) -> tuple[Rows
 def _merge(shortlists: Sequence[Candidates], wanted: int) -> Candidates:
     """The best of several shortlists; what no first stage has scored comes first, and takes no place among them."""
     found = shortlists[0] if len(shortlists) == 1 else _join(shortlists) if shortlists else _nothing(1)
-    free = np.isnan(found.scores) & (found.rows >= 0)
+    unscored = np.isnan(found.scores)
+    if len(shortlists) == 1 and not unscored.any():
+        return found._replace(shortlist_ranks=np.broadcast_to(np.arange(1, found.rows.shape[1] + 1), found.rows.shape))
+    free = unscored & (found.rows >= 0)
     if len(shortlists) > 1:
         order = np.argsort(
             np.where(free, -np.inf, np.where(found.rows < 0, np.inf, -found.scores)), axis=1, kind="stable"
@@ -276,13 +280,12 @@ def _score(found: Candidates, parts: Sequence[Stages], queries: Float32s, dim: i
     if len(found.rows) < len(queries):  # the same rows for all of them
         found = _of(np.repeat(one, len(queries), axis=0) for one in found[:5])
     there = found.rows >= 0
+    if len(parts) == 1 and parts[0].second is not None and there.all():
+        return found._replace(scores=parts[0].second.score(queries, found.rows, dim))
     scores = np.full(found.rows.shape, -np.inf, np.float32)
     for place, part in enumerate(parts):
-        if part.second is None or not len(part.first):
+        if part.second is None:
             continue
-        if len(parts) == 1 and there.all():
-            scores = part.second.score(queries, found.rows, dim)
-            break
         wanted = there & (found.places == place)
         for query in np.flatnonzero(wanted.any(axis=1)):
             here = wanted[query]
