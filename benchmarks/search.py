@@ -80,8 +80,9 @@ class Tool(ABC):
     name: str
     efforts: Sequence[Any]
     """From little to much."""
-    resident_bytes: float = float("nan")
-    disk_bytes: float = float("nan")
+    resident_bytes: int | None = None
+    """None where the tool does not say."""
+    disk_bytes: int | None = None
 
     @abstractmethod
     def build(self, vectors: Float32s, work: Path) -> None:
@@ -299,6 +300,11 @@ def per_second(tool: Tool, queries: Float32s, effort: Any, threads: int) -> floa
     return len(queries) / (time.perf_counter() - started)
 
 
+def per_vector(size: int | None, documents: Float32s) -> float | None:
+    """Bytes for each vector; None where they are not known."""
+    return None if size is None else round(size / len(documents), 1)
+
+
 def main() -> None:
     """Build, choose, time in turns, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -320,8 +326,8 @@ def main() -> None:
                 tool.build(documents, Path(folder))
             facts[tool.name] = {
                 "build_seconds": round(time.perf_counter() - started, 1),
-                "resident_bytes_per_vector": round(tool.resident_bytes / len(documents), 1),
-                "disk_bytes_per_vector": round(tool.disk_bytes / len(documents), 1),
+                "resident_bytes_per_vector": per_vector(tool.resident_bytes, documents),
+                "disk_bytes_per_vector": per_vector(tool.disk_bytes, documents),
             }
             print(f"built {tool.name}: {facts[tool.name]}", flush=True)
         exact = tools[0]
@@ -366,7 +372,7 @@ def main() -> None:
         print(
             f"{row['tool']:28s}{row['recall']:8.4f}{p50:9.3f}{p99:9.3f}{row['times_exact']:9.1f}"
             f"{row['queries_per_second_1']:9.0f}{row['queries_per_second_2']:9.0f}"
-            f"{row['resident_bytes_per_vector']:8.0f}",
+            f"{row['resident_bytes_per_vector'] or float('nan'):8.0f}",
             flush=True,
         )
     write_result(

@@ -11,14 +11,19 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
+from nestvec.cli.index import index as index_group
 from nestvec.data import read_documents
 from nestvec.errors import DataError, SourceNotFoundError
-from nestvec.index import CodeSettings, Index
+from nestvec.index import EXPORTS, PRODUCT, CodeSettings, Index
 from nestvec.plan import FirstStage, Plan, SecondStage, dump_plan
+from nestvec.quantization import BITS_PER_NUMBER
+
+index_commands = index_group.commands
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +161,17 @@ def test_mistakes_are_one_line(
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_offers_what_the_library_has() -> None:
+    def choices(command: click.Command, name: str) -> tuple[str, ...]:
+        option = next(one for one in command.params if one.name == name)
+        assert isinstance(option.type, click.Choice)
+        return tuple(option.type.choices)
+
+    assert choices(index_commands["export"], "kind") == EXPORTS
+    assert set(choices(index_commands["build"], "precision")) == set(BITS_PER_NUMBER)
+    assert set(choices(index_commands["build"], "codes")) == {PRODUCT, *BITS_PER_NUMBER}
 
 
 def test_documents_are_read_from_files_of_others(tmp_path: Path) -> None:

@@ -273,6 +273,18 @@ def test_what_was_built_whole_is_served_at_fewer_numbers(built: Path, tmp_path: 
     assert cut.verify() == []
 
 
+def test_an_index_that_is_cut_fits_its_codes_and_searches_to_what_is_left(tmp_path: Path) -> None:
+    vectors, queries = make(COUNT), make(50, seed=8)
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(COUNT), codes=CodeSettings(20))
+    index.set_search(SearchSettings(300, dim=16, middle=(24, 100)), {"k": 10})
+    index.compact(dim=13)
+    assert index.codes == CodeSettings(12)
+    assert index.search_settings == SearchSettings(300, dim=None, middle=(13, 100))
+    assert index.tuned is None  # it was measured with other codes
+    expected = exact(truncate(vectors, 13), ids_of(COUNT), truncate(queries, 13), 10)
+    assert recall(index.search(queries, k=10).ids, expected) > 0.95
+
+
 def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:
     queries = make(50, seed=10)
     with Index.open(built) as index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -19,6 +20,17 @@ _DAMAGED = 1
 _FORMATS = ("numpy", "faiss", "parquet", "beir")
 _Folder = click.Path(path_type=Path, file_okay=False)
 _Source = click.Path(path_type=Path)
+
+
+def _more_documents(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of documents for an index that is there."""
+    for option in (
+        click.option("--force", is_flag=True, help="Accept a model that gives other vectors."),
+        click.option("--model", help="What encodes, where the model has moved."),
+        click.option("--docs", required=True, type=_Source, help="Documents, as for build."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -106,9 +118,7 @@ def build(
 
 @index.command()
 @click.argument("folder", type=_Folder)
-@click.option("--docs", required=True, type=_Source, help="Documents, as for build.")
-@click.option("--model", help="What encodes, where the model has moved.")
-@click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+@_more_documents
 def add(folder: Path, docs: Path, model: str | None, force: bool) -> None:
     """Add documents whose ids are new.
 
@@ -121,9 +131,7 @@ def add(folder: Path, docs: Path, model: str | None, force: bool) -> None:
 
 @index.command()
 @click.argument("folder", type=_Folder)
-@click.option("--docs", required=True, type=_Source, help="Documents, as for build.")
-@click.option("--model", help="What encodes, where the model has moved.")
-@click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+@_more_documents
 def upsert(folder: Path, docs: Path, model: str | None, force: bool) -> None:
     """Add documents, in place of those that have their ids.
 
@@ -331,7 +339,11 @@ def _describe(found: Index) -> None:
     )
     probes = "" if search.probes is None else f", {search.probes} lists"
     how = "the scan alone" if search.shortlist is None else f"shortlist of {search.shortlist:,}{probes}, reranked"
-    measured = "" if tuned is None else f"; recall@{tuned['k']} {tuned['recall']:.3f} of the exact scan"
+    measured = (
+        ""
+        if tuned is None
+        else (f"; recall@{tuned['k']} {tuned['recall']:.3f} of the exact scan, as of {tuned['documents']:,} documents")
+    )
     table.add_row("search", how + measured)
     console().print(table)
     if tuned is not None and tuned["low"] < tuned["target"]:

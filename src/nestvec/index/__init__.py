@@ -5,7 +5,8 @@ from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, faiss_threads
 from nestvec.index.explaining import Explanation, HitDetails
 from nestvec.index.export import EXPORTS, ExportFormat, export
 from nestvec.index.filters import parse_filter
-from nestvec.index.index import Hits, Index, Statistics
+from nestvec.index.index import Hits, Index
+from nestvec.index.inspecting import Statistics
 from nestvec.index.manifest import Document
 from nestvec.index.stored import StoredVectors, encode
 from nestvec.index.tuning import Trial, Tuned, tune

@@ -10,18 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DataError, SearchIndexError, VectorError
+from nestvec.errors import DataError, DimensionError, SearchIndexError, VectorError
 from nestvec.files import sync
 from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, default_codes
 from nestvec.index.manifest import Document, Manifest, Writing, listed
 from nestvec.index.segments import Codec, finish_segment, new_name
-from nestvec.index.stored import Stored, StoredVectors, encode
+from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
+from nestvec.index.two_stages import SearchSettings
+from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 from nestvec.quantization import Quantizer, fit_quantizer, load_codes, save_codes
 from nestvec.vectors import truncate
 
 __all__ = [
-    "ROWS_TO_FIT",
+    "DEFAULT_SHORTLIST",
     "SEGMENTS",
     "Batch",
     "IndexSettings",
@@ -33,15 +35,15 @@ __all__ = [
     "load_settings",
     "remove_old_codecs",
     "save_codec",
+    "settings_of",
     "unit_vectors",
 ]
 
 Float32s = NDArray[np.float32]
 
 SEGMENTS = "segments"
-ROWS_TO_FIT = 100_000
-"""Vectors that codes are fitted to, at most."""
-_ROWS_AT_A_TIME = 8192
+DEFAULT_SHORTLIST = 100
+"""Documents that are reranked until it is tuned."""
 _CODEC_FILES = (".codec", ".first", ".second")
 
 
@@ -74,6 +76,13 @@ class IndexSettings(NamedTuple):
         """Return the first stage for so many documents."""
         return default_codes(self.stored_dim, count) if self.codes is None else self.codes
 
+    def cut(self, dim: int) -> IndexSettings:
+        """Return what is stored of vectors that are cut to their first numbers."""
+        codes = self.codes
+        if codes is not None and codes.dim > dim:
+            codes = codes._replace(dim=dim - dim % 2 if codes.precision == PRODUCT else dim)
+        return self._replace(stored_dim=dim, codes=codes)
+
 
 def check_batch(batch: Batch, full_dim: int) -> list[Document]:
     """Check documents before anything is written.
@@ -94,9 +103,7 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
         raise VectorError(
             f"Vectors are floating-point numbers [n, {full_dim}], not {vectors.dtype} {list(vectors.shape)}."
         )
-    for name, given in (("ids", batch.ids), ("texts", batch.texts), ("metadata", batch.metadata)):
-        if given is not None and len(given) != len(vectors):
-            raise DataError(f"There are {len(vectors):,} vectors and {len(given):,} {name}. Give one for each vector.")
+    _check_lengths(len(vectors), batch.ids, batch.texts, batch.metadata)
     bad = [place for place, id_ in enumerate(batch.ids) if not isinstance(id_, str) or not id_]
     if bad:
         raise DataError(f"Ids are texts with a character at least. These are not, by row: {listed(bad)}.")
@@ -104,8 +111,7 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
         seen: set[str] = set()
         twice = [id_ for id_ in batch.ids if id_ in seen or seen.add(id_)]  # type: ignore[func-returns-value]
         raise DataError(f"Ids that are repeated in one batch: {listed(sorted(set(twice)))}. Give each document once.")
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    wrong = np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+    wrong = _unusable_rows(vectors)
     if len(wrong):
         raise VectorError(
             f"{len(wrong):,} vectors are zero or hold numbers that are not finite, of the documents "
@@ -119,6 +125,32 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
 def unit_vectors(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
     """Return what the second stage stores of vectors, before it is encoded: unit length, [n, stored_dim], float32."""
     return truncate(np.asarray(vectors, np.float32), settings.stored_dim)
+
+
+def settings_of(
+    full_dim: int, plan: Plan | None, codes: CodeSettings | None, precision: str | None
+) -> tuple[IndexSettings, SearchSettings]:
+    """Return what to store and how to search: of a plan, or what suits most vectors.
+
+    Args:
+        full_dim: Numbers of the vectors.
+        plan: None for no plan.
+        codes: The first stage, in place of the plan's.
+        precision: Of the second stage, likewise.
+
+    Raises:
+        DimensionError: The plan is for vectors of another width.
+    """
+    if plan is None:
+        return IndexSettings(full_dim, full_dim, precision or "float16", codes), SearchSettings(DEFAULT_SHORTLIST)
+    if plan.full_dim != full_dim:
+        raise DimensionError(f"The plan is for vectors of {plan.full_dim} numbers, and these have {full_dim}.")
+    first, second = plan.first_stage, plan.second_stage
+    scanned = codes or CodeSettings(first.dim, first.precision)
+    if second is None:
+        # Nothing reranks: what is kept on disk is what is scanned, so that segments can be put together.
+        return IndexSettings(full_dim, first.dim, precision or first.precision, scanned), SearchSettings(None)
+    return IndexSettings(full_dim, full_dim, precision or second.precision, scanned), SearchSettings(second.shortlist)
 
 
 def fill(
@@ -156,10 +188,11 @@ def fill(
         if not count:
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
         stored = StoredVectors.open(draft, as_it_comes, count)
-        rows = np.sort(np.random.default_rng(seed).permutation(count)[:ROWS_TO_FIT])
+        codes = settings.codes_for(count)
+        rows = np.sort(np.random.default_rng(seed).permutation(count)[: codes.rows_to_train])
         sample = stored.decode(rows)
         second = fit_quantizer(sample, settings.precision) if fitted else as_it_comes
-        codec = Codec(FirstStage.train(sample, settings.codes_for(count), seed=seed), second)
+        codec = Codec(FirstStage.train(sample, codes, seed=seed), second)
         if fitted:
             blocks = (encode(second, block) for block in stored.blocks())
             StoredVectors.write(segments / f"{name}.vectors", blocks)
@@ -247,10 +280,8 @@ def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
             f"Queries are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
             "Encode them with the model that encoded the documents."
         )
-    squares = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
-    usable = np.isfinite(squares) & (squares > 0)
-    if not usable.all():
-        bad = np.flatnonzero(~usable)
+    bad = _unusable_rows(queries)
+    if len(bad):
         raise VectorError(
             f"{len(bad)} queries are zero or hold numbers that are not finite, the first in row {bad[0]}."
         )
@@ -277,13 +308,11 @@ def as_batches(
         return itertools.chain([first], batches), first.vectors.shape[-1]
     if vectors.ndim != 2:
         raise VectorError(f"Vectors are floating-point numbers [n, dim], not {vectors.dtype} {list(vectors.shape)}.")
-    for name, given in (("ids", ids), ("texts", texts), ("metadata", metadata)):
-        if given is not None and len(given) != len(vectors):
-            raise DataError(f"There are {len(vectors):,} vectors and {len(given):,} {name}. Give one for each vector.")
+    _check_lengths(len(vectors), ids, texts, metadata)
 
     def cut() -> Iterator[Batch]:
-        for first in range(0, len(vectors), _ROWS_AT_A_TIME):
-            rows = slice(first, first + _ROWS_AT_A_TIME)
+        for first in range(0, len(vectors), ROWS_AT_A_TIME):
+            rows = slice(first, first + ROWS_AT_A_TIME)
             named = list(map(str, range(*rows.indices(len(vectors))))) if ids is None else ids[rows]
             yield Batch(
                 vectors[rows],
@@ -293,3 +322,17 @@ def as_batches(
             )
 
     return cut(), vectors.shape[1]
+
+
+def _check_lengths(
+    count: int, ids: Sequence[object] | None, texts: Sequence[object] | None, metadata: Sequence[object] | None
+) -> None:
+    for name, given in (("ids", ids), ("texts", texts), ("metadata", metadata)):
+        if given is not None and len(given) != count:
+            raise DataError(f"There are {count:,} vectors and {len(given):,} {name}. Give one for each vector.")
+
+
+def _unusable_rows(vectors: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows that are zero, or hold numbers that are not finite."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return np.flatnonzero(~np.isfinite(squares) | (squares == 0))

@@ -25,7 +25,8 @@ PRODUCT = "product"
 """Precision of codes with trained codebooks of four bits, one for each two numbers."""
 _NUMBERS_PER_CODEBOOK = 2
 _BITS = 4
-_ROWS_TO_TRAIN = 65_536
+_ROWS_TO_TRAIN = 100_000
+_ROWS_FOR_CODEBOOKS = 65_536
 _ROWS_PER_LIST_TO_TRAIN = 40
 _LONGEST_DEFAULT = 1024  # numbers of a vector, which get codes of 128 bytes
 _SHORTEST_TO_LEARN = 16
@@ -52,6 +53,11 @@ class CodeSettings(NamedTuple):
         else:
             code_bytes = bytes_per_vector(self.dim, self.precision)
         return code_bytes + (0 if self.lists is None else _IDENTITY_BYTES)
+
+    @property
+    def rows_to_train(self) -> int:
+        """Vectors to learn from, at most: every list needs some."""
+        return max(_ROWS_TO_TRAIN, (self.lists or 0) * _ROWS_PER_LIST_TO_TRAIN)
 
 
 class Found(NamedTuple):
@@ -227,7 +233,7 @@ def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
     full_dim, product = sample.shape[1], faiss.METRIC_INNER_PRODUCT
     generator = np.random.default_rng(seed)
     rows = generator.permutation(len(sample))
-    few = np.ascontiguousarray(sample[rows[:_ROWS_TO_TRAIN]])
+    few = np.ascontiguousarray(sample[rows[:_ROWS_FOR_CODEBOOKS]])
     components = faiss.PCAMatrix(full_dim, settings.dim, 0, True)
     components.train(few)
     transform = faiss.LinearTransform(full_dim, settings.dim, True)  # without all that training leaves behind
@@ -242,7 +248,7 @@ def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
         codes.own_fields = True
         codes.by_residual = False
         codes.cp.seed = seed
-        few = np.ascontiguousarray(sample[rows[: max(_ROWS_TO_TRAIN, settings.lists * _ROWS_PER_LIST_TO_TRAIN)]])
+        few = np.ascontiguousarray(sample[rows[: settings.rows_to_train]])
     codes.pq.cp.seed = seed
     codes.train(transform.apply(few))
     both = faiss.IndexPreTransform(transform, codes)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nestvec.errors import DimensionError, OutputExistsError, VectorError
 from nestvec.files import atomic_folder
 from nestvec.index.building import (
-    ROWS_TO_FIT,
+    DEFAULT_SHORTLIST,
     SEGMENTS,
     Batch,
     IndexSettings,
@@ -24,36 +24,34 @@ from nestvec.index.building import (
     check_queries,
     fill,
     save_codec,
+    settings_of,
     unit_vectors,
 )
 from nestvec.index.changing import changing
 from nestvec.index.codes import CodeSettings, FirstStage, faiss_threads
 from nestvec.index.explaining import Explanation, describe_hits, fuse_words
 from nestvec.index.filters import parse_filter
-from nestvec.index.manifest import Document, Manifest, listed
+from nestvec.index.inspecting import Statistics, find_problems, measure_state
+from nestvec.index.manifest import Document, Manifest
 from nestvec.index.segments import (
-    FILES,
     Codec,
     draw_vectors,
     join_segments,
-    segment_problems,
     write_segment,
 )
 from nestvec.index.state import Mask, State, load_state
-from nestvec.index.stored import Stored, encode
+from nestvec.index.stored import ROWS_AT_A_TIME, Stored, encode
 from nestvec.index.two_stages import Candidates, SearchSettings, search_exact, search_stages
 from nestvec.plan import Plan
 from nestvec.progress import Advance, Progress, silent
 from nestvec.quantization import fit_quantizer
 from nestvec.vectors import check_dims, truncate
 
-__all__ = ["Hits", "Index", "Statistics"]
+__all__ = ["Hits", "Index"]
 
 Float32s = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
-_SHORTLIST = 100  # until it is tuned
-_ROWS_AT_A_TIME = 8192
 _FILTERS_KEPT = 64
 _KEPT_SETTINGS = ("shortlist", "probes", "dim", "middle")
 
@@ -65,24 +63,6 @@ class Hits(NamedTuple):
     """[n_queries][up to k]."""
     scores: Float32s
     """Cosine similarity, [n_queries, k]; nan beyond the documents that there are."""
-
-
-class Statistics(NamedTuple):
-    """What an index holds, and what it costs."""
-
-    documents: int
-    deleted: int
-    """Documents that are gone and whose vectors still take space, until the index is compacted."""
-    segments: int
-    full_dim: int
-    resident_bytes: int
-    """Codes that a search keeps in memory."""
-    resident_bytes_per_vector: float
-    disk_bytes: int
-    """All files."""
-    disk_bytes_per_vector: float
-    vector_bytes_per_vector: float
-    """Of these, the files of vectors, without texts and metadata."""
 
 
 class Index:
@@ -172,10 +152,10 @@ class Index:
         """
         path = Path(path)
         if path.exists() and not (overwrite and Manifest.is_one(path)):
-            hint = "pass overwrite=True" if Manifest.is_one(path) else "choose another place"
+            hint = "overwrite it" if Manifest.is_one(path) else "choose another place"
             raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")
         batches, full_dim = as_batches(vectors, ids, texts, metadata)
-        settings, search = _settings(full_dim, plan, codes, precision)
+        settings, search = settings_of(full_dim, plan, codes, precision)
         with atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(
@@ -266,10 +246,9 @@ class Index:
             FilterError: The filter cannot be read, or names a field that no document has.
         """
         state = self._current()
-        settings = state.search.replaced(
-            shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=None if threads == 1 else threads
-        )
-        found = self._candidates(state, vectors, k, filter, settings)
+        settings = state.search.replaced(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
+        masks = None if filter is None else self._matching(state, filter)
+        found = self._candidates(state, vectors, k, masks, settings)
         return Hits(state.ids(found), _scores_of(found, k))
 
     def read(self, ids: Sequence[str]) -> dict[str, Document]:
@@ -282,8 +261,8 @@ class Index:
         state = self._current()
         for segment, alive in state.parts():
             kept = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
-            for first in range(0, len(kept), _ROWS_AT_A_TIME):
-                rows = kept[first : first + _ROWS_AT_A_TIME]
+            for first in range(0, len(kept), ROWS_AT_A_TIME):
+                rows = kept[first : first + ROWS_AT_A_TIME]
                 ids = segment.identities.ids(rows)
                 known = self.read(ids)
                 # What was deleted since the state was read has no text any more.
@@ -359,6 +338,8 @@ class Index:
     def compact(self, *, dim: int | None = None, progress: Progress = silent) -> None:
         """Put all segments into one, without what was deleted, and fit the codes to what there is.
 
+        The settings of searches stay, and what they were measured to do is forgotten: tune again.
+
         Args:
             dim: Leading numbers to keep from here on; None keeps all that are stored.
             progress: How to report progress, in documents.
@@ -374,21 +355,23 @@ class Index:
             parts = state.parts()
             for segment, alive in parts:
                 change.drop(segment, alive)
-            if not len(self):
+            if not len(state):
                 return
-            sample = draw_vectors(parts, ROWS_TO_FIT)
             settings, second = state.settings, state.codec.second
+            sample = draw_vectors(parts, settings.codes_for(len(state)).rows_to_train)
             documents, blocks = join_segments(parts)
             if dim is not None and dim < settings.stored_dim:
                 sample = truncate(sample, dim)
-                settings = settings._replace(stored_dim=dim)
+                settings = settings.cut(dim)
                 cut = fit_quantizer(sample, settings.precision)
                 blocks = (encode(cut, truncate(second.decode(block.codes), dim)) for block in blocks)
                 second = cut
-            codec = Codec(FirstStage.train(sample, settings.codes_for(len(self))), second)
+            codec = Codec(FirstStage.train(sample, settings.codes_for(len(state))), second)
             save_codec(self.path, codec, change.writing)
             change.writing.set("settings", settings)
-            with progress("storing", len(self)) as advance:
+            change.writing.set("search", _kept(state.search.within(settings.stored_dim)))
+            change.writing.set("tuned", None)  # it was measured with other codes
+            with progress("storing", len(state)) as advance:
                 change.add(write_segment(self.path / SEGMENTS, codec, documents, _counted(blocks, advance)))
 
     def verify(self) -> list[str]:
@@ -399,42 +382,11 @@ class Index:
         """
         state = self._current()
         with self._manifest.reading():
-            problems = self._manifest.problems()
-            known = dict(self._manifest.numbers_and_ids())
-        for segment, alive in state.parts():
-            problems += segment_problems(self.path / SEGMENTS, segment.record)
-            rows = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
-            numbers = segment.identities.numbers[rows].tolist()
-            wrong = [
-                id_
-                for number, id_ in zip(numbers, segment.identities.ids(rows), strict=True)
-                if known.pop(number, None) != id_
-            ]
-            problems += [
-                f"Documents of segment {segment.record.name} that the manifest lacks: {listed(wrong)}."
-            ] * bool(wrong)
-        if known:
-            problems.append(f"Documents without vectors: {listed(list(known.values()))}.")
-        return problems
+            return find_problems(self.path, self._manifest, state)
 
     def stats(self) -> Statistics:
         """Return what the index holds, and what it costs."""
-        state, count = self._current(), len(self)
-        sizes = {end: sum(one.record.files[end][0] for one in state.segments) for end in FILES}
-        masks = sum(0 if alive is None else len(alive) for alive in state.alive)
-        disk = sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
-        resident, per = sizes["codes"] + masks, max(1, count)
-        return Statistics(
-            documents=count,
-            deleted=sum(len(one) for one in state.segments) - count,
-            segments=len(state.segments),
-            full_dim=state.settings.full_dim,
-            resident_bytes=resident,
-            resident_bytes_per_vector=round(resident / per, 2),
-            disk_bytes=disk,
-            disk_bytes_per_vector=round(disk / per, 2),
-            vector_bytes_per_vector=round((sizes["codes"] + sizes["vectors"]) / per, 2),
-        )
+        return measure_state(self.path, self._current())
 
     def _put(self, batch: Batch, *, replacing: bool) -> int:
         with changing(self.path, self._current) as change:
@@ -500,16 +452,9 @@ class Index:
             change.writing.set("search", _kept(settings))
             change.writing.set("tuned", None if measured is None else dict(measured))
 
-    def candidates(
-        self,
-        vectors: NDArray[Any],
-        k: int,
-        settings: SearchSettings,
-        *,
-        filter: str | None = None,  # noqa: A002  # the field's word
-    ) -> Candidates:
+    def candidates(self, vectors: NDArray[Any], k: int, settings: SearchSettings) -> Candidates:
         """Search and return what each stage said of what was found; see `search` for the arguments."""
-        return self._candidates(self._current(), vectors, k, filter, settings)
+        return self._candidates(self._current(), vectors, k, None, settings)
 
     def explain(
         self,
@@ -539,8 +484,9 @@ class Index:
         """
         state = self._current()
         chosen = state.search if settings is None else settings
-        depth = k if text is None else max(k, chosen.shortlist or k, _SHORTLIST)
-        found = self._candidates(state, vector, depth, filter, chosen)
+        depth = k if text is None else max(k, chosen.shortlist or k, DEFAULT_SHORTLIST)
+        masks = None if filter is None else self._matching(state, filter)
+        found = self._candidates(state, vector, depth, masks, chosen)
         hits = describe_hits(found, state.ids(found)[0])
         seconds = dict(found.seconds)
         if text is not None:
@@ -549,18 +495,16 @@ class Index:
                 condition = None if filter is None else parse_filter(filter, self._manifest.fields())
                 hits = fuse_words(hits, self._manifest.best_by_words(text, depth, condition))
             seconds["words"] = time.perf_counter() - started
-        masks = None if filter is None else self._matching(state, filter)
         return Explanation(hits[:k], seconds, sum(one.remaining for one in state.stages(masks)), chosen)
 
     def _candidates(
-        self, state: State, vectors: NDArray[Any], k: int, condition: str | None, settings: SearchSettings
+        self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings
     ) -> Candidates:
         if k < 1 or any(value is not None and value < 1 for value in (settings.shortlist, settings.probes)):
             raise VectorError("k, shortlist and probes are 1 or more.")
         if settings.dim is not None and not 1 <= settings.dim <= state.settings.stored_dim:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
         queries = check_queries(vectors, state.settings)
-        masks = state.alive if condition is None else self._matching(state, condition)
         opened = state.stages(masks)
         with faiss_threads(settings.threads):
             return search_stages(opened, queries, min(k, max(1, sum(one.remaining for one in opened))), settings)
@@ -601,22 +545,6 @@ def _counted(blocks: Iterable[Stored], advance: Advance) -> Iterator[Stored]:
     for block in blocks:
         yield block
         advance(len(block.lengths))
-
-
-def _settings(
-    full_dim: int, plan: Plan | None, codes: CodeSettings | None, precision: str | None
-) -> tuple[IndexSettings, SearchSettings]:
-    """What to store and how to search: of a plan, or what suits most vectors."""
-    if plan is None:
-        return IndexSettings(full_dim, full_dim, precision or "float16", codes), SearchSettings(_SHORTLIST)
-    if plan.full_dim != full_dim:
-        raise DimensionError(f"The plan is for vectors of {plan.full_dim} numbers, and these have {full_dim}.")
-    first, second = plan.first_stage, plan.second_stage
-    scanned = codes or CodeSettings(first.dim, first.precision)
-    if second is None:
-        # Nothing reranks: what is kept on disk is what is scanned, so that segments can be put together.
-        return IndexSettings(full_dim, first.dim, precision or first.precision, scanned), SearchSettings(None)
-    return IndexSettings(full_dim, full_dim, precision or second.precision, scanned), SearchSettings(second.shortlist)
 
 
 def _kept(search: SearchSettings) -> dict[str, Any]:

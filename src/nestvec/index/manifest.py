@@ -202,10 +202,6 @@ class Manifest:
         """Return the numbers of documents whose vectors count no longer, ascending."""
         return self._numbers("SELECT number FROM deleted ORDER BY number")
 
-    def count(self) -> int:
-        """Return how many documents there are."""
-        return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
-
     def fields(self) -> set[str]:
         """Return the names of all fields of metadata, those inside others with a dot."""
         return {name for (name,) in self._connection.execute("SELECT name FROM fields")}
@@ -217,8 +213,7 @@ class Manifest:
 
     def highest(self) -> int:
         """Return the highest number given so far."""
-        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
-        return 0 if row is None else int(row[0])
+        return _highest(self._connection)
 
     def find(self, ids: Sequence[str]) -> dict[str, int]:
         """Return the number of each document that there is."""
@@ -232,12 +227,6 @@ class Manifest:
             rows = self._connection.execute(f"SELECT id, text, metadata FROM documents WHERE id IN ({marks})", part)  # noqa: S608 - marks only
             found.update({id_: Document(id_, text, _load(metadata)) for id_, text, metadata in rows})
         return found
-
-    def documents(self) -> Iterator[tuple[int, Document]]:
-        """Yield every document with its number, ascending."""
-        rows = self._connection.execute("SELECT number, id, text, metadata FROM documents ORDER BY number")
-        for number, id_, text, metadata in rows:
-            yield number, Document(id_, text, _load(metadata))
 
     def numbers_and_ids(self) -> Iterator[tuple[int, str]]:
         """Yield every document's number and id, by number."""
@@ -284,7 +273,7 @@ class Writing:
         """
         if known := _find(self._connection, [one.id for one in documents]):
             raise DataError(f"Ids that the index has already: {listed(sorted(known))}. Upsert replaces documents.")
-        first = self._next_number()
+        first = _highest(self._connection) + 1
         numbers = np.arange(first, first + len(documents), dtype=np.int64)
         rows = (
             (int(number), one.id, one.text, None if one.metadata is None else _dump(one))
@@ -301,14 +290,14 @@ class Writing:
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove documents, and note that their vectors count no longer."""
-        listed = [(number,) for number in numbers]
+        rows = [(number,) for number in numbers]
         self._connection.executemany(
             "INSERT INTO words (words, rowid, text)"
             " SELECT 'delete', number, text FROM documents WHERE number = ? AND text IS NOT NULL AND text != ''",
-            listed,
+            rows,
         )
-        self._connection.executemany("DELETE FROM documents WHERE number = ?", listed)
-        self._connection.executemany("INSERT INTO deleted VALUES (?)", listed)
+        self._connection.executemany("DELETE FROM documents WHERE number = ?", rows)
+        self._connection.executemany("INSERT INTO deleted VALUES (?)", rows)
 
     def forget_deleted(self, numbers: NDArray[np.int64]) -> None:
         """Drop the notes of documents whose vectors are gone from all segments."""
@@ -323,9 +312,10 @@ class Writing:
         """Take segments out of the index; their files stay until it is certain that they are out."""
         self._connection.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in names])
 
-    def _next_number(self) -> int:
-        row = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
-        return 1 if row is None else int(row[0]) + 1
+
+def _highest(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _find(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:

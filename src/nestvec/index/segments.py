@@ -16,7 +16,7 @@ from nestvec.errors import SearchIndexError
 from nestvec.files import sync
 from nestvec.index.codes import FirstStage
 from nestvec.index.manifest import SegmentRecord
-from nestvec.index.stored import Stored, StoredVectors
+from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors
 from nestvec.quantization import Quantizer
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
 FILES = ("codes", "vectors", "ids")
 """Ends of the names of a segment's files: the first stage, the second, and which documents the rows are."""
 _BYTES_AT_A_TIME = 1 << 24
-_ROWS_AT_A_TIME = 8192
 
 Float32s = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -257,8 +256,8 @@ def draw_vectors(parts: Sequence[tuple[Segment, NDArray[np.bool_] | None]], coun
 
 
 def _chunks(count: int) -> Iterator[slice]:
-    for first in range(0, count, _ROWS_AT_A_TIME):
-        yield slice(first, first + _ROWS_AT_A_TIME)
+    for first in range(0, count, ROWS_AT_A_TIME):
+        yield slice(first, first + ROWS_AT_A_TIME)
 
 
 def segment_problems(folder: Path, record: SegmentRecord) -> list[str]:

@@ -15,12 +15,13 @@ from nestvec.extras import require
 from nestvec.quantization import Quantizer, ScalarQuantizer
 from nestvec.vectors import truncate
 
-__all__ = ["Stored", "StoredVectors", "encode"]
+__all__ = ["ROWS_AT_A_TIME", "Stored", "StoredVectors", "encode"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-_ROWS_AT_A_TIME = 8192
+ROWS_AT_A_TIME = 8192
+"""Vectors that are decoded, scored or copied at once: what memory a build or a scan needs beside its codes."""
 
 
 class Stored(NamedTuple):
@@ -123,7 +124,7 @@ class StoredVectors:
     def blocks(self) -> Iterator[Float32s]:
         """Yield all that is stored, block by block, as `decode` returns it."""
         for first in _starts(len(self)):
-            yield self.decode(slice(first, first + _ROWS_AT_A_TIME))
+            yield self.decode(slice(first, first + ROWS_AT_A_TIME))
 
     def score(self, queries: Float32s, rows: Rows, dim: int | None = None) -> Float32s:
         """Compare every query with some of the vectors.
@@ -137,14 +138,12 @@ class StoredVectors:
             Cosine similarity, [n_queries, n], float32.
         """
         prefixes = queries if dim is None else truncate(queries, dim)
-        if rows.size <= _ROWS_AT_A_TIME:
+        if rows.size <= ROWS_AT_A_TIME:
             return self._score(prefixes, rows)
         if len(rows) == 1:
-            parts = [
-                self._score(prefixes, rows[:, first : first + _ROWS_AT_A_TIME]) for first in _starts(rows.shape[1])
-            ]
+            parts = [self._score(prefixes, rows[:, first : first + ROWS_AT_A_TIME]) for first in _starts(rows.shape[1])]
             return np.concatenate(parts, axis=1)
-        step = max(1, _ROWS_AT_A_TIME // rows.shape[1])
+        step = max(1, ROWS_AT_A_TIME // rows.shape[1])
         scores = np.empty(rows.shape, np.float32)
         for first in range(0, len(rows), step):
             chunk = slice(first, first + step)
@@ -182,7 +181,7 @@ class StoredVectors:
 
 
 def _starts(count: int) -> range:
-    return range(0, count, _ROWS_AT_A_TIME)
+    return range(0, count, ROWS_AT_A_TIME)
 
 
 def _lengths(vectors: Float32s) -> Float32s:

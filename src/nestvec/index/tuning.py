@@ -109,9 +109,8 @@ def tune(
             advance(1)
     enough = [trial for trial in trials if trial.low >= recall]
     best = min(enough, key=lambda trial: trial.median_ms) if enough else max(trials, key=lambda trial: trial.low)
-    index.set_search(
-        replace(settings, shortlist=best.shortlist, probes=best.probes), {"target": recall, "k": k, **best._asdict()}
-    )
+    measured = {"target": recall, "k": k, "documents": len(index), **best._asdict()}
+    index.set_search(replace(settings, shortlist=best.shortlist, probes=best.probes), measured)
     return Tuned(best, bool(enough), trials)
 
 

@@ -68,8 +68,13 @@ class SearchSettings:
 
     def replaced(self, **given: Any) -> SearchSettings:
         """Return these settings with those in place that are given, which is all that are not None."""
-        changed = {name: value for name, value in given.items() if value is not None}
+        changed = {name: value for name, value in given.items() if value not in (None, getattr(self, name))}
         return replace(self, **changed) if changed else self
+
+    def within(self, dim: int) -> SearchSettings:
+        """Return these settings for vectors that have no more numbers."""
+        middle = None if self.middle is None else (min(self.middle[0], dim), self.middle[1])
+        return replace(self, dim=None if self.dim is None or self.dim >= dim else self.dim, middle=middle)
 
 
 class Candidates(NamedTuple):

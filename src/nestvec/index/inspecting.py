@@ -1,0 +1,87 @@
+"""What an index holds and costs, and whether it is what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nestvec.index.building import SEGMENTS
+from nestvec.index.manifest import Manifest, listed
+from nestvec.index.segments import FILES, segment_problems
+from nestvec.index.state import State
+
+__all__ = ["Statistics", "find_problems", "measure_state"]
+
+
+class Statistics(NamedTuple):
+    """What an index holds, and what it costs."""
+
+    documents: int
+    deleted: int
+    """Documents that are gone and whose vectors still take space, until the index is compacted."""
+    segments: int
+    full_dim: int
+    resident_bytes: int
+    """Codes that a search keeps in memory."""
+    resident_bytes_per_vector: float
+    disk_bytes: int
+    """All files."""
+    disk_bytes_per_vector: float
+    vector_bytes_per_vector: float
+    """Of these, the files of vectors, without texts and metadata."""
+
+
+def measure_state(folder: Path, state: State) -> Statistics:
+    """Return what an index holds, and what it costs.
+
+    Args:
+        folder: The index.
+        state: As of a commit.
+    """
+    count = len(state)
+    sizes = {end: sum(one.record.files[end][0] for one in state.segments) for end in FILES}
+    masks = sum(0 if alive is None else len(alive) for alive in state.alive)
+    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    resident, per = sizes["codes"] + masks, max(1, count)
+    return Statistics(
+        documents=count,
+        deleted=sum(len(one) for one in state.segments) - count,
+        segments=len(state.segments),
+        full_dim=state.settings.full_dim,
+        resident_bytes=resident,
+        resident_bytes_per_vector=round(resident / per, 2),
+        disk_bytes=disk,
+        disk_bytes_per_vector=round(disk / per, 2),
+        vector_bytes_per_vector=round((sizes["codes"] + sizes["vectors"]) / per, 2),
+    )
+
+
+def find_problems(folder: Path, manifest: Manifest, state: State) -> list[str]:
+    """Compare every file with what was written, and the documents with their vectors.
+
+    Args:
+        folder: The index.
+        manifest: Its manifest, in a transaction.
+        state: As of the last commit.
+
+    Returns:
+        What is wrong, a sentence each; empty where all is well.
+    """
+    problems = manifest.problems()
+    known = dict(manifest.numbers_and_ids())
+    for segment, alive in state.parts():
+        problems += segment_problems(folder / SEGMENTS, segment.record)
+        rows = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
+        numbers = segment.identities.numbers[rows].tolist()
+        wrong = [
+            id_
+            for number, id_ in zip(numbers, segment.identities.ids(rows), strict=True)
+            if known.pop(number, None) != id_
+        ]
+        if wrong:
+            problems.append(f"Documents of segment {segment.record.name} that the manifest lacks: {listed(wrong)}.")
+    if known:
+        problems.append(f"Documents without vectors: {listed(list(known.values()))}.")
+    return problems
