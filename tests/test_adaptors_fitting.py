@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -253,12 +254,16 @@ def test_copies_and_other_answers_are_no_negatives() -> None:
     weight[[0, 2], 0] = weight[[1, 3], 1] = 1
     network = TowersNetwork(Map(weight), two_towers=False, hidden_width=None, seed=0)
     data = AdaptorData(queries, documents, np.array([[0, 0], [1, 1], [2, 2]]))
-    objective = make_objective(data, Split(np.arange(3), np.arange(0)), [8], FitSettings().resolved("pairs", "linear"))
+    objective = make_objective(
+        data, Split(np.arange(3), np.arange(0)), [8], FitSettings().resolved("pairs", "linear", [8])
+    )
     assert objective(network, np.arange(3), np.random.default_rng(0)).item() < 1e-6
     data = AdaptorData(
         vectors[[0, 1]], vectors[[2, 2, 3]] + 0.01 * vectors[[4, 5, 6]], np.array([[0, 0], [0, 1], [1, 2]])
     )
-    objective = make_objective(data, Split(np.arange(3), np.arange(0)), [8], FitSettings().resolved("pairs", "linear"))
+    objective = make_objective(
+        data, Split(np.arange(3), np.arange(0)), [8], FitSettings().resolved("pairs", "linear", [8])
+    )
     assert objective(network, np.arange(3), np.random.default_rng(0)).item() < 1e-6
 
 
@@ -371,8 +376,8 @@ def test_what_is_not_said_follows_from_the_labels() -> None:
         "none": ("linear", 0.05, 1.0, 0.01, 1),
         "said": ("linear", 0.07, 0.0, 0.0, 1),
     }
-    assert FitSettings().resolved("pairs", "mlp").learning_rate == 0.001
-    assert FitSettings(learning_rate=0.1).resolved("pairs", "mlp").learning_rate == 0.1
+    assert FitSettings().resolved("pairs", "mlp", [8]).learning_rate == 0.001
+    assert FitSettings(learning_rate=0.1).resolved("pairs", "mlp", [8]).learning_rate == 0.1
 
 
 def test_a_state_that_loses_a_little_and_gains_much_is_kept() -> None:
@@ -497,11 +502,13 @@ def test_components_about_the_origin_keep_every_cosine() -> None:
     assert trained.towers.query.bias is None
 
 
-def test_a_preset_sets_what_is_not_given_where_vectors_are_paired() -> None:
-    small = FitSettings(preset="small").resolved("pairs", "two-tower")
-    assert small.temperature > FitSettings().resolved("pairs", "two-tower").temperature
-    assert FitSettings(preset="small", temperature=0.02).resolved("pairs", "two-tower").temperature == 0.02
-    scored = [FitSettings(preset=preset).resolved("scores", "linear") for preset in ("small", "balanced")]
-    assert replace(scored[0], preset="balanced") == scored[1]
+def test_a_preset_weighs_the_sizes() -> None:
+    def weights(**settings: Any) -> list[float]:
+        return list(FitSettings(**settings).resolved("pairs", "two-tower", [64, 16, 4]).weights)
+
+    assert weights() == [1, 1, 1]
+    np.testing.assert_allclose(weights(preset="small"), np.array([1, 2, 4]) * 3 / 7)
+    np.testing.assert_allclose(weights(preset="full"), np.array([4, 2, 1]) * 3 / 7)
+    assert weights(preset="full", weights=(1, 2, 3)) == [1, 2, 3]
     with pytest.raises(AdaptorError, match="no preset 'tiny'. Presets are small, balanced, full"):
         FitSettings(preset="tiny")  # type: ignore[arg-type]

@@ -84,18 +84,15 @@ def fit_adaptor(
         pairs and the k nearest.
     """
     method = method or ("two-tower" if data.labels == "pairs" else "linear")
-    settings = (settings or FitSettings()).resolved(data.labels, method)
     if method not in METHODS:
         raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
     if method == "two-tower" and data.labels == "none":
         raise AdaptorError("Two towers learn from which query and document belong together. Give pairs, or fit linear.")
     data.check_shapes()
     dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
-    if settings.weights is not None and len(settings.weights) != len(dims):
-        raise AdaptorError(f"Got {len(settings.weights)} weights for {len(dims)} dims. Give each dim one.")
+    settings = (settings or FitSettings()).resolved(data.labels, method, dims)
     if dims[0] < dims[-1]:  # rising; from here on the largest comes first, and each weight stays with its dim
-        weights = settings.weights
-        dims, settings = dims[::-1], replace(settings, weights=None if weights is None else tuple(weights)[::-1])
+        dims, settings = dims[::-1], replace(settings, weights=tuple(settings.weights)[::-1])
     check_codes(settings.precisions, dims, settings.shortest_code)
     data.check_rows()
     split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)

@@ -139,7 +139,7 @@ class _Paired(Objective):
             rank,
             mapped_documents,
             dims=self._dims,
-            weights=settings.weights or (1.0,) * len(self._dims),
+            weights=settings.weights,
             precisions=settings.precisions,
             shortest_code=settings.shortest_code,
         )

@@ -17,7 +17,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 Preset: TypeAlias = Literal["small", "balanced", "full"]
 PRESETS: tuple[str, ...] = get_args(Preset)
-"""Which sizes of paired vectors matter most."""
+"""Which sizes matter most."""
 
 Labels: TypeAlias = Literal["pairs", "scores", "none"]
 """What is known of the vectors: which belong together, how similar the two of a pair are, or nothing."""
@@ -29,21 +29,18 @@ _BY_LABELS: dict[Labels, dict[str, float]] = {
     "none": {"distillation": 1.0},
 }
 _LEARNING_RATE_DEEP = 0.001
-_PRESETS: dict[Preset, dict[str, float]] = {
-    "small": {"epochs": 20.0, "temperature": 0.07},
-    "balanced": {},
-    "full": {"tie": 0.03, "pull": 0.03},
-}
+_PRESETS: dict[Preset, float] = {"small": -0.5, "balanced": 0.0, "full": 0.5}
+"""The power of its size that a dim is weighed by."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """How an adaptor is fitted.
 
-    None means what has proved best for the labels that there are and for the preset; `resolved` says what that is.
+    None means what has proved best for the labels that there are; `resolved` says what that is.
 
     Attributes:
-        preset: Which sizes matter most where vectors are paired: `small`, `full`, or all alike, `balanced`.
+        preset: Which sizes matter most: `small`, `full`, or all alike, `balanced`.
         start: Where training begins: `identity`, the vectors as they are, or `pca`.
         centered: Principal components are those about the mean; False keeps every cosine at the full size.
         epochs: Passes over the pairs, or without labels over the documents, of which 30,000 count at most.
@@ -51,7 +48,8 @@ class FitSettings:
             as a step keeps 64 pairs: few pairs need them more than they need many negatives.
         learning_rate: Of Adam, at its highest.
         temperature: What similarities are divided by in the loss.
-        weights: One weight a dim; None weighs each 1.
+        weights: One weight a dim; None weighs each 1, a dim with the root of its size with preset `full`, and with one
+            over it with `small`.
         symmetric: Also rank the queries for each document.
         precisions: How documents are stored in training; the loss is the mean over these. More than float32 trains
             vectors that survive quantization.
@@ -111,21 +109,32 @@ class FitSettings:
         if not 0 < self.held_out_share < 1:
             raise AdaptorError(f"held_out_share is {self.held_out_share}. It must be between 0 and 1.")
 
-    def resolved(self, labels: Labels, method: str) -> ResolvedSettings:
-        """Fill in what depends on the labels and the method.
+    def resolved(self, labels: Labels, method: str, dims: Sequence[int]) -> ResolvedSettings:
+        """Fill in what depends on the labels, the method and the sizes.
 
         Args:
             labels: What is known of the vectors.
             method: Which kind of adaptor; a hidden layer takes smaller steps.
+            dims: The sizes, in the order of the weights.
 
         Returns:
             The same settings with every such value.
+
+        Raises:
+            AdaptorError: There are not as many weights as sizes.
         """
-        best = _BEST | _BY_LABELS[labels] | (_PRESETS[self.preset] if labels == "pairs" else {})
+        weights = self.weights
+        if weights is None:
+            powers = [float(dim ** _PRESETS[self.preset]) for dim in dims]
+            weights = [power * len(dims) / sum(powers) for power in powers]
+        elif len(weights) != len(dims):
+            raise AdaptorError(f"Got {len(weights)} weights for {len(dims)} dims. Give each dim one.")
+        best = _BEST | _BY_LABELS[labels]
         if method == "mlp":
             best["learning_rate"] = _LEARNING_RATE_DEEP
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ResolvedSettings(**{**given, **{name: best[name] for name in best if given[name] is None}})
+        filled = {name: best[name] for name in best if given[name] is None}
+        return ResolvedSettings(**{**given, **filled, "weights": tuple(weights)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +144,7 @@ class ResolvedSettings(FitSettings):
     epochs: float
     learning_rate: float
     temperature: float
+    weights: Sequence[float]
     pull: float
     tie: float
     distillation: float

@@ -50,7 +50,7 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
     type=click.Choice(_PRESETS),
     default="balanced",
     show_default=True,
-    help="Which sizes matter most, with pairs.",
+    help="Which sizes matter most.",
 )
 @click.option("--unsupervised", is_flag=True, help="Use no labels: keep the neighbourhoods of the vectors.")
 @click.option(
