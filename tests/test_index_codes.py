@@ -64,15 +64,15 @@ def test_a_scan_finds_what_the_codes_of_a_precision_say(precision: str, dim: int
 @pytest.mark.parametrize("lists", [None, 8])
 def test_product_codes_say_nearly_what_the_vectors_say(lists: int | None) -> None:
     documents, queries = vectors(4000), vectors(50, seed=1)
-    settings = CodeSettings(28, lists=lists)
+    settings = CodeSettings(27, lists=lists)
     first = FirstStage.train(documents, settings)
     first.add(documents)
     expected = queries @ documents.T
     everything = first.search(queries, 4000)
     error = everything.scores - np.take_along_axis(expected, everything.rows, axis=1)
-    assert np.abs(error).mean() < 0.06
-    assert np.abs(error.mean(axis=1)).max() < 0.02  # of the cosine itself, the mean's part included
-    found = first.search(queries, 200)
+    assert np.abs(error).mean() < 0.09
+    assert np.abs(error.mean(axis=1)).max() < 0.03  # of the cosine itself, nearly all of the mean included
+    found = first.search(queries, 300)
     top = np.argsort(-expected, axis=1)[:, :5]
     assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(top, found.rows, strict=True)]) > 0.97
     # A query that is cut is compared with as much of the documents.
@@ -80,7 +80,7 @@ def test_product_codes_say_nearly_what_the_vectors_say(lists: int | None) -> Non
     top = np.argsort(-cut, axis=1)[:, :5]
     near = first.search(queries, 400, dim=10).rows
     assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(top, near, strict=True)]) > 0.9
-    assert settings.bytes_per_vector == 7 + (0 if lists is None else 8)
+    assert settings.bytes_per_vector == 5 + (0 if lists is None else 8)
     if lists is not None:
         few = [len(set(a) & set(b)) for a, b in zip(first.search(queries, 200, probes=1).rows, found.rows, strict=True)]
         assert np.mean(few) < 150

@@ -64,14 +64,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata = [{"n": place, "even": place % 2 == 0, "tags": [f"t{place % 7}"]} for place in range(COUNT)]
     texts = [f"text {place} about {'cats' if place % 3 == 0 else 'dogs'}" for place in range(COUNT)]
     Index.build(
-        path, vectors=make(COUNT), ids=ids_of(COUNT), texts=texts, metadata=metadata, codes=CodeSettings(28)
+        path, vectors=make(COUNT), ids=ids_of(COUNT), texts=texts, metadata=metadata, codes=CodeSettings(27)
     ).close()
     return path
 
 
 @pytest.mark.parametrize("second", BITS_PER_NUMBER)
 @pytest.mark.parametrize(
-    "codes", [*(CodeSettings(20, name) for name in BITS_PER_NUMBER), CodeSettings(20), CodeSettings(20, lists=8)]
+    "codes", [*(CodeSettings(20, name) for name in BITS_PER_NUMBER), CodeSettings(21), CodeSettings(21, lists=8)]
 )
 def test_with_the_whole_corpus_as_shortlist_every_pair_of_stages_is_the_exact_search_of_what_is_stored(
     tmp_path: Path, codes: CodeSettings, second: str
@@ -149,7 +149,7 @@ def test_a_filter_whose_documents_are_far_from_the_query_is_answered_whole(tmp_p
         vectors=vectors,
         ids=ids_of(4000),
         metadata=[{"far": place in marked} for place in range(4000)],
-        codes=CodeSettings(16, lists=16),
+        codes=CodeSettings(15, lists=16),
         recall=0.9,
     )
     found = index.search(vectors[:1], k=10, filter="far = true")
@@ -275,7 +275,7 @@ def test_what_was_built_whole_is_served_at_fewer_numbers(built: Path, tmp_path: 
 
 def test_an_index_that_is_cut_fits_its_codes_and_searches_to_what_is_left(tmp_path: Path) -> None:
     vectors, queries = make(COUNT), make(50, seed=8)
-    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(COUNT), codes=CodeSettings(20))
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(COUNT), codes=CodeSettings(21))
     index.set_search(SearchSettings(300, dim=16, middle=(24, 100)), {"k": 10})
     index.compact(dim=13)
     assert index.codes == CodeSettings(12)
@@ -345,7 +345,7 @@ def test_every_stage_is_explained(built: Path) -> None:
 
 def test_tuning_says_what_it_measured_and_what_it_cannot_reach(tmp_path: Path) -> None:
     index = Index.build(
-        tmp_path / "i", vectors=make(COUNT), ids=ids_of(COUNT), codes=CodeSettings(16, lists=16), recall=None
+        tmp_path / "i", vectors=make(COUNT), ids=ids_of(COUNT), codes=CodeSettings(15, lists=16), recall=None
     )
     assert index.tuned is None
     tuned = tune(index, recall=0.95, queries=make(200, seed=11))
@@ -424,8 +424,8 @@ def test_statistics_say_what_files_and_memory_hold(built: Path) -> None:
         assert stats.documents == COUNT
         assert stats.disk_bytes == sum(file.stat().st_size for file in built.rglob("*") if file.is_file())
         assert stats.resident_bytes == sum(file.stat().st_size for file in built.glob("segments/*.codes"))
-        # 28 numbers at four bits for two, and what turns vectors into codes
-        assert 7 <= stats.resident_bytes_per_vector < 7 + (28 * 32 * 4 + 16 * 28 * 4 + 1000) / COUNT + 1
+        # 27 numbers at four bits for three, and what turns vectors into codes
+        assert 5 <= stats.resident_bytes_per_vector < 5 + (27 * 32 * 4 + 16 * 27 * 4 + 1000) / COUNT + 1
         assert stats.resident_bytes_per_vector * COUNT == pytest.approx(stats.resident_bytes, rel=0.01)
 
 
@@ -499,7 +499,7 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         (CodeSettings(8, "int5"), PrecisionError),
         (CodeSettings(7), PrecisionError),
         (CodeSettings(8, "int8", lists=4), PrecisionError),
-        (CodeSettings(8, lists=400), SearchIndexError),
+        (CodeSettings(9, lists=400), SearchIndexError),
     ):
         with pytest.raises(error):
             Index.build(tmp_path / "i", vectors=make(300), codes=codes, recall=None)

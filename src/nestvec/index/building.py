@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DataError, DimensionError, SearchIndexError, VectorError
 from nestvec.files import sync
-from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, default_codes
+from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
 from nestvec.index.manifest import Document, Manifest, Writing, listed
 from nestvec.index.segments import Codec, finish_segment, new_name
 from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
@@ -45,6 +45,7 @@ SEGMENTS = "segments"
 DEFAULT_SHORTLIST = 100
 """Documents that are reranked until it is tuned."""
 _CODEC_FILES = (".codec", ".first", ".second")
+_TINY = 1e-20  # squared lengths down to here have all digits of float32
 
 
 class Batch(NamedTuple):
@@ -80,7 +81,8 @@ class IndexSettings(NamedTuple):
         """Return what is stored of vectors that are cut to their first numbers."""
         codes = self.codes
         if codes is not None and codes.dim > dim:
-            codes = codes._replace(dim=dim - dim % 2 if codes.precision == PRODUCT else dim)
+            whole = codebook_numbers(dim) if codes.precision == PRODUCT else dim
+            codes = codes._replace(dim=whole) if whole else None
         return self._replace(stored_dim=dim, codes=codes)
 
 
@@ -280,6 +282,12 @@ def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
             f"Queries are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
             "Encode them with the model that encoded the documents."
         )
+    if queries.dtype == np.float32 and settings.stored_dim == settings.full_dim:
+        # What nearly all queries are: looked at and scaled in a third of the time that all checks take.
+        squares = np.einsum("ij,ij->i", queries, queries)
+        if len(squares) and squares.min() > _TINY and squares.max() < 1 / _TINY:
+            unit: Float32s = queries / np.sqrt(squares)[:, None]
+            return unit
     bad = _unusable_rows(queries)
     if len(bad):
         raise VectorError(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,20 +14,21 @@ from nestvec.extras import require
 from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
 from nestvec.vectors import truncate
 
-__all__ = ["PRODUCT", "CodeSettings", "FirstStage", "Found", "default_codes", "faiss_threads"]
+__all__ = ["PRODUCT", "CodeSettings", "FirstStage", "Found", "codebook_numbers", "default_codes", "faiss_threads"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 PRODUCT = "product"
-"""Precision of codes with trained codebooks of four bits, one for each two numbers."""
-_NUMBERS_PER_CODEBOOK = 2
+"""Precision of codes with trained codebooks of four bits, one for each three numbers."""
+_NUMBERS_PER_CODEBOOK = 3
 _BITS = 4
 _ROWS_TO_TRAIN = 100_000
 _ROWS_FOR_CODEBOOKS = 65_536
 _ROWS_PER_LIST_TO_TRAIN = 40
-_LONGEST_DEFAULT = 1024  # numbers of a vector, which get codes of 128 bytes
-_SHORTEST_TO_LEARN = 16
+_SHARE = 5 / 8  # of the numbers of a vector: fewer need longer shortlists, more take longer to scan
+_LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
+_SHORTEST_TO_LEARN = 24
 _FEWEST_TO_LEARN = 2_000
 _MOST_TO_SCAN = 1_000_000
 _IDENTITY_BYTES = 8  # that faiss keeps a row in lists
@@ -49,7 +48,7 @@ class CodeSettings(NamedTuple):
     def bytes_per_vector(self) -> int:
         """Memory for each vector."""
         if self.precision == PRODUCT:
-            code_bytes = -(-self.dim // _NUMBERS_PER_CODEBOOK) * _BITS // 8
+            code_bytes = -(-(self.dim // _NUMBERS_PER_CODEBOOK * _BITS) // 8)
         else:
             code_bytes = bytes_per_vector(self.dim, self.precision)
         return code_bytes + (0 if self.lists is None else _IDENTITY_BYTES)
@@ -77,20 +76,25 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
         count: Vectors.
 
     Returns:
-        Half as many principal components at a quarter of a byte each, in lists beyond a million vectors; int8 numbers
-        where there are too few vectors, or too few numbers, to learn codebooks from.
+        Five principal components for eight numbers at a sixth of a byte each, in lists beyond a million vectors; int8
+        numbers where there are too few vectors, or too few numbers, to learn codebooks from.
     """
     if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:
         return CodeSettings(full_dim, "int8")
     lists = None if count <= _MOST_TO_SCAN else 2 ** round(math.log2(4 * math.sqrt(count)))
-    return CodeSettings(min(full_dim, _LONGEST_DEFAULT) // 2 // 4 * 4, lists=lists)
+    return CodeSettings(codebook_numbers(min(int(full_dim * _SHARE), _LONGEST_DEFAULT)), lists=lists)
+
+
+def codebook_numbers(dim: int) -> int:
+    """Return the most numbers, no more than `dim`, that `product` codes can stand for."""
+    return dim - dim % _NUMBERS_PER_CODEBOOK
 
 
 class FirstStage:
     """Codes of vectors in a faiss index.
 
-    `product` codes stand for principal components about the mean, turned at random so that every codebook has as much
-    to say; queries are compared with them as they are, which leaves the order of documents that of the dot product.
+    `product` codes stand for what a vector has of its principal components, turned at random so that every codebook has
+    as much to say.
     Other precisions hold the first numbers of a vector at unit length, as a grid measures them.
     """
 
@@ -100,13 +104,6 @@ class FirstStage:
         self.settings = settings
         self.quantizer = quantizer
         """What the codes of a plan's precision are made by; None for `product`."""
-        self._center: Float32s | None = None
-        if settings.precision == PRODUCT:
-            faiss = require("faiss", extra="index")
-            transform = faiss.downcast_VectorTransform(index.chain.at(0))
-            axes = faiss.vector_to_array(transform.A).reshape(transform.d_out, transform.d_in)
-            # Components are at right angles, so this is the part of the mean that they see.
-            self._center = -(axes.T @ faiss.vector_to_array(transform.b))
 
     @staticmethod
     def train(sample: Float32s, settings: CodeSettings, *, seed: int = 0) -> FirstStage:
@@ -201,7 +198,7 @@ class FirstStage:
         k = max(1, min(k, len(self)))
         if dim is not None and dim < queries.shape[1]:
             queries = np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
-        if self._center is None:
+        if self.quantizer is not None:
             scores, rows = self._index.search(self._cut(queries), k)
             return Found(rows, scores)
         parameters = None
@@ -209,9 +206,7 @@ class FirstStage:
             faiss = require("faiss", extra="index")
             wanted = faiss.SearchParametersIVF(nprobe=min(probes or self.settings.lists, self.settings.lists))
             parameters = faiss.SearchParametersPreTransform(index_params=wanted)
-        # The transform takes the mean's part away from what it gets: a query is to stay as it is.
-        scores, rows = self._index.search(queries + self._center, k, params=parameters)
-        scores += (queries @ self._center)[:, None]
+        scores, rows = self._index.search(queries, k, params=parameters)
         return Found(rows, scores)
 
     def _cut(self, queries: Float32s) -> Float32s:
@@ -223,7 +218,10 @@ class FirstStage:
 def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
     faiss = require("faiss", extra="index")
     if settings.dim % _NUMBERS_PER_CODEBOOK:
-        raise PrecisionError(f"{PRODUCT} codes stand for two numbers each: {settings.dim} are odd. Choose an even dim.")
+        raise PrecisionError(
+            f"{PRODUCT} codes stand for {_NUMBERS_PER_CODEBOOK} numbers each, of which {settings.dim} is no multiple. "
+            f"Choose {max(_NUMBERS_PER_CODEBOOK, codebook_numbers(settings.dim))}."
+        )
     needed = max(2**_BITS, settings.lists or 0)
     if len(sample) < needed:
         raise SearchIndexError(
@@ -236,9 +234,10 @@ def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
     few = np.ascontiguousarray(sample[rows[:_ROWS_FOR_CODEBOOKS]])
     components = faiss.PCAMatrix(full_dim, settings.dim, 0, True)
     components.train(few)
-    transform = faiss.LinearTransform(full_dim, settings.dim, True)  # without all that training leaves behind
-    transform.A, transform.b, transform.is_trained = components.A, components.b, True
-    codebooks = -(-settings.dim // _NUMBERS_PER_CODEBOOK)
+    # Without the mean, which codebooks keep, so that a dot product stays one; and without what training leaves behind.
+    transform = faiss.LinearTransform(full_dim, settings.dim, False)
+    transform.A, transform.is_trained = components.A, True
+    codebooks = settings.dim // _NUMBERS_PER_CODEBOOK
     if settings.lists is None:
         codes = faiss.IndexPQFastScan(settings.dim, codebooks, _BITS, product)
     else:
@@ -302,20 +301,28 @@ def _empty_binary(quantizer: BinaryQuantizer) -> Any:
     return index
 
 
-@contextmanager
-def faiss_threads(count: int | None) -> Iterator[None]:
-    """Let faiss use so many threads meanwhile.
+class faiss_threads:  # noqa: N801  # used as a function is; a generator would take four times as long
+    """Let faiss use so many threads meanwhile."""
 
-    Args:
-        count: Threads; None leaves them as they are.
+    __slots__ = ("_before", "_count", "_faiss")
 
-    Raises:
-        MissingExtraError: faiss is not installed.
-    """
-    faiss = require("faiss", extra="index")
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+    def __init__(self, count: int | None) -> None:
+        """Say how many.
+
+        Args:
+            count: Threads; None leaves them as they are.
+
+        Raises:
+            MissingExtraError: faiss is not installed.
+        """
+        self._faiss = require("faiss", extra="index")
+        self._before = self._faiss.omp_get_max_threads()
+        self._count = count or self._before
+
+    def __enter__(self) -> None:
+        """Set it."""
+        self._faiss.omp_set_num_threads(self._count)
+
+    def __exit__(self, *_: object) -> None:
+        """Set it back."""
+        self._faiss.omp_set_num_threads(self._before)

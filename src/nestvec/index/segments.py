@@ -98,8 +98,9 @@ class Identities:
     def ids(self, rows: Numbers) -> list[str]:
         """Return the ids of rows."""
         starts, ends = self._ends.take(rows), self._ends.take(rows + 1)
+        text = self._text.data
         return [
-            self._text[start:end].tobytes().decode("utf-8", "surrogatepass")
+            str(text[start:end], "utf-8", "surrogatepass")
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
 

@@ -52,15 +52,14 @@ class State:
     def ids(self, found: Candidates) -> list[list[str]]:
         """Return the ids of what was found, for every query."""
         there = found.rows >= 0
+        if len(self.segments) == len(found.rows) == 1:
+            return [self.segments[0].identities.ids(found.rows[there])]
         places, rows = found.places[there], found.rows[there]
-        if len(self.segments) == 1:
-            ids = self.segments[0].identities.ids(rows)
-        else:
-            ids = [""] * len(rows)
-            for place, segment in enumerate(self.segments):
-                here = np.flatnonzero(places == place)
-                for at, id_ in zip(here.tolist(), segment.identities.ids(rows[here]), strict=True):
-                    ids[at] = id_
+        ids = [""] * len(rows)
+        for place, segment in enumerate(self.segments):
+            here = np.flatnonzero(places == place)
+            for at, id_ in zip(here.tolist(), segment.identities.ids(rows[here]), strict=True):
+                ids[at] = id_
         ends = np.cumsum(there.sum(axis=1)).tolist()
         return [ids[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 

@@ -121,6 +121,8 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
         chunks = [slice(first, last) for first, last in itertools.pairwise(bounds.tolist())]
 
     def finish(chunk: slice) -> Candidates:
+        if len(found) == 1 and found[0].whole and settings.middle is None:
+            return _rerank_whole(found[0], parts[0], chunk, queries[chunk], k, settings)
         merged = _merge([one.of(chunk) for one in found], wanted)
         if settings.shortlist is not None:
             merged = _rerank(merged, parts, queries[chunk], k, settings)
@@ -183,6 +185,8 @@ class _Shortlist(NamedTuple):
     """[n_queries, n], -1 where there are fewer; [1, n] where they are the same for all."""
     scores: Float32s
     """nan where the first stage was not asked."""
+    whole: bool = False
+    """Whether the first stage was asked by every query, and there are as many documents for each."""
 
     def of(self, chunk: slice) -> Candidates:
         shared = len(self.rows) == 1
@@ -203,7 +207,7 @@ def _shortlist(
     count = math.ceil((1 if part.allowed is None else _SURPLUS) * wanted / left)
     found = part.first.search(queries, count, probes=probes, dim=settings.dim)
     if part.allowed is None and probes is None:
-        return _Shortlist(place, found.rows, found.scores)
+        return _Shortlist(place, found.rows, found.scores, whole=True)
     rows, scores = _keep_allowed(found, part.allowed, wanted)
     # Lists that hold fewer are not to blame; what is left out is to be made up for.
     needed = min(k if part.allowed is None else wanted, remaining) if settings.complete else 0
@@ -271,6 +275,20 @@ def _merge(shortlists: Sequence[Candidates], wanted: int) -> Candidates:
     return found._replace(shortlist_ranks=np.maximum(ranks, 1))
 
 
+def _rerank_whole(
+    found: _Shortlist, part: Stages, chunk: slice, queries: Float32s, k: int, settings: SearchSettings
+) -> Candidates:
+    """Do what `_merge`, `_rerank` and `_best` do, for the only shortlist, without gaps, in a third of their time."""
+    rows, prefix_scores = found.rows[chunk], found.scores[chunk]
+    scores, each = prefix_scores, np.arange(len(rows))[:, None]
+    if settings.shortlist is not None and part.second is not None:
+        scores = part.second.score(queries, rows, settings.dim)
+    order = _order(scores, (rows,), k)
+    return Candidates(
+        np.zeros_like(order), rows[each, order], scores[each, order], prefix_scores[each, order], order + 1
+    )
+
+
 def _rerank(
     found: Candidates, parts: Sequence[Stages], queries: Float32s, k: int, settings: SearchSettings
 ) -> Candidates:
@@ -299,11 +317,20 @@ def _score(found: Candidates, parts: Sequence[Stages], queries: Float32s, dim: i
 
 
 def _best(found: Candidates, k: int) -> Candidates:
-    scores = np.where(found.rows >= 0, found.scores, -np.inf)
-    found = found._replace(scores=scores)
-    if scores.shape[1] > k + _TIES:
-        found = _take(found, np.argpartition(-scores, k + _TIES - 1, axis=1)[:, : k + _TIES])
-    return _take(found, np.lexsort((found.rows, found.places, -found.scores), axis=1)[:, :k])
+    found = found._replace(scores=np.where(found.rows >= 0, found.scores, -np.inf))
+    return _take(found, _order(found.scores, (found.rows, found.places), k))
+
+
+def _order(scores: Float32s, ties: Sequence[Rows], k: int) -> Rows:
+    """Places of the best k of every query, [n_queries, k]; of equal scores the lowest of the last of `ties` first."""
+    if scores.shape[1] <= k + _TIES:
+        keys: list[NDArray[Any]] = [*ties, -scores]
+        order: Rows = np.lexsort(keys, axis=1)[:, :k]
+        return order
+    near = np.argpartition(-scores, k + _TIES - 1, axis=1)[:, : k + _TIES]
+    each = np.arange(len(scores))[:, None]
+    within = _order(scores[each, near], [one[each, near] for one in ties], k)
+    return near[each, within]
 
 
 def _take(found: Candidates, order: Rows) -> Candidates:
