@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,6 +240,24 @@ def test_a_cache_that_cannot_be_written_can_still_be_read(tmp_path: Path, monkey
     assert encoder.asked == []
     with pytest.raises(StorageError):
         CachedEncoder(encoder, folder=tmp_path).encode_documents(["new"])
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, make, gone = CachedEncoder(CountingEncoder(), folder=tmp_path), Path.mkdir, []
+
+    def mkdir(self: Path, *args: Any, **options: Any) -> None:
+        if not gone:
+            gone.append(self)
+            raise FileExistsError(17, "File exists", str(self))  # as when it goes between making and looking
+        make(self, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert len(encoder.encode_documents(TEXTS[:3])) == 3
+    assert gone
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a-document").write_text("")
+    with pytest.raises(StorageError, match="A file stands where a folder is needed"):
+        CachedEncoder(CountingEncoder(), folder=tmp_path / "other").encode_documents(TEXTS[:3])
 
 
 def test_clearing_while_others_append_loses_no_later_vector(tmp_path: Path) -> None:

@@ -189,7 +189,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _take_lock(folder: Path) -> IO[str]:
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise
+            continue  # it was there, and another process has removed it since
         with contextlib.suppress(FileNotFoundError):  # removed by another process since
             lock = (folder / "lock").open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
