@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,16 +59,30 @@ RunNestvec = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def nestvec() -> RunNestvec:
+def nestvec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunNestvec]:
     """Run the command line in a process of its own."""
+    output, errors = (tmp_path_factory.mktemp("commands") / name for name in ("output", "errors"))
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("warm_process.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as warm:
+        assert warm.stdin is not None
+        assert warm.stdout is not None
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "nestvec", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "120"},
-            **options,  # type: ignore[call-overload]
-        )
+        def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+            words = list(map(str, arguments))
+            command = {
+                "arguments": words,
+                "environment": {**os.environ, "COLUMNS": "120"},
+                "folder": str(cwd or Path.cwd()),
+                "output": str(output),
+                "errors": str(errors),
+            }
+            print(json.dumps(command), file=warm.stdin, flush=True)
+            status = int(warm.stdout.readline())
+            return subprocess.CompletedProcess(words, status, output.read_text(), errors.read_text())
 
-    return run
+        yield run
+        warm.stdin.close()

@@ -77,6 +77,10 @@ def test_documents_are_built_found_changed_and_verified(built: Path, folder: Pat
     assert "0 added, 1 replaced; 121 documents" in upserted.stdout
     both = json.loads(nestvec("search", built, text, "--count", 2, "--json").stdout)["hits"]
     assert {hit["id"] for hit in both} == {"d7", "new"}
+    once = json.loads(nestvec("search", built, text, "--count", 2, "--distinct", "--json").stdout)["hits"]
+    assert {once[0]["id"], *once[0]["copies"]} == {"d7", "new"}
+    assert once[1]["id"] not in ("d7", "new")
+    assert "and 1 with the same text" in nestvec("search", built, text, "--distinct").stdout
 
     assert "1 deleted, 1 were not there; 120" in nestvec("index", "delete", built, "d7", "none").stdout
     (folder / "ids.txt").write_text("d8\nd9\n\n")

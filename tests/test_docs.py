@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +15,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from builders import synthetic_rows, write_json_lines
+from conftest import RunNestvec
 from nestvec.cli.main import cli
 from nestvec.data import INSTALLED_DOCS_FILES
 from nestvec.plan import parse_plan
@@ -88,12 +86,14 @@ def test_every_command_in_the_documentation_can_be_given() -> None:
             load_recipe(ROOT / "recipes" / f"{context.params['recipe']}.toml", context.params["overrides"])
 
 
-def test_every_evaluation_plan_adaptor_and_index_in_the_documentation_runs(workplace: Path) -> None:
+def test_every_evaluation_plan_adaptor_and_index_in_the_documentation_runs(
+    workplace: Path, nestvec: RunNestvec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = [line for _, block in code_blocks("bash") for line in block.splitlines()]
     runnable = tuple(f"nestvec {command} " for command in ("adapt", "evaluate", "plan", "transform", "index", "search"))
     wanted = list(dict.fromkeys(line for line in lines if line.startswith(runnable)))
     assert len(wanted) >= 7
-    environment = {**os.environ, "NESTVEC_CACHE": str(workplace / "cache"), "COLUMNS": "120"}
+    monkeypatch.setenv("NESTVEC_CACHE", str(workplace / "cache"))
     for line in sorted(wanted, key=_order):  # what makes a model, a grid or an index comes before what needs it
         words = shlex.split(line)[1:]
         if words[0] == "plan":
@@ -104,13 +104,7 @@ def test_every_evaluation_plan_adaptor_and_index_in_the_documentation_runs(workp
             ["index", "export"],
         ):
             words.append("--overwrite")
-        done = subprocess.run(
-            [sys.executable, "-m", "nestvec", *words],
-            cwd=workplace,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+        done = nestvec(*words, cwd=workplace)
         assert done.returncode == 0, (line, done.stderr)
 
 

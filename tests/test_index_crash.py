@@ -76,7 +76,7 @@ def test_two_hundred_kills_lose_no_committed_document_and_leave_no_uncommitted_o
     documents = {name: f"{name} 0" for name in names}
     rows = np.stack([vector_of(text) for text in documents.values()])
     Index.build(
-        path, vectors=rows, ids=names, texts=list(documents.values()), codes=CodeSettings(DIM), recall=None
+        path, vectors=rows, ids=names, texts=list(documents.values()), codes=CodeSettings(15), recall=None
     ).close()
     generator = random.Random(0)
     turn, interrupted, finished = 1, 0, 0

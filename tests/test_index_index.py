@@ -343,6 +343,47 @@ def test_every_stage_is_explained(built: Path) -> None:
             assert len(index.explain(vectors[9], k=3, text=text).hits) == 3
 
 
+@pytest.mark.parametrize("texts", [True, False])
+def test_of_documents_that_are_the_same_the_first_is_found_alone(tmp_path: Path, *, texts: bool) -> None:
+    vectors, copies = make(60), 5
+    repeated = np.tile(vectors, (copies, 1))
+    if texts:  # the same text in other batches may have been encoded a little differently
+        repeated = repeated + 1e-4 * np.random.default_rng(3).normal(size=repeated.shape).astype(np.float32)
+    names = [f"{place}-{copy}" for copy in range(copies) for place in range(60)]
+    said = [f"text {name.split('-')[0]}" for name in names] if texts else None
+    sides = [{"side": int(name.split("-")[1]) % 2} for name in names]
+    index = Index.build(tmp_path / "i", vectors=repeated, ids=names, texts=said, metadata=sides, recall=None)
+    queries = make(7, seed=4)
+    for condition in (None, "side = 1"):
+        expected = exact(vectors, ids_of(60, ""), queries, 20)
+        found = index.search(queries, k=20, filter=condition, distinct=True)
+        assert [[name.split("-")[0] for name in line] for line in found.ids] == expected
+        assert not np.isnan(found.scores).any()
+        assert (np.diff(found.scores, axis=1) <= 0).all()
+    assert len({name.split("-")[0] for name in index.search(queries[0], k=20).ids[0]}) == 4
+    everything = index.search(queries, k=100, distinct=True)
+    assert [len(line) for line in everything.ids] == [60] * 7
+    assert np.isnan(everything.scores[:, 60:]).all()
+    explained = index.explain(queries[0], 3, distinct=True)
+    assert [hit.id.split("-")[0] for hit in explained.hits] == expected[0][:3]
+    for hit in explained.hits[:2]:
+        place = hit.id.split("-")[0]
+        assert {hit.id, *hit.copies} == {f"{place}-{copy}" for copy in range(copies)}
+
+
+def test_copies_that_words_alone_have_found_are_left_out_too(tmp_path: Path) -> None:
+    vectors = make(300)
+    said = [f"word{row}" for row in range(300)]
+    said[290:] = ["needle"] * 10
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(300), texts=said, recall=None)
+    query = vectors[0] - 0.2 * vectors[290:].sum(axis=0)  # far from all of them
+    assert sum(int(hit.id[1:]) >= 290 for hit in index.explain(query, 12, text="needle").hits) > 1
+    distinct = index.explain(query, 12, text="needle", distinct=True).hits
+    (needle,) = [hit for hit in distinct if int(hit.id[1:]) >= 290]
+    assert len(needle.copies) == 9
+    assert len(distinct) == 12
+
+
 def test_tuning_says_what_it_measured_and_what_it_cannot_reach(tmp_path: Path) -> None:
     index = Index.build(
         tmp_path / "i", vectors=make(COUNT), ids=ids_of(COUNT), codes=CodeSettings(15, lists=16), recall=None

@@ -59,7 +59,7 @@ def index() -> None:
     type=click.Choice(["product", "int8", "int4", "binary", "float16", "float32"]),
     help="How the first stage stores them.  [default: product]",
 )
-@click.option("--lists", type=click.IntRange(min=2), help="Lists of an inverted file.  [default: beyond a million]")
+@click.option("--lists", type=click.IntRange(min=2), help="Lists of an inverted file.  [default: beyond 500,000]")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "int8", "int4", "binary"]),

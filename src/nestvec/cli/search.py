@@ -30,6 +30,7 @@ _SHOWN_CHARACTERS = 400
 )
 @click.option("--filter", "condition", help="""Condition on metadata, such as 'lang = "de" and year >= 2020'.""")
 @click.option("--hybrid", is_flag=True, help="Find and order documents by the words they share as well.")
+@click.option("--distinct", is_flag=True, help="Show each text once, however many documents have it.")
 @click.option("--explain", is_flag=True, help="Say what each stage scored, how ranks changed and what took how long.")
 @click.option("--shortlist", type=click.IntRange(min=1), help="Documents that are reranked.  [default: as tuned]")
 @click.option("--probes", type=click.IntRange(min=1), help="Lists to scan, where there are lists.  [default: as tuned]")
@@ -44,6 +45,7 @@ def search(
     k: int,
     condition: str | None,
     hybrid: bool,
+    distinct: bool,
     explain: bool,
     shortlist: int | None,
     probes: int | None,
@@ -73,7 +75,8 @@ def search(
         started = time.perf_counter()
         vector = encoder.encode_queries([query])[0]
         encoding = time.perf_counter() - started
-        found = index.explain(vector, k, text=query if hybrid else None, filter=condition, settings=settings)
+        text = query if hybrid else None
+        found = index.explain(vector, k, text=text, filter=condition, settings=settings, distinct=distinct)
         found.seconds["encoding"] = encoding
         documents = index.read([hit.id for hit in found.hits])
     if as_json:
@@ -86,7 +89,7 @@ def _as_json(found: Explanation, documents: dict[str, Document], *, explain: boo
     hits = []
     for hit in found.hits:
         known = documents.get(hit.id)
-        row = hit._asdict() if explain else {"id": hit.id, "score": hit.score}
+        row = hit._asdict() if explain else {"id": hit.id, "score": hit.score, "copies": hit.copies}
         hits.append({**row, "text": known and known.text, "metadata": known and known.metadata})
     more = {"seconds": found.seconds, "documents": found.documents} if explain else {}
     return {"hits": hits, **more}
@@ -104,6 +107,8 @@ def _draw(found: Explanation, documents: dict[str, Document], query: str, *, exp
         line.append("  ").append(hit.id, style="bold")
         if explain:
             line.append(f"  {_reasons(hit, place)}", style="dim")
+        if hit.copies:
+            line.append(f"  and {len(hit.copies):,} with the same text", style="dim")
         screen.print(line, soft_wrap=True)
         known = documents.get(hit.id)
         if known is not None and known.text:

@@ -30,7 +30,7 @@ _SHARE = 5 / 8  # of the numbers of a vector: fewer need longer shortlists, more
 _LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
 _SHORTEST_TO_LEARN = 24
 _FEWEST_TO_LEARN = 2_000
-_MOST_TO_SCAN = 1_000_000
+_MOST_TO_SCAN = 500_000
 _IDENTITY_BYTES = 8  # that faiss keeps a row in lists
 
 
@@ -76,12 +76,12 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
         count: Vectors.
 
     Returns:
-        Five principal components for eight numbers at a sixth of a byte each, in lists beyond a million vectors; int8
-        numbers where there are too few vectors, or too few numbers, to learn codebooks from.
+        Five principal components for eight numbers at a sixth of a byte each, in lists beyond half a million vectors;
+        int8 numbers where there are too few vectors, or too few numbers, to learn codebooks from.
     """
     if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:
         return CodeSettings(full_dim, "int8")
-    lists = None if count <= _MOST_TO_SCAN else 2 ** round(math.log2(4 * math.sqrt(count)))
+    lists = None if count <= _MOST_TO_SCAN else 2 ** round(math.log2(count) / 2)
     return CodeSettings(codebook_numbers(min(int(full_dim * _SHARE), _LONGEST_DEFAULT)), lists=lists)
 
 
@@ -247,6 +247,7 @@ def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
         codes.own_fields = True
         codes.by_residual = False
         codes.cp.seed = seed
+        codes.cp.spherical = True
         few = np.ascontiguousarray(sample[rows[: settings.rows_to_train]])
     codes.pq.cp.seed = seed
     codes.train(transform.apply(few))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from nestvec.index.two_stages import Candidates, SearchSettings
 
-__all__ = ["Explanation", "HitDetails", "describe_hits", "fuse_words"]
+__all__ = ["Explanation", "HitDetails", "describe_hits", "fuse_words", "merge_copies"]
 
 _FUSION = 60  # added to ranks in reciprocal rank fusion
 
@@ -31,6 +31,8 @@ class HitDetails(NamedTuple):
     """Its place by BM25, from 1; None where no word of the query is in it, or words were not asked."""
     words_score: float | None
     """BM25, higher is better."""
+    copies: tuple[str, ...] = ()
+    """Ids of documents with the same text or vector, which were found too and left out."""
 
 
 class Explanation(NamedTuple):
@@ -85,6 +87,23 @@ def fuse_words(by_vectors: Sequence[HitDetails], by_words: Sequence[tuple[str, f
         hits[id_] = known._replace(words_rank=place, words_score=score)
     fused = [hit._replace(score=_fused(hit)) for hit in hits.values()]
     return sorted(fused, key=lambda hit: -hit.score)
+
+
+def merge_copies(hits: Iterable[HitDetails], contents: Mapping[str, object]) -> list[HitDetails]:
+    """Keep the first of documents that are the same, with the ids of the others.
+
+    Args:
+        hits: Documents, best first.
+        contents: What makes each id's document the same as another.
+
+    Returns:
+        Those that are kept, in the same order.
+    """
+    same: dict[object, list[HitDetails]] = {}
+    for hit in hits:
+        # What was deleted since it was found has no content any more.
+        same.setdefault(contents.get(hit.id, (hit.id,)), []).append(hit)
+    return [first._replace(copies=tuple(other.id for other in others)) for first, *others in same.values()]
 
 
 def _fused(hit: HitDetails) -> float:

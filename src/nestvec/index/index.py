@@ -29,7 +29,7 @@ from nestvec.index.building import (
 )
 from nestvec.index.changing import changing
 from nestvec.index.codes import CodeSettings, FirstStage, faiss_threads
-from nestvec.index.explaining import Explanation, describe_hits, fuse_words
+from nestvec.index.explaining import Explanation, describe_hits, fuse_words, merge_copies
 from nestvec.index.filters import parse_filter
 from nestvec.index.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.manifest import Document, Manifest
@@ -223,6 +223,7 @@ class Index:
         dim: int | None = None,
         middle: tuple[int, int] | None = None,
         threads: int = 1,
+        distinct: bool = False,
     ) -> Hits:
         """Find the documents nearest to queries.
 
@@ -236,6 +237,7 @@ class Index:
             middle: Numbers and documents of a stage between the two: (64, 50) compares 64 numbers of the shortlist and
                 hands over the best 50.
             threads: Threads, for many queries.
+            distinct: Of documents with the same text, or without a text with the same vector, find the best alone.
 
         Returns:
             The documents, of equal scores the one written first.
@@ -248,8 +250,19 @@ class Index:
         state = self._current()
         settings = state.search.replaced(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
         masks = None if filter is None else self._matching(state, filter)
-        found = self._candidates(state, vectors, k, masks, settings)
-        return Hits(state.ids(found), _scores_of(found, k))
+        if not distinct:
+            found = self._candidates(state, vectors, k, masks, settings)
+            return Hits(state.ids(found), _scores_of(found, k))
+        found, ids, contents = self._distinct(state, vectors, k, masks, settings)
+        scores = np.full((len(ids), k), np.nan, np.float32)
+        for query, line in enumerate(ids):
+            first: dict[object, int] = {}
+            for place, id_ in enumerate(line):
+                first.setdefault(contents[id_], place)
+            kept = list(first.values())[:k]
+            ids[query] = [line[place] for place in kept]
+            scores[query, : len(kept)] = found.scores[query, kept]
+        return Hits(ids, scores)
 
     def read(self, ids: Sequence[str]) -> dict[str, Document]:
         """Return documents with their texts and metadata, by id; those that there are."""
@@ -464,6 +477,7 @@ class Index:
         text: str | None = None,
         filter: str | None = None,  # noqa: A002  # the field's word
         settings: SearchSettings | None = None,
+        distinct: bool = False,
     ) -> Explanation:
         """Find the documents nearest to one query, with what every stage said of them.
 
@@ -474,6 +488,7 @@ class Index:
                 1 / (60 + rank) of both rankings add up to. None leaves words out.
             filter: Condition on metadata; see `parse_filter`.
             settings: How to search; None as the index says.
+            distinct: Of documents with the same text, or without a text with the same vector, find the best alone.
 
         Returns:
             What was found.
@@ -486,8 +501,13 @@ class Index:
         chosen = state.search if settings is None else settings
         depth = k if text is None else max(k, chosen.shortlist or k, DEFAULT_SHORTLIST)
         masks = None if filter is None else self._matching(state, filter)
-        found = self._candidates(state, vector, depth, masks, chosen)
-        hits = describe_hits(found, state.ids(found)[0])
+        contents: dict[str, object] = {}
+        if distinct:
+            found, ids, contents = self._distinct(state, vector, depth, masks, chosen)
+        else:
+            found = self._candidates(state, vector, depth, masks, chosen)
+            ids = state.ids(found)
+        hits = describe_hits(found, ids[0])
         seconds = dict(found.seconds)
         if text is not None:
             started = time.perf_counter()
@@ -495,6 +515,10 @@ class Index:
                 condition = None if filter is None else parse_filter(filter, self._manifest.fields())
                 hits = fuse_words(hits, self._manifest.best_by_words(text, depth, condition))
             seconds["words"] = time.perf_counter() - started
+        if distinct:
+            others = [hit.id for hit in hits if hit.id not in contents]  # which words have found
+            contents.update({id_: document.text for id_, document in self.read(others).items()})
+            hits = merge_copies(hits, contents)
         return Explanation(hits[:k], seconds, sum(one.remaining for one in state.stages(masks)), chosen)
 
     def _candidates(
@@ -508,6 +532,25 @@ class Index:
         opened = state.stages(masks)
         with faiss_threads(settings.threads):
             return search_stages(opened, queries, min(k, max(1, sum(one.remaining for one in opened))), settings)
+
+    def _distinct(
+        self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings
+    ) -> tuple[Candidates, list[list[str]], dict[str, object]]:
+        """As many candidates as hold k different documents, their ids, and what makes them the same."""
+        remaining, depth = sum(one.remaining for one in state.stages(masks)), k
+        while True:
+            found = self._candidates(state, vectors, depth, masks, settings)
+            ids = state.ids(found)
+            contents: dict[str, object] = {
+                id_: document.text for id_, document in self.read(sorted({id_ for line in ids for id_ in line})).items()
+            }
+            for line, places, rows in zip(ids, found.places, found.rows, strict=True):
+                for id_, place, row in zip(line, places, rows, strict=False):
+                    if contents.get(id_) is None:
+                        contents[id_] = state.segments[place].second.take(row[None]).codes.tobytes()
+            if depth >= remaining or all(len({contents[id_] for id_ in line}) >= k for line in ids):
+                return found, ids, contents
+            depth = min(2 * depth, remaining)
 
     def _matching(self, state: State, condition: str) -> list[Mask | None]:
         """Which rows meet a filter and are not deleted; metadata of a number never change, so answers are kept."""

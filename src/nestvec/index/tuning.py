@@ -96,7 +96,7 @@ def tune(
     least = exact.scores[:, -1]
     longest = min(len(index) - 1, _LONGEST)  # a shortlist of all would be no shortlist
     lists = index.codes.lists
-    ladder = [None] if lists is None else [2**power for power in range(1 + lists.bit_length()) if 2**power <= lists]
+    ladder = [None] if lists is None else _steps(lists)
     trials: list[Trial] = []
     with progress("tuning", len(ladder)) as advance:
         for probes in ladder:
@@ -112,6 +112,12 @@ def tune(
     measured = {"target": recall, "k": k, "documents": len(index), **best._asdict()}
     index.set_search(replace(settings, shortlist=best.shortlist, probes=best.probes), measured)
     return Tuned(best, bool(enough), trials)
+
+
+def _steps(lists: int) -> list[int]:
+    """How many lists to try, each half as many again as the one before at most."""
+    doubled = [2**power for power in range(lists.bit_length())]
+    return sorted(count for count in {*doubled, *(3 * count for count in doubled), lists} if count <= lists)
 
 
 def _ranks(found: Candidates, least: Float32s, k: int, *, own: bool) -> NDArray[np.float64]:
