@@ -16,7 +16,7 @@ import argparse
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from nestvec.data import read_benchmark, read_records
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
-from nestvec.index import CodeSettings, Index, faiss_threads
+from nestvec.index import CodeSettings, Hits, Index, faiss_threads
 from nestvec.vectors import normalize
 from provenance import describe_run, write_result
 from sizes import SETS
 
 Float32s = NDArray[np.float32]
-K, QUERIES, TUNING, ROUNDS, BATCH = 10, 1000, 400, 5, 64
+K, QUERIES, TUNING, ROUNDS, BATCH, BLOCK = 10, 1000, 400, 5, 64, 50_000
 TARGETS = (0.95, 0.99)
 TIED = 1e-6
 
@@ -53,25 +53,21 @@ def read_vectors(data: Path) -> tuple[Float32s, Float32s]:
     return tuple(normalize(one[generator.permutation(len(one))]) for one in found)  # type: ignore[return-value]
 
 
-def grow(real: Float32s, count: int) -> Float32s:
-    """So many vectors: the real ones, and others between them and their neighbours."""
+def grown(real: Float32s, count: int) -> Iterator[Float32s]:
+    """Yield so many vectors, block by block: the real ones, and then others between them and their neighbours."""
+    yield np.ascontiguousarray(real[:count])
     if count <= len(real):
-        return np.ascontiguousarray(real[:count])
+        return
     generator = np.random.default_rng(1)
     index = faiss.IndexFlatIP(real.shape[1])
     index.add(real)
     near = index.search(real, 11)[1][:, 1:]
-    grown = np.empty((count, real.shape[1]), np.float32)
-    grown[: len(real)] = real
-    for first in range(len(real), count, 50_000):
-        rows = generator.integers(len(real), size=min(50_000, count - first))
+    for first in range(len(real), count, BLOCK):
+        rows = generator.integers(len(real), size=min(BLOCK, count - first))
         way = real[near[rows, generator.integers(10, size=len(rows))]] - real[rows]
         noise = generator.normal(size=way.shape).astype(np.float32)
         noise *= 0.1 * np.linalg.norm(way, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
-        grown[first : first + len(rows)] = normalize(
-            real[rows] + generator.random((len(rows), 1), np.float32) * way + noise
-        )
-    return grown
+        yield normalize(real[rows] + generator.random((len(rows), 1), np.float32) * way + noise)
 
 
 class Tool(ABC):
@@ -89,8 +85,12 @@ class Tool(ABC):
         """Take documents in."""
 
     @abstractmethod
-    def search(self, queries: Float32s, effort: Any, threads: int) -> NDArray[np.int64]:
-        """Rows of the nearest documents, [n_queries, K]."""
+    def search(self, queries: Float32s, effort: Any, threads: int) -> Any:
+        """What the tool returns for so many queries: what is timed."""
+
+    def rows(self, found: Any) -> NDArray[np.int64]:
+        """Rows of the nearest documents in it, [n_queries, K]."""
+        return np.asarray(found, np.int64)
 
 
 class Faiss(Tool):
@@ -110,8 +110,8 @@ class Faiss(Tool):
         self.resident_bytes = self.disk_bytes = path.stat().st_size
         path.unlink()
 
-    def search(self, queries: Float32s, effort: Any, threads: int) -> NDArray[np.int64]:
-        """Return rows of the nearest documents, [n_queries, K]."""
+    def search(self, queries: Float32s, effort: Any, threads: int) -> Any:
+        """Find documents."""
         self.set_effort(self.index, effort)
         with faiss_threads(threads):
             return self.index.search(queries, K)[1]
@@ -120,22 +120,24 @@ class Faiss(Tool):
 class Nestvec(Tool):
     """An index of nestvec."""
 
-    def __init__(self, name: str, efforts: Sequence[Any], lists: int | None = None, dim: int | None = None) -> None:
+    def __init__(self, name: str, efforts: Sequence[Any], codes: CodeSettings | None = None) -> None:
         """Name it."""
-        self.name, self.efforts, self.lists, self.dim = name, efforts, lists, dim
+        self.name, self.efforts, self.codes = name, efforts, codes
 
     def build(self, vectors: Float32s, work: Path) -> None:
         """Take documents in."""
-        codes = None if self.dim is None else CodeSettings(self.dim, lists=self.lists)
         self.path = work / self.name.replace(" ", "-")
-        self.index = Index.build(self.path, vectors=vectors, codes=codes, recall=None)
+        self.index = Index.build(self.path, vectors=vectors, codes=self.codes, recall=None)
         stats = self.index.stats()
         self.resident_bytes, self.disk_bytes = stats.resident_bytes, stats.disk_bytes
 
-    def search(self, queries: Float32s, effort: Any, threads: int) -> NDArray[np.int64]:
-        """Return rows of the nearest documents, [n_queries, K]."""
+    def search(self, queries: Float32s, effort: Any, threads: int) -> Hits:
+        """Find documents."""
         probes, shortlist = effort
-        found = self.index.search(queries, K, shortlist=shortlist, probes=probes, threads=threads)
+        return self.index.search(queries, K, shortlist=shortlist, probes=probes, threads=threads)
+
+    def rows(self, found: Hits) -> NDArray[np.int64]:
+        """Documents are numbered by row."""
         return np.array([[int(id_) for id_ in ids] for ids in found.ids])
 
 
@@ -160,11 +162,14 @@ class Usearch(Tool):
         self.disk_bytes = path.stat().st_size
         path.unlink()
 
-    def search(self, queries: Float32s, effort: Any, threads: int) -> NDArray[np.int64]:
-        """Return rows of the nearest documents, [n_queries, K]."""
+    def search(self, queries: Float32s, effort: Any, threads: int) -> Any:
+        """Find documents."""
         self.index.expansion_search = effort
-        found = self.index.search(queries if len(queries) > 1 else queries[0], K, threads=threads)
-        return np.asarray(found.keys, np.int64).reshape(len(queries), K)
+        return self.index.search(queries if len(queries) > 1 else queries[0], K, threads=threads)
+
+    def rows(self, found: Any) -> NDArray[np.int64]:
+        """Documents are numbered by row."""
+        return np.asarray(found.keys, np.int64).reshape(-1, K)
 
 
 class Hnswlib(Tool):
@@ -185,10 +190,10 @@ class Hnswlib(Tool):
         self.resident_bytes = self.disk_bytes = path.stat().st_size
         path.unlink()
 
-    def search(self, queries: Float32s, effort: Any, threads: int) -> NDArray[np.int64]:
-        """Return rows of the nearest documents, [n_queries, K]."""
+    def search(self, queries: Float32s, effort: Any, threads: int) -> Any:
+        """Find documents."""
         self.index.set_ef(effort)
-        return self.index.knn_query(queries, K, num_threads=threads)[0].astype(np.int64)
+        return self.index.knn_query(queries, K, num_threads=threads)[0]
 
 
 class LanceDB(Tool):
@@ -213,15 +218,18 @@ class LanceDB(Tool):
         self.table.create_index(metric="dot", num_partitions=int(lists), num_sub_vectors=vectors.shape[1] // 4)
         self.disk_bytes = sum(file.stat().st_size for file in (work / "lance").rglob("*") if file.is_file())
 
-    def search(self, queries: Float32s, effort: Any, threads: int) -> NDArray[np.int64]:
-        """Return rows of the nearest documents, [n_queries, K]."""
+    def search(self, queries: Float32s, effort: Any, threads: int) -> Any:
+        """Find documents."""
         probes, refine = effort
-        rows = []
+        found = []
         for query in queries:
             asked = self.table.search(query).distance_type("dot").nprobes(probes).refine_factor(refine).limit(K)
-            found = asked.select(["row", "_distance"]).to_arrow()["row"].to_numpy()
-            rows.append(np.pad(found, (0, K - len(found)), constant_values=-1))
-        return np.stack(rows)
+            found.append(asked.select(["row", "_distance"]).to_arrow()["row"].to_numpy())
+        return found
+
+    def rows(self, found: Any) -> NDArray[np.int64]:
+        """Documents are numbered by row."""
+        return np.stack([np.pad(rows, (0, K - len(rows)), constant_values=-1) for rows in found])
 
 
 def tools_for(count: int) -> list[Tool]:
@@ -239,19 +247,20 @@ def tools_for(count: int) -> list[Tool]:
         faiss.extract_index_ivf(index).nprobe = probes
 
     large = count > 200_000
-    lists = 2 ** round(np.log2(4 * np.sqrt(count)))
-    shortlists = (20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 960, 1280)
-    probes = (8, 16, 32, 64, 128, 256) if large else (4, 8, 16, 32, 64)
+    lists = 2 ** round(np.log2(count) / 2)
+    shortlists = (20, 30, 40, 60, 80, 100, 120, 160, 200, 240, 320, 400, 480, 640, 960, 1280)
+    probes = (16, 32, 64, 96, 128, 192, 256, 384) if large else (4, 8, 16, 32, 64, 96, 128)
     steps = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+    scan = [(None, shortlist) for shortlist in shortlists]
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
-        Nestvec("nestvec", [(None, shortlist) for shortlist in shortlists]),
-        Nestvec("nestvec, lists", [(p, s) for p in probes for s in shortlists[1::2]], int(lists), 192),
+        Nestvec("nestvec", [(p, s) for p in probes for s in shortlists[3::2]] if large else scan),
+        *([Nestvec("nestvec, without lists", scan, CodeSettings(240))] if large else []),
         Faiss("faiss HNSW32", "HNSW32", steps, hnsw),
         Faiss(
             "faiss IVF-PQ96x4fs + fp16",
             f"IVF{lists},PQ96x4fs,Refine(SQfp16)",
-            [(p, f) for p in probes for f in (2, 4, 8, 16, 32, 64)],
+            [(p, f) for p in probes for f in (2, 4, 8, 16, 32)],
             refined,
         ),
         Usearch("usearch float32", "f32"),
@@ -262,8 +271,9 @@ def tools_for(count: int) -> list[Tool]:
     return found
 
 
-def recall_of(rows: NDArray[np.int64], queries: Float32s, documents: Float32s, least: Float32s) -> float:
+def recall_of(tool: Tool, queries: Float32s, effort: Any, documents: Float32s, least: Float32s) -> float:
     """Share of what was found that is as near as the tenth of the exact ones."""
+    rows = tool.rows(tool.search(queries, effort, 2))
     scores = np.einsum("qkd,qd->qk", documents[np.maximum(rows, 0)], queries)
     return float(((scores >= least[:, None] - TIED) & (rows >= 0)).mean())
 
@@ -272,7 +282,7 @@ def choose_efforts(tool: Tool, queries: Float32s, documents: Float32s, least: Fl
     """The fastest effort that finds enough, for each target."""
     chosen: dict[float, tuple[float, Any]] = {}
     for effort in tool.efforts:
-        recall = recall_of(tool.search(queries, effort, 2), queries, documents, least)
+        recall = recall_of(tool, queries, effort, documents, least)
         for target in TARGETS:
             if recall >= target and (target not in chosen or isinstance(effort, tuple)):
                 spent = one_by_one(tool, queries[:40], effort)
@@ -313,7 +323,7 @@ def main() -> None:
     parser.add_argument("--tools", help="Names with ; between them, beside the exact scan.  [default: all]")
     arguments = parser.parse_args()
     real, all_queries = read_vectors(arguments.data)
-    documents = grow(real, arguments.documents)
+    documents = np.concatenate(list(grown(real, arguments.documents)))
     queries, timed = all_queries[:TUNING], all_queries[TUNING : TUNING + QUERIES]
     tools = tools_for(len(documents))
     if arguments.tools:
@@ -333,7 +343,7 @@ def main() -> None:
         exact = tools[0]
         least = {}
         for name, part in (("tuning", queries), ("timed", timed)):
-            rows = exact.search(part, None, 2)
+            rows = exact.rows(exact.search(part, None, 2))
             least[name] = np.einsum("qd,qd->q", documents[rows[:, -1]], part)
         started = time.perf_counter()
         Index.open(Path(folder) / "nestvec").close()
@@ -341,7 +351,7 @@ def main() -> None:
         cells = []
         for tool in tools:
             for target, effort in choose_efforts(tool, queries, documents, least["tuning"]).items():
-                recall = recall_of(tool.search(timed, effort, 2), timed, documents, least["timed"])
+                recall = recall_of(tool, timed, effort, documents, least["timed"])
                 cells.append({"tool": tool, "target": target, "effort": effort, "recall": round(recall, 4)})
         spent: list[list[float]] = [[] for _ in cells]
         batches: list[dict[int, list[float]]] = [{1: [], 2: []} for _ in cells]

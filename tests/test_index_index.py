@@ -99,7 +99,7 @@ def test_the_tuned_search_finds_what_it_was_asked_to(built: Path) -> None:
         found = index.search(queries, k=10)
         assert recall(found.ids, exact(make(COUNT), ids_of(COUNT), queries, 10)) > 0.985
         assert index.tuned is not None
-        assert index.tuned["low"] >= 0.99
+        assert index.tuned["low"] >= index.tuned["needed"] == 0.995  # half the misses, of documents for queries
         assert index.search_settings.shortlist == index.tuned["shortlist"]
         assert recall(found.ids, index.exact(queries, 10).ids) > 0.985
 
@@ -392,7 +392,7 @@ def test_tuning_says_what_it_measured_and_what_it_cannot_reach(tmp_path: Path) -
     tuned = tune(index, recall=0.95, queries=make(200, seed=11))
     assert tuned.reached
     assert tuned.best.low >= 0.95
-    assert {trial.probes for trial in tuned.trials} == {1, 2, 4, 8, 16}
+    assert {trial.probes for trial in tuned.trials} == {1, 2, 3, 4, 6, 8, 12, 16}
     assert index.search_settings.probes == tuned.best.probes
     queries = make(400, seed=12)
     assert recall(index.search(queries).ids, index.exact(queries).ids) > 0.94

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["index"]
 
 _DAMAGED = 1
+_GROWN = 1.25  # times as many documents, or as few, as when it was tuned
 _FORMATS = ("numpy", "faiss", "parquet", "beir")
 _Folder = click.Path(path_type=Path, file_okay=False)
 _Source = click.Path(path_type=Path)
@@ -59,7 +61,7 @@ def index() -> None:
     type=click.Choice(["product", "int8", "int4", "binary", "float16", "float32"]),
     help="How the first stage stores them.  [default: product]",
 )
-@click.option("--lists", type=click.IntRange(min=2), help="Lists of an inverted file.  [default: beyond 500,000]")
+@click.option("--lists", type=click.IntRange(min=2), help="Lists of an inverted file.  [default: beyond 800,000]")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "int8", "int4", "binary"]),
@@ -339,20 +341,25 @@ def _describe(found: Index) -> None:
     )
     probes = "" if search.probes is None else f", {search.probes} lists"
     how = "the scan alone" if search.shortlist is None else f"shortlist of {search.shortlist:,}{probes}, reranked"
-    measured = (
-        ""
-        if tuned is None
-        else (f"; recall@{tuned['k']} {tuned['recall']:.3f} of the exact scan, as of {tuned['documents']:,} documents")
-    )
+    measured = ""
+    if tuned is not None:
+        whose = "its own documents" if tuned["measured_on"] == "documents" else "queries"
+        measured = f"; finds {tuned['recall']:.1%} of the exact {tuned['k']} best for {whose}"
     table.add_row("search", how + measured)
     console().print(table)
-    if tuned is not None and tuned["low"] < tuned["target"]:
-        console().print(
-            f"Recall of {tuned['target']} was asked for and is not sure: its lower bound is {tuned['low']:.3f}. "
-            "More numbers in the first stage (--dim), or vectors of more bits (--precision), raise it.",
-            style="yellow",
-            soft_wrap=True,
+    if tuned is None:
+        return
+    advice = []
+    if tuned["low"] < tuned["needed"]:
+        advice.append(
+            f"Recall of {tuned['target']} was asked for and is not sure: its lower bound is {tuned['low']:.3f} where "
+            f"{tuned['needed']:.3f} is needed. More numbers in the first stage (--dim), or vectors of more bits "
+            "(--precision), raise it."
         )
+    if abs(math.log(max(1, stats.documents) / tuned["documents"])) > math.log(_GROWN):
+        advice.append(f"It held {tuned['documents']:,} documents when it was tuned. Tune it again.")
+    for line in advice:
+        console().print(line, style="yellow", soft_wrap=True)
 
 
 def _print_tuned(tuned: Tuned, recall: float) -> None:

@@ -30,7 +30,7 @@ _SHARE = 5 / 8  # of the numbers of a vector: fewer need longer shortlists, more
 _LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
 _SHORTEST_TO_LEARN = 24
 _FEWEST_TO_LEARN = 2_000
-_MOST_TO_SCAN = 500_000
+_MOST_TO_SCAN = 800_000
 _IDENTITY_BYTES = 8  # that faiss keeps a row in lists
 
 
@@ -76,7 +76,7 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
         count: Vectors.
 
     Returns:
-        Five principal components for eight numbers at a sixth of a byte each, in lists beyond half a million vectors;
+        Five principal components for eight numbers at a sixth of a byte each, in lists beyond 800,000 vectors;
         int8 numbers where there are too few vectors, or too few numbers, to learn codebooks from.
     """
     if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:

@@ -46,7 +46,7 @@ class Tuned(NamedTuple):
 
     best: Trial
     reached: bool
-    """Whether the lower bound of its recall is what was asked for; otherwise it is the highest there is."""
+    """Whether the lower bound of its recall is enough; otherwise it is the highest there is."""
     trials: list[Trial]
     """The shortest shortlist that is enough, for each number of lists."""
 
@@ -70,7 +70,7 @@ def tune(
         recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high.
         k: Documents of a search.
         queries: Vectors of queries, [n, full_dim], as they will come; None draws documents, whose own place does not
-            count.
+            count, and asks half as many misses of them: real queries are harder.
         dim: Leading numbers to compare; None compares all.
         seed: Of the draw of queries.
         progress: How to report progress, in trials.
@@ -88,6 +88,8 @@ def tune(
     if settings.shortlist is None:
         raise SearchIndexError("Nothing is reranked in this index: its plan scans only. There is nothing to tune.")
     own = queries is None
+    # Documents are nearer to each other than queries are to them: they may miss half as many.
+    enough = (1 + recall) / 2 if own else recall
     asked = index.draw(_QUERIES, seed) if queries is None else queries[:_QUERIES]
     found = k + own
     if len(index) <= found:
@@ -102,16 +104,23 @@ def tune(
         for probes in ladder:
             tried = replace(settings, probes=probes, shortlist=longest, complete=False)
             ranks = _ranks(index.candidates(asked, longest, tried), least, found, own=own)
-            shortlist = _shortest(ranks, k, recall)
+            shortlist = _shortest(ranks, k, enough)
             mean, low = _recall(ranks, shortlist)
             chosen = replace(tried, shortlist=shortlist, complete=True)
             trials.append(Trial(shortlist, probes, round(mean, 4), round(low, 4), _median_ms(index, asked, k, chosen)))
             advance(1)
-    enough = [trial for trial in trials if trial.low >= recall]
-    best = min(enough, key=lambda trial: trial.median_ms) if enough else max(trials, key=lambda trial: trial.low)
-    measured = {"target": recall, "k": k, "documents": len(index), **best._asdict()}
+    fit = [trial for trial in trials if trial.low >= enough]
+    best = min(fit, key=lambda trial: trial.median_ms) if fit else max(trials, key=lambda trial: trial.low)
+    measured = {
+        "target": recall,
+        "needed": enough,
+        "k": k,
+        "measured_on": "documents" if own else "queries",
+        "documents": len(index),
+        **best._asdict(),
+    }
     index.set_search(replace(settings, shortlist=best.shortlist, probes=best.probes), measured)
-    return Tuned(best, bool(enough), trials)
+    return Tuned(best, bool(fit), trials)
 
 
 def _steps(lists: int) -> list[int]:
