@@ -247,9 +247,11 @@ def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
         codes.own_fields = True
         codes.by_residual = False
         codes.cp.seed = seed
+        codes.cp.min_points_per_centroid = 1
         codes.cp.spherical = True
         few = np.ascontiguousarray(sample[rows[: settings.rows_to_train]])
     codes.pq.cp.seed = seed
+    codes.pq.cp.min_points_per_centroid = 1  # no warnings: few documents have few to learn from
     codes.train(transform.apply(few))
     both = faiss.IndexPreTransform(transform, codes)
     transform.this.disown()
