@@ -277,17 +277,17 @@ def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
     """
     queries = np.asarray(vectors)
     queries = queries[None] if queries.ndim == 1 else queries
+    if queries.dtype == np.float32 and queries.shape[1:] == (settings.full_dim,) == (settings.stored_dim,):
+        # What nearly all queries are: looked at and scaled in a third of the time that all checks take.
+        squares = np.einsum("ij,ij->i", queries, queries)
+        if all(_TINY < square < 1 / _TINY for square in squares.tolist()):
+            unit: Float32s = queries / np.sqrt(squares)[:, None]
+            return unit
     if queries.ndim != 2 or not np.issubdtype(queries.dtype, np.floating) or queries.shape[1] != settings.full_dim:
         raise VectorError(
             f"Queries are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
             "Encode them with the model that encoded the documents."
         )
-    if queries.dtype == np.float32 and settings.stored_dim == settings.full_dim:
-        # What nearly all queries are: looked at and scaled in a third of the time that all checks take.
-        squares = np.einsum("ij,ij->i", queries, queries)
-        if len(squares) and squares.min() > _TINY and squares.max() < 1 / _TINY:
-            unit: Float32s = queries / np.sqrt(squares)[:, None]
-            return unit
     bad = _unusable_rows(queries)
     if len(bad):
         raise VectorError(

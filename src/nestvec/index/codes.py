@@ -104,6 +104,7 @@ class FirstStage:
         self.settings = settings
         self.quantizer = quantizer
         """What the codes of a plan's precision are made by; None for `product`."""
+        self._parameters: dict[int, Any] = {}
 
     @staticmethod
     def train(sample: Float32s, settings: CodeSettings, *, seed: int = 0) -> FirstStage:
@@ -201,13 +202,18 @@ class FirstStage:
         if self.quantizer is not None:
             scores, rows = self._index.search(self._cut(queries), k)
             return Found(rows, scores)
-        parameters = None
-        if self.settings.lists is not None:
-            faiss = require("faiss", extra="index")
-            wanted = faiss.SearchParametersIVF(nprobe=min(probes or self.settings.lists, self.settings.lists))
-            parameters = faiss.SearchParametersPreTransform(index_params=wanted)
+        lists = self.settings.lists
+        parameters = None if lists is None else self._probing(min(probes or lists, lists))
         scores, rows = self._index.search(queries, k, params=parameters)
         return Found(rows, scores)
+
+    def _probing(self, lists: int) -> Any:
+        """How faiss is told to scan so many lists; made once, for it takes as long as scanning a few."""
+        if lists not in self._parameters:
+            faiss = require("faiss", extra="index")
+            wanted = faiss.SearchParametersIVF(nprobe=lists)
+            self._parameters[lists] = faiss.SearchParametersPreTransform(index_params=wanted)
+        return self._parameters[lists]
 
     def _cut(self, queries: Float32s) -> Float32s:
         cut = np.zeros((len(queries), self._index.d), np.float32)

@@ -437,7 +437,7 @@ class Index:
             VectorError: The queries are of another width, zero, or not finite.
         """
         state = self._current()
-        found = search_exact(state.stages(), check_queries(vectors, state.settings), k, dim)
+        found = search_exact(state.searched()[0], check_queries(vectors, state.settings), k, dim)
         return Hits(state.ids(found), _scores_of(found, k))
 
     def draw(self, count: int, seed: int = 0) -> Float32s:
@@ -519,7 +519,7 @@ class Index:
             others = [hit.id for hit in hits if hit.id not in contents]  # which words have found
             contents.update({id_: document.text for id_, document in self.read(others).items()})
             hits = merge_copies(hits, contents)
-        return Explanation(hits[:k], seconds, sum(one.remaining for one in state.stages(masks)), chosen)
+        return Explanation(hits[:k], seconds, state.searched(masks)[1], chosen)
 
     def _candidates(
         self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings
@@ -529,15 +529,15 @@ class Index:
         if settings.dim is not None and not 1 <= settings.dim <= state.settings.stored_dim:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
         queries = check_queries(vectors, state.settings)
-        opened = state.stages(masks)
+        stages, documents = state.searched(masks)
         with faiss_threads(settings.threads):
-            return search_stages(opened, queries, min(k, max(1, sum(one.remaining for one in opened))), settings)
+            return search_stages(stages, queries, min(k, max(1, documents)), settings)
 
     def _distinct(
         self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings
     ) -> tuple[Candidates, list[list[str]], dict[str, object]]:
         """As many candidates as hold k different documents, their ids, and what makes them the same."""
-        remaining, depth = sum(one.remaining for one in state.stages(masks)), k
+        remaining, depth = state.searched(masks)[1], k
         while True:
             found = self._candidates(state, vectors, depth, masks, settings)
             ids = state.ids(found)

@@ -78,6 +78,7 @@ class Manifest:
                 f"{folder} is no index: it has no {MANIFEST}. Make one: nestvec index build {folder}"
             )
         self._connection = self._connect(path, writable=writable)
+        self._versions = self._connection.cursor()  # one for all queries: making one takes as long as asking
         try:
             found = self.setting("format")
         except sqlite3.DatabaseError as error:
@@ -144,7 +145,8 @@ class Manifest:
 
     def version(self) -> int:
         """Return a number that changes with every commit of another connection."""
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+        version: int = self._versions.execute("PRAGMA data_version").fetchone()[0]
+        return version
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:

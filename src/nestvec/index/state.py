@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,23 @@ class State:
 
     def __len__(self) -> int:
         """Documents that are not deleted."""
-        return sum(stages.remaining for stages in self.stages())
+        return self.searched()[1]
 
     def parts(self) -> list[tuple[Segment, Mask | None]]:
         """Return every segment with its rows that count."""
         return list(zip(self.segments, self.alive, strict=True))
 
-    def stages(self, masks: Sequence[Mask | None] | None = None) -> list[Stages]:
-        """Return what is searched: of each segment the rows of a mask, or all that are not deleted."""
-        chosen = self.alive if masks is None else masks
-        return [Stages(one.first, one.second, mask) for one, mask in zip(self.segments, chosen, strict=True)]
+    def searched(self, masks: Sequence[Mask | None] | None = None) -> tuple[list[Stages], int]:
+        """Return what is searched, and how many documents that are: the rows of masks, or all that are not deleted."""
+        return self._all if masks is None else self._stages(masks)
+
+    @cached_property
+    def _all(self) -> tuple[list[Stages], int]:
+        return self._stages(self.alive)
+
+    def _stages(self, masks: Sequence[Mask | None]) -> tuple[list[Stages], int]:
+        stages = [Stages(one.first, one.second, mask) for one, mask in zip(self.segments, masks, strict=True)]
+        return stages, sum(one.remaining for one in stages)
 
     def ids(self, found: Candidates) -> list[list[str]]:
         """Return the ids of what was found, for every query."""

@@ -22,6 +22,7 @@ Rows = NDArray[np.int64]
 
 ROWS_AT_A_TIME = 8192
 """Vectors that are decoded, scored or copied at once: what memory a build or a scan needs beside its codes."""
+_CANDIDATES_AT_A_TIME = 2048  # compared with queries: more take twice as long each, for they leave the cache
 
 
 class Stored(NamedTuple):
@@ -138,19 +139,15 @@ class StoredVectors:
             Cosine similarity, [n_queries, n], float32.
         """
         prefixes = queries if dim is None else truncate(queries, dim)
-        if rows.size <= ROWS_AT_A_TIME:
+        if rows.size <= _CANDIDATES_AT_A_TIME:
             return self._score(prefixes, rows)
-        if len(rows) == 1:
-            parts = [self._score(prefixes, rows[:, first : first + ROWS_AT_A_TIME]) for first in _starts(rows.shape[1])]
-            return np.concatenate(parts, axis=1)
-        step = max(1, ROWS_AT_A_TIME // rows.shape[1])
         scores = np.empty(rows.shape, np.float32)
-        for first in range(0, len(rows), step):
-            chunk = slice(first, first + step)
-            if step > 1:
-                scores[chunk] = self._score(prefixes[chunk], rows[chunk])
-            else:
-                scores[chunk] = self.score(prefixes[chunk], rows[chunk], dim)
+        queries_at_a_time = max(1, _CANDIDATES_AT_A_TIME // rows.shape[1])
+        for first in range(0, len(rows), queries_at_a_time):
+            some = slice(first, first + queries_at_a_time)
+            for left in range(0, rows.shape[1], _CANDIDATES_AT_A_TIME):
+                columns = slice(left, left + _CANDIDATES_AT_A_TIME)
+                scores[some, columns] = self._score(prefixes[some], rows[some, columns])
         return scores
 
     def _score(self, prefixes: Float32s, rows: Rows) -> Float32s:
