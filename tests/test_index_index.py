@@ -343,6 +343,22 @@ def test_every_stage_is_explained(built: Path) -> None:
             assert len(index.explain(vectors[9], k=3, text=text).hits) == 3
 
 
+def test_of_equal_scores_the_document_that_was_written_first_comes_first(tmp_path: Path) -> None:
+    generator = np.random.default_rng(6)
+    vectors = np.zeros((40, DIM), np.float32)
+    vectors[:, 0] = 0.6  # the cosine of every one with the query, whatever their codes say
+    vectors[np.arange(40), 1 + generator.permutation(40) % (DIM - 1)] = 0.8
+    query = np.eye(1, DIM, dtype=np.float32)
+    for codes in (CodeSettings(DIM, "int4"), CodeSettings(DIM, "binary"), CodeSettings(15)):
+        index = Index.build(tmp_path / codes.precision, vectors=vectors, ids=ids_of(40), codes=codes, recall=None)
+        found = index.search(query, k=30, shortlist=39)
+        assert len(set(found.scores[0].tolist())) == 1
+        assert found.ids[0] == sorted(found.ids[0], key=lambda name: int(name[1:]))
+        index.add(vectors[::-1], ids_of(40, "e"))
+        both = index.search(query, k=60, shortlist=79).ids[0]
+        assert both == sorted(both, key=[*ids_of(40), *ids_of(40, "e")].index)
+
+
 @pytest.mark.parametrize("texts", [True, False])
 def test_of_documents_that_are_the_same_the_first_is_found_alone(tmp_path: Path, *, texts: bool) -> None:
     vectors, copies = make(60), 5
