@@ -285,6 +285,25 @@ def test_an_index_that_is_cut_fits_its_codes_and_searches_to_what_is_left(tmp_pa
     assert recall(index.search(queries, k=10).ids, expected) > 0.95
 
 
+@pytest.mark.parametrize("dim", [None, 20])
+@pytest.mark.parametrize("lists", [None, 16])
+def test_an_index_that_shrinks_below_what_codes_are_learned_from_is_compacted(
+    tmp_path: Path, lists: int | None, dim: int | None
+) -> None:
+    vectors = make(200)
+    index = Index.build(
+        tmp_path / "i", vectors=vectors, ids=ids_of(200), codes=CodeSettings(24, lists=lists), recall=None
+    )
+    index.delete(ids_of(200)[7:])
+    index.compact(dim=dim)
+    assert index.verify() == []
+    assert [line[0] for line in index.search(vectors[:7], k=3).ids] == ids_of(7)
+    index.add(vectors[7:], ids_of(200)[7:])
+    assert [line[0] for line in index.search(vectors, k=3).ids] == ids_of(200)
+    with pytest.raises(SearchIndexError, match="24 documents at least, and there are 20"):
+        Index.build(tmp_path / "j", vectors=vectors[:20], codes=CodeSettings(24), recall=None)
+
+
 def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:
     queries = make(50, seed=10)
     with Index.open(built) as index:
@@ -357,6 +376,19 @@ def test_of_equal_scores_the_document_that_was_written_first_comes_first(tmp_pat
         index.add(vectors[::-1], ids_of(40, "e"))
         both = index.search(query, k=60, shortlist=79).ids[0]
         assert both == sorted(both, key=[*ids_of(40), *ids_of(40, "e")].index)
+
+
+@pytest.mark.parametrize(
+    ("codes", "count"),
+    [(CodeSettings(DIM, name), count) for name in BITS_PER_NUMBER for count in (1, 20, 2500)]
+    + [(CodeSettings(30), 30), (CodeSettings(30), 2500)],
+)
+def test_documents_that_are_all_the_same_are_found(tmp_path: Path, codes: CodeSettings, count: int) -> None:
+    vectors = np.repeat(make(1), count, axis=0)
+    index = Index.build(tmp_path / "i", vectors=vectors, codes=codes, recall=None)
+    found = index.search(vectors[:1], k=5)
+    assert found.ids == [[str(row) for row in range(min(5, count))]]
+    np.testing.assert_allclose(found.scores[0, : min(5, count)], 1, atol=1e-3)
 
 
 @pytest.mark.parametrize("texts", [True, False])

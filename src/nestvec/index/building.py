@@ -77,12 +77,13 @@ class IndexSettings(NamedTuple):
         """Return the first stage for so many documents."""
         return default_codes(self.stored_dim, count) if self.codes is None else self.codes
 
-    def cut(self, dim: int) -> IndexSettings:
-        """Return what is stored of vectors that are cut to their first numbers."""
+    def cut(self, dim: int, count: int) -> IndexSettings:
+        """Return what is stored of so many vectors that are cut to their first numbers."""
         codes = self.codes
         if codes is not None and codes.dim > dim:
-            whole = codebook_numbers(dim) if codes.precision == PRODUCT else dim
-            codes = codes._replace(dim=whole) if whole else None
+            codes = codes._replace(dim=codebook_numbers(dim) if codes.precision == PRODUCT else dim)
+        if codes is not None and (not codes.dim or codes.fewest_to_train > count):
+            codes = None
         return self._replace(stored_dim=dim, codes=codes)
 
 

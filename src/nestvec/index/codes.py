@@ -54,6 +54,11 @@ class CodeSettings(NamedTuple):
         return code_bytes + (0 if self.lists is None else _IDENTITY_BYTES)
 
     @property
+    def fewest_to_train(self) -> int:
+        """Vectors to learn from, at least: as many as there are centres, and as components."""
+        return max(2**_BITS, self.lists or 0, self.dim) if self.precision == PRODUCT else 1
+
+    @property
     def rows_to_train(self) -> int:
         """Vectors to learn from, at most: every list needs some."""
         return max(_ROWS_TO_TRAIN, (self.lists or 0) * _ROWS_PER_LIST_TO_TRAIN)
@@ -228,11 +233,10 @@ def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
             f"{PRODUCT} codes stand for {_NUMBERS_PER_CODEBOOK} numbers each, of which {settings.dim} is no multiple. "
             f"Choose {max(_NUMBERS_PER_CODEBOOK, codebook_numbers(settings.dim))}."
         )
-    needed = max(2**_BITS, settings.lists or 0)
-    if len(sample) < needed:
+    if len(sample) < settings.fewest_to_train:
         raise SearchIndexError(
-            f"Codes that have {needed:,} centres cannot be learned from {len(sample):,} documents. "
-            "Choose fewer lists, or another precision."
+            f"These codes are learned from {settings.fewest_to_train:,} documents at least, and there are "
+            f"{len(sample):,}. Choose fewer lists or numbers, or another precision."
         )
     full_dim, product = sample.shape[1], faiss.METRIC_INNER_PRODUCT
     generator = np.random.default_rng(seed)

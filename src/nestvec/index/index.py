@@ -371,15 +371,20 @@ class Index:
             if not len(state):
                 return
             settings, second = state.settings, state.codec.second
-            sample = draw_vectors(parts, settings.codes_for(len(state)).rows_to_train)
+            codes = settings.codes_for(len(state))
+            sample = draw_vectors(parts, codes.rows_to_train)
             documents, blocks = join_segments(parts)
+            first = state.codec.first.empty()
             if dim is not None and dim < settings.stored_dim:
                 sample = truncate(sample, dim)
-                settings = settings.cut(dim)
+                settings = settings.cut(dim, len(state))
+                codes = settings.codes_for(len(state))
                 cut = fit_quantizer(sample, settings.precision)
                 blocks = (encode(cut, truncate(second.decode(block.codes), dim)) for block in blocks)
                 second = cut
-            codec = Codec(FirstStage.train(sample, settings.codes_for(len(state))), second)
+            if len(sample) >= codes.fewest_to_train:  # else those that there are go on
+                first = FirstStage.train(sample, codes)
+            codec = Codec(first, second)
             save_codec(self.path, codec, change.writing)
             change.writing.set("settings", settings)
             change.writing.set("search", _kept(state.search.within(settings.stored_dim)))

@@ -117,7 +117,7 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
         best = _rerank_whole(found[0], parts[0], queries, k, settings)
     else:
         merged = _merge([one.candidates() for one in found], wanted)
-        if settings.shortlist is not None:
+        if settings.shortlist is not None or np.isnan(merged.scores).any():
             merged = _rerank(merged, parts, queries, k, settings)
         best = _best(merged, k)
     ended = time.perf_counter()
@@ -192,7 +192,8 @@ def _shortlist(
     probes = None if settings.probes is None or left < _SHARE_TO_PROBE else math.ceil(settings.probes / left)
     count = math.ceil((1 if part.allowed is None else _SURPLUS) * wanted / left)
     found = part.first.search(queries, count, probes=probes, dim=settings.dim)
-    if part.allowed is None and (probes is None or found.rows.min(initial=0) >= 0):
+    # Lists may hold fewer, and a fast scan leaves out what no code is worse than, which may be every document.
+    if part.allowed is None and found.rows[:, -1].min(initial=0) >= 0:
         return _Shortlist(place, found.rows, found.scores, whole=True)
     rows, scores = _keep_allowed(found, part.allowed, wanted)
     # Lists that hold fewer are not to blame; what is left out is to be made up for.
