@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import uuid
@@ -19,6 +21,7 @@ __all__ = [
     "exclusive",
     "move_into_place",
     "remove_leftovers",
+    "remove_leftovers_of",
     "require_free_space",
     "storage_errors",
     "sync",
@@ -109,8 +112,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with storage_errors(path):
         try:
             partial.mkdir(parents=True)
-            yield partial
-            move_into_place(partial, path)
+            with _held(partial):
+                yield partial
+                move_into_place(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -164,6 +168,40 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(partial)
             else:
                 partial.unlink()
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what a killed process left of one folder, and put it back where that had moved it aside.
+
+    What a process is filling at the moment stays.
+
+    Args:
+        path: What `atomic_folder` was given.
+
+    Raises:
+        StorageError: The folder beside it cannot be written.
+    """
+    path = path.resolve()
+    with storage_errors(path):
+        for replaced in path.parent.glob(f".{glob.escape(path.name)}.replaced-????????"):
+            if path.exists():
+                shutil.rmtree(replaced)
+            else:
+                replaced.replace(path)
+        for partial in path.parent.glob(f".{glob.escape(path.name)}.partial-????????"):
+            with contextlib.suppress(BlockingIOError), _held(partial):
+                shutil.rmtree(partial)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder until it ends; another holder is a BlockingIOError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["index"]
 
 _DAMAGED = 1
+_RECALL = 0.99
 _GROWN = 1.25  # times as many documents, or as few, as when it was tuned
 _FORMATS = ("numpy", "faiss", "parquet", "beir")
 _Folder = click.Path(path_type=Path, file_okay=False)
@@ -50,9 +51,7 @@ def index() -> None:
 @click.option(
     "--recall",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.99,
-    show_default=True,
-    help="Share of the exact best 10 to find, without a plan.",
+    help="Share of the exact best 10 to find, without a plan.  [default: 0.99]",
 )
 @click.option("--queries", type=_Source, help="Texts of queries to measure that on, one a line.  [default: documents]")
 @click.option("--dim", type=click.IntRange(min=1), help="Numbers that the first stage looks at.")
@@ -75,7 +74,7 @@ def build(
     docs: Path,
     model: str | None,
     plan: Path | None,
-    recall: float,
+    recall: float | None,
     queries: Path | None,
     dim: int | None,
     codes: str | None,
@@ -96,6 +95,8 @@ def build(
         raise click.UsageError("Say what encodes the documents: --model, or --plan, which names a model.")
     if dim is None and (codes is not None or lists is not None):
         raise click.UsageError("--codes and --lists go with --dim: how many numbers the first stage looks at.")
+    if plan is not None and (queries is not None or recall is not None):
+        raise click.UsageError("A plan says how to search: leave --recall and --queries out, or the plan.")
     quiet_libraries()
     from nestvec.index import CodeSettings
     from nestvec.jobs.index import build_index
@@ -106,7 +107,7 @@ def build(
         docs,
         model=model,
         plan=plan,
-        recall=recall,
+        recall=_RECALL if recall is None else recall,
         codes=chosen,
         precision=precision,
         queries=_read_queries(queries),
@@ -297,7 +298,13 @@ def _add(folder: Path, docs: Path, model: str | None, *, force: bool, replacing:
 def _read_queries(path: Path | None) -> list[str] | None:
     if path is None:
         return None
-    texts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise click.UsageError(f"There is no file of queries {path}.") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise click.UsageError(f"{path} is no text in UTF-8. Write queries, one a line.") from None
+    texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise click.UsageError(f"{path} has no queries. Write one a line.")
     return texts
@@ -340,7 +347,12 @@ def _describe(found: Index) -> None:
         f"bytes a vector with its codes; with texts {spell_bytes(stats.disk_bytes)}",
     )
     probes = "" if search.probes is None else f", {search.probes} lists"
-    how = "the scan alone" if search.shortlist is None else f"shortlist of {search.shortlist:,}{probes}, reranked"
+    compared = "" if search.dim is None else f", of {search.dim} numbers"
+    how = (
+        "the scan alone"
+        if search.shortlist is None
+        else f"shortlist of {search.shortlist:,}{probes}, reranked{compared}"
+    )
     measured = ""
     if tuned is not None:
         whose = "its own documents" if tuned["measured_on"] == "documents" else "queries"

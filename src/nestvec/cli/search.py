@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.cli.options import separated
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,7 +35,12 @@ _SHOWN_CHARACTERS = 400
 @click.option("--explain", is_flag=True, help="Say what each stage scored, how ranks changed and what took how long.")
 @click.option("--shortlist", type=click.IntRange(min=1), help="Documents that are reranked.  [default: as tuned]")
 @click.option("--probes", type=click.IntRange(min=1), help="Lists to scan, where there are lists.  [default: as tuned]")
-@click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: all]")
+@click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: as tuned, else all]")
+@click.option(
+    "--middle",
+    callback=separated(int),
+    help="Numbers and documents of a stage between: 64,50 compares 64 and hands over 50.",
+)
 @click.option("--model", help="What encodes the query, where the model has moved.")
 @click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
@@ -50,6 +56,7 @@ def search(
     shortlist: int | None,
     probes: int | None,
     dim: int | None,
+    middle: tuple[int, ...] | None,
     model: str | None,
     force: bool,
     as_json: bool,
@@ -64,13 +71,14 @@ def search(
     """
     if not query.strip():
         raise click.UsageError("The query is empty.")
+    if middle is not None and len(middle) != 2:
+        raise click.UsageError("--middle takes two numbers: how many to compare, and how many documents to hand over.")
     quiet_libraries()
     from nestvec.index import Index
     from nestvec.jobs.index import encoder_of
 
     with Index.open(folder) as index:
-        given = {"shortlist": shortlist, "probes": probes, "dim": dim}
-        settings = index.search_settings.replaced(**given)
+        settings = index.search_with(shortlist=shortlist, probes=probes, dim=dim, middle=middle)
         encoder = encoder_of(index, model, force=force, progress=draw_progress)
         started = time.perf_counter()
         vector = encoder.encode_queries([query])[0]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Iterator, Mapping
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +19,8 @@ __all__ = ["TextDocument", "read_documents"]
 
 _IDS = ("_id", "id", "doc_id")
 _TEXTS = ("text", "contents", "body")
+_OF_CELLS = (".csv", ".tsv")
+_NUMBER_OR_TRUTH = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?|true|false")
 
 
 class TextDocument(NamedTuple):
@@ -29,7 +36,8 @@ def read_documents(path: str | Path) -> Iterator[TextDocument]:
     """Read documents one by one.
 
     A row needs an id (`_id`, `id` or `doc_id`) and a text (`text`, `contents` or `body`); a `title` goes before the
-    text, as in BEIR. An object `metadata` and all other columns are its metadata.
+    text, as in BEIR. An object `metadata` and all other columns are its metadata; in CSV and TSV, cells that are
+    numbers, `true` or `false` are that.
 
     Args:
         path: JSON Lines, CSV, TSV (each also `.gz`) or Parquet; or a BEIR folder, whose `corpus.jsonl` is read.
@@ -49,8 +57,9 @@ def read_documents(path: str | Path) -> Iterator[TextDocument]:
         path = found
     problems = Problems(str(path))
     seen: set[str] = set()
+    of_cells = any(suffix in _OF_CELLS for suffix in path.suffixes)
     for row in read_rows(path, problems=problems):
-        document = _read(row, problems)
+        document = _read(row, problems, of_cells=of_cells)
         if document is None:
             continue
         if document.id in seen:
@@ -61,7 +70,7 @@ def read_documents(path: str | Path) -> Iterator[TextDocument]:
     problems.raise_if_any()
 
 
-def _read(row: RawRow, problems: Problems) -> TextDocument | None:
+def _read(row: RawRow, problems: Problems, *, of_cells: bool) -> TextDocument | None:
     values = dict(row.values)
     key = next((values.pop(name) for name in _IDS if name in values), None)
     text = next((values.pop(name) for name in _TEXTS if name in values), None)
@@ -79,5 +88,41 @@ def _read(row: RawRow, problems: Problems) -> TextDocument | None:
         if metadata is not None and not isinstance(metadata, Mapping):
             problems.add(row.place, "metadata is no JSON object")
             return None
-        return TextDocument(str(key), f"{title} {text or ''}".strip(), {**values, **(metadata or {})})
+        try:
+            facts = {name: _as_json(_of_cell(value) if of_cells else value) for name, value in values.items()}
+            facts |= _as_json(metadata or {})
+        except TypeError as error:
+            problems.add(row.place, str(error))
+            return None
+        return TextDocument(str(key), f"{title} {text or ''}".strip(), facts)
     return None
+
+
+def _of_cell(value: Any) -> Any:
+    """What a cell of text says: numbers and truth values are written there as text."""
+    if isinstance(value, str) and _NUMBER_OR_TRUTH.fullmatch(value):
+        return json.loads(value)
+    return value
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON has it: dates as ISO 8601, and no number where there is none.
+
+    Raises:
+        TypeError: It is none that JSON could hold.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (date, time)):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, (str, int, type(None))):
+        if isinstance(value, str) and not is_unicode(value):
+            raise TypeError("metadata hold half a surrogate pair, which is no character")
+        return value
+    raise TypeError(f"metadata hold a {type(value).__name__}, which is no JSON")

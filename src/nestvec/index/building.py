@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from nestvec.errors import DataError, DimensionError, SearchIndexError, VectorEr
 from nestvec.files import sync
 from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
 from nestvec.index.manifest import Document, Manifest, Writing, listed
-from nestvec.index.segments import Codec, finish_segment, new_name
+from nestvec.index.segments import Codec, checksum, file_problems, finish_segment, new_name
 from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
 from nestvec.index.two_stages import SearchSettings
 from nestvec.plan import Plan
@@ -29,6 +30,7 @@ __all__ = [
     "IndexSettings",
     "as_batches",
     "check_batch",
+    "check_ids",
     "check_queries",
     "fill",
     "load_codec",
@@ -45,6 +47,7 @@ SEGMENTS = "segments"
 DEFAULT_SHORTLIST = 100
 """Documents that are reranked until it is tuned."""
 _CODEC_FILES = (".codec", ".first", ".second")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _TINY = 1e-20  # squared lengths down to here have all digits of float32
 
 
@@ -102,14 +105,14 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
         DataError: An id is missing, no text or repeated, or lists are of different lengths, or metadata are no JSON.
     """
     vectors = batch.vectors
+    if not isinstance(vectors, np.ndarray):
+        raise VectorError(f"Vectors are an array of floating-point numbers, not a {type(vectors).__name__}.")
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or vectors.shape[1] != full_dim:
         raise VectorError(
             f"Vectors are floating-point numbers [n, {full_dim}], not {vectors.dtype} {list(vectors.shape)}."
         )
     _check_lengths(len(vectors), batch.ids, batch.texts, batch.metadata)
-    bad = [place for place, id_ in enumerate(batch.ids) if not isinstance(id_, str) or not id_]
-    if bad:
-        raise DataError(f"Ids are texts with a character at least. These are not, by row: {listed(bad)}.")
+    check_ids(batch.ids)
     if len(set(batch.ids)) < len(batch.ids):
         seen: set[str] = set()
         twice = [id_ for id_ in batch.ids if id_ in seen or seen.add(id_)]  # type: ignore[func-returns-value]
@@ -120,9 +123,34 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
             f"{len(wrong):,} vectors are zero or hold numbers that are not finite, of the documents "
             f"{listed([batch.ids[row] for row in wrong.tolist()])}."
         )
-    texts = batch.texts or [None] * len(vectors)
-    metadata = batch.metadata or [None] * len(vectors)
-    return [Document(*parts) for parts in zip(batch.ids, texts, metadata, strict=True)]
+    texts = [None] * len(vectors) if batch.texts is None else batch.texts
+    metadata = [None] * len(vectors) if batch.metadata is None else batch.metadata
+    found = []
+    for id_, text, facts in zip(batch.ids, texts, metadata, strict=True):
+        if not (text is None or (isinstance(text, str) and _is_unicode(text))):
+            raise DataError(f"The text of document {id_} is no text of whole characters.")
+        if not (facts is None or isinstance(facts, Mapping)):
+            raise DataError(f"The metadata of document {id_} are no JSON object, but a {type(facts).__name__}.")
+        found.append(Document(str(id_), None if text is None else str(text), None if facts is None else dict(facts)))
+    return found
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """Check ids.
+
+    Raises:
+        DataError: They are one text in place of a list, or some are no texts with a character at least.
+    """
+    if isinstance(ids, str):
+        raise DataError(f"Ids are a list of texts, not the one text {ids!r}.")
+    bad = [row for row, id_ in enumerate(ids) if not isinstance(id_, str) or not id_ or not _is_unicode(id_)]
+    if bad:
+        raise DataError(f"Ids are texts with a character at least. These are not, by row: {listed(bad)}.")
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text has no half of a surrogate pair, which no file can hold."""
+    return text.isascii() or not _SURROGATES.search(text)
 
 
 def unit_vectors(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
@@ -224,7 +252,8 @@ def save_codec(folder: Path, codec: Codec, writing: Writing) -> None:
         if quantizer is not None:
             nothing = quantizer.encode(np.ones((1, quantizer.full_dim), np.float32))[:0]
             save_codes(folder / f"{name}.{part}", quantizer, nothing)
-    writing.set("codec", {"name": name, "codes": codec.first.settings})
+    files = {path.name: checksum(path) for path in folder.glob(f"{name}.*")}
+    writing.set("codec", {"name": name, "codes": codec.first.settings, "files": files})
 
 
 def remove_old_codecs(folder: Path, name: str) -> None:
@@ -240,13 +269,12 @@ def load_settings(manifest: Manifest) -> IndexSettings:
     return IndexSettings(full_dim, stored_dim, precision, None if codes is None else CodeSettings(*codes))
 
 
-def load_codec(folder: Path, name: str, codes: CodeSettings) -> Codec:
+def load_codec(folder: Path, named: Mapping[str, Any]) -> Codec:
     """Read a codec.
 
     Args:
         folder: The index.
-        name: Of the codec, from the manifest.
-        codes: The first stage, from there as well.
+        named: What `save_codec` put into the manifest.
 
     Returns:
         The codec.
@@ -255,6 +283,11 @@ def load_codec(folder: Path, name: str, codes: CodeSettings) -> Codec:
         FileNotFoundError: A file is not there.
         SearchIndexError: A file is damaged.
     """
+    for file in named["files"]:
+        (folder / file).stat()  # one that is not there has been replaced, or lost
+    if problems := file_problems(folder, named["files"]):
+        raise SearchIndexError(f"{folder} is damaged: {problems[0]}")
+    name, codes = named["name"], CodeSettings(*named["codes"])
     try:
         first = None if codes.precision == PRODUCT else load_codes(folder / f"{name}.first").quantizer
         second = load_codes(folder / f"{name}.second").quantizer
@@ -314,6 +347,8 @@ def as_batches(
         first = next(batches, None)
         if first is None:
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
+        if not isinstance(first, Batch):
+            raise VectorError(f"Vectors are an array [n, dim], or batches, and not a list of {type(first).__name__}.")
         return itertools.chain([first], batches), first.vectors.shape[-1]
     if vectors.ndim != 2:
         raise VectorError(f"Vectors are floating-point numbers [n, dim], not {vectors.dtype} {list(vectors.shape)}.")
@@ -337,11 +372,15 @@ def _check_lengths(
     count: int, ids: Sequence[object] | None, texts: Sequence[object] | None, metadata: Sequence[object] | None
 ) -> None:
     for name, given in (("ids", ids), ("texts", texts), ("metadata", metadata)):
+        if isinstance(given, (str, Mapping)):
+            raise DataError(f"{name} are a list, one for each vector, not a {type(given).__name__}.")
         if given is not None and len(given) != count:
             raise DataError(f"There are {count:,} vectors and {len(given):,} {name}. Give one for each vector.")
 
 
 def _unusable_rows(vectors: NDArray[Any]) -> NDArray[np.int64]:
     """Rows that are zero, or hold numbers that are not finite."""
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        single = np.asarray(vectors, np.float32)  # as they are stored
+    squares = np.einsum("ij,ij->i", single, single, dtype=np.float64)
     return np.flatnonzero(~np.isfinite(squares) | (squares == 0))

@@ -82,8 +82,11 @@ def changing(folder: Path, current: Callable[[], State]) -> Iterator[Change]:
             change = Change(manifest, writing, current())
             yield change
     except BaseException:
+        # What was interrupted may have been committed: what the manifest names stays.
+        named = {record.name for record in manifest.segments()}
         for name in change.added if change is not None else ():
-            remove_segment(segments, name)
+            if name not in named:
+                remove_segment(segments, name)
         raise
     else:
         for name in change.dropped:

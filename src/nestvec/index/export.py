@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from nestvec.index.manifest import Document
 from nestvec.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
-    from nestvec.index.index import Index
+    from nestvec.index.index import Index, Rows
 
 __all__ = ["EXPORTS", "ExportFormat", "export"]
 
@@ -26,7 +26,6 @@ EXPORTS: tuple[str, ...] = get_args(ExportFormat)
 """What an index can be written as."""
 
 Float32s = NDArray[np.float32]
-Rows: TypeAlias = Iterator[tuple[list[Document], Float32s]]
 
 
 def export(
@@ -40,41 +39,52 @@ def export(
         kind: `numpy`: `vectors.npy`, float32, and `documents.jsonl`, row by row. `faiss`: a flat inner-product index
             `vectors.faiss`, and `documents.jsonl`. `parquet`: `documents.parquet` with id, text, metadata (JSON) and
             vector. `beir`: `corpus.jsonl`, and `documents.npy` in its order, as `vectors:` sources read it.
-        overwrite: Replace what is there.
+        overwrite: Replace an export that is there.
         progress: How to report progress, in documents.
 
     Raises:
-        OutputExistsError: There is something at `out`.
+        OutputExistsError: There is something at `out`, or what is to be replaced is no export.
         StorageError: The disk is full, or the folder cannot be written.
         MissingExtraError: pyarrow is not installed, for `parquet`.
     """
     out = Path(out)
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another folder, or pass --overwrite.")
-    with atomic_folder(out) as folder, progress("writing", len(index)) as advance:
-        _WRITERS[kind](index, folder, _counted(index.rows(), advance))
+    if out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= _FILES):
+        raise OutputExistsError(f"{out} holds more than an export, which would be lost. Choose another folder.")
+    rows = index.rows()
+    with atomic_folder(out) as folder, progress("writing", len(rows)) as advance:
+        _WRITERS[kind](folder, _Source(len(rows), index.settings.stored_dim, _counted(rows, advance)))
 
 
-def _counted(rows: Rows, advance: Advance) -> Rows:
+class _Source(NamedTuple):
+    """What is written."""
+
+    documents: int
+    dim: int
+    blocks: Iterator[tuple[list[Document], Float32s]]
+
+
+def _counted(rows: Rows, advance: Advance) -> Iterator[tuple[list[Document], Float32s]]:
     for documents, vectors in rows:
         yield documents, vectors
         advance(len(documents))
 
 
-def _write_numpy(index: Index, folder: Path, rows: Rows) -> None:
-    _write_rows(index, folder / "documents.jsonl", folder / "vectors.npy", rows)
+def _write_numpy(folder: Path, source: _Source) -> None:
+    _write_rows(folder / "documents.jsonl", folder / "vectors.npy", source)
 
 
-def _write_beir(index: Index, folder: Path, rows: Rows) -> None:
-    _write_rows(index, folder / "corpus.jsonl", folder / "documents.npy", rows)
+def _write_beir(folder: Path, source: _Source) -> None:
+    _write_rows(folder / "corpus.jsonl", folder / "documents.npy", source)
 
 
-def _write_rows(index: Index, texts: Path, vectors: Path, rows: Rows) -> None:
-    shape = (len(index), index.settings.stored_dim)
+def _write_rows(texts: Path, vectors: Path, source: _Source) -> None:
+    shape = (source.documents, source.dim)
     mapped = np.lib.format.open_memmap(vectors, mode="w+", dtype=np.float32, shape=shape)
     first = 0
     with texts.open("w", encoding="utf-8") as file:
-        for documents, block in rows:
+        for documents, block in source.blocks:
             mapped[first : first + len(block)] = block
             first += len(block)
             _write_documents(file, documents)
@@ -87,34 +97,35 @@ def _write_documents(file: IO[str], documents: list[Document]) -> None:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _write_faiss(index: Index, folder: Path, rows: Rows) -> None:
+def _write_faiss(folder: Path, source: _Source) -> None:
     faiss = require("faiss", extra="index")
-    flat = faiss.IndexFlatIP(index.settings.stored_dim)
+    flat = faiss.IndexFlatIP(source.dim)
 
     with (folder / "documents.jsonl").open("w", encoding="utf-8") as file:
-        for documents, block in rows:
+        for documents, block in source.blocks:
             flat.add(block)
             _write_documents(file, documents)
     faiss.write_index(flat, str(folder / "vectors.faiss"))
 
 
-def _write_parquet(index: Index, folder: Path, rows: Rows) -> None:
+def _write_parquet(folder: Path, source: _Source) -> None:
     pyarrow, parquet = require("pyarrow", extra="train"), require("pyarrow.parquet", extra="train")
-    vector = pyarrow.list_(pyarrow.float32(), index.settings.stored_dim)
+    vector = pyarrow.list_(pyarrow.float32(), source.dim)
     text = pyarrow.string()
     schema = pyarrow.schema([("id", text), ("text", text), ("metadata", text), ("vector", vector)])
     with parquet.ParquetWriter(folder / "documents.parquet", schema) as file:
-        for documents, block in rows:
+        for documents, block in source.blocks:
             columns = [
                 pyarrow.array([one.id for one in documents], text),
                 pyarrow.array([one.text for one in documents], text),
                 pyarrow.array([None if one.metadata is None else json.dumps(one.metadata) for one in documents], text),
-                pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.ravel()), index.settings.stored_dim),
+                pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.ravel()), source.dim),
             ]
             file.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
 
 
-_WRITERS: dict[str, Callable[[Index, Path, Rows], None]] = {
+_FILES = {"vectors.npy", "documents.jsonl", "vectors.faiss", "documents.parquet", "corpus.jsonl", "documents.npy"}
+_WRITERS: dict[str, Callable[[Path, _Source], None]] = {
     "numpy": _write_numpy,
     "faiss": _write_faiss,
     "parquet": _write_parquet,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DimensionError, OutputExistsError, VectorError
-from nestvec.files import atomic_folder
+from nestvec.errors import DimensionError, OutputExistsError, SearchIndexError, VectorError
+from nestvec.files import atomic_folder, remove_leftovers_of
 from nestvec.index.building import (
     DEFAULT_SHORTLIST,
     SEGMENTS,
@@ -21,6 +22,7 @@ from nestvec.index.building import (
     IndexSettings,
     as_batches,
     check_batch,
+    check_ids,
     check_queries,
     fill,
     save_codec,
@@ -41,18 +43,20 @@ from nestvec.index.segments import (
 )
 from nestvec.index.state import Mask, State, load_state
 from nestvec.index.stored import ROWS_AT_A_TIME, Stored, encode
+from nestvec.index.tuning import FEWEST_TO_TUNE, check_recall, tune
 from nestvec.index.two_stages import Candidates, SearchSettings, search_exact, search_stages
 from nestvec.plan import Plan
 from nestvec.progress import Advance, Progress, silent
 from nestvec.quantization import fit_quantizer
 from nestvec.vectors import check_dims, truncate
 
-__all__ = ["Hits", "Index"]
+__all__ = ["Hits", "Index", "Rows"]
 
 Float32s = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
 _FILTERS_KEPT = 64
+_NUMBERS_KEPT = 1 << 23  # of documents, of all filters together
 _KEPT_SETTINGS = ("shortlist", "probes", "dim", "middle")
 
 
@@ -72,6 +76,9 @@ class Index:
     used by one thread at a time.
     """
 
+    _manifest: Manifest
+    _state: State
+
     def __init__(self, path: str | Path) -> None:
         """Open an index; see `build` for making one, and `open`.
 
@@ -82,9 +89,8 @@ class Index:
             SearchIndexError: There is none, it is damaged, or of a newer format.
         """
         self.path = Path(path)
-        self._manifest = Manifest(self.path)
         self._filters: dict[str, tuple[int, Numbers]] = {}
-        self._state = load_state(self.path, self._manifest)
+        self._open()
 
     @staticmethod
     def open(path: str | Path) -> Index:
@@ -151,11 +157,17 @@ class Index:
             StorageError: The disk is full, or the folder cannot be written.
         """
         path = Path(path)
+        remove_leftovers_of(path)
         if path.exists() and not (overwrite and Manifest.is_one(path)):
             hint = "overwrite it" if Manifest.is_one(path) else "choose another place"
             raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")
         batches, full_dim = as_batches(vectors, ids, texts, metadata)
         settings, search = settings_of(full_dim, plan, codes, precision)
+        target = recall if plan is None else None
+        if target is not None:
+            check_recall(target)
+            if queries is not None:
+                check_queries(queries, settings)
         with atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(
@@ -165,12 +177,11 @@ class Index:
                 fill(folder, manifest, settings, batches, seed=seed, progress=progress)
             finally:
                 manifest.close()
-        index = Index(path)
-        if recall is not None and plan is None:
-            from nestvec.index.tuning import tune
-
-            tune(index, recall=recall, queries=queries, seed=seed, progress=progress)
-        return index
+            if target is not None:
+                with Index(folder) as made:
+                    if len(made) > FEWEST_TO_TUNE:  # fewer are all reranked anyway
+                        tune(made, recall=target, queries=queries, seed=seed, progress=progress)
+        return Index(path)
 
     def close(self) -> None:
         """Close the manifest; nothing else is open that a process would have to give back."""
@@ -212,6 +223,10 @@ class Index:
             found: dict[str, Any] | None = self._manifest.setting("tuned")
         return found
 
+    def search_with(self, **given: Any) -> SearchSettings:
+        """Return how a search is done that is told some of its settings; see `search` for them."""
+        return self._current().search_with(**given)
+
     def search(
         self,
         vectors: NDArray[Any],
@@ -247,9 +262,8 @@ class Index:
             DimensionError: `dim` is outside what is stored.
             FilterError: The filter cannot be read, or names a field that no document has.
         """
-        state = self._current()
-        settings = state.search.replaced(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
-        masks = None if filter is None else self._matching(state, filter)
+        state, masks = self._filtered(filter)
+        settings = state.search_with(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
         if not distinct:
             found = self._candidates(state, vectors, k, masks, settings)
             return Hits(state.ids(found), _scores_of(found, k))
@@ -269,17 +283,9 @@ class Index:
         with self._manifest.lock:
             return self._manifest.read(ids)
 
-    def rows(self) -> Iterator[tuple[list[Document], Float32s]]:
-        """Yield all documents and their vectors, of unit length, block by block, in the order they were written."""
-        state = self._current()
-        for segment, alive in state.parts():
-            kept = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
-            for first in range(0, len(kept), ROWS_AT_A_TIME):
-                rows = kept[first : first + ROWS_AT_A_TIME]
-                ids = segment.identities.ids(rows)
-                known = self.read(ids)
-                # What was deleted since the state was read has no text any more.
-                yield [known.get(id_, Document(id_)) for id_ in ids], segment.second.decode(rows)
+    def rows(self) -> Rows:
+        """Return all documents with their vectors, as they are now, whatever changes while they are read."""
+        return Rows(Index(self.path))
 
     def add(
         self,
@@ -343,6 +349,7 @@ class Index:
             IndexBusyError: Another process is changing the index.
             StorageError: The disk is full, or the folder cannot be written.
         """
+        check_ids(ids)
         with changing(self.path, self._current) as change:
             found = change.manifest.find(list(dict.fromkeys(ids)))
             change.writing.remove(found.values())
@@ -351,7 +358,7 @@ class Index:
     def compact(self, *, dim: int | None = None, progress: Progress = silent) -> None:
         """Put all segments into one, without what was deleted, and fit the codes to what there is.
 
-        The settings of searches stay, and what they were measured to do is forgotten: tune again.
+        A search that was tuned is tuned again, on documents, for the recall that was asked for.
 
         Args:
             dim: Leading numbers to keep from here on; None keeps all that are stored.
@@ -359,6 +366,7 @@ class Index:
 
         Raises:
             DimensionError: `dim` is outside what is stored.
+            SearchIndexError: There are no documents to fit fewer numbers to.
             IndexBusyError: Another process is changing the index.
             StorageError: The disk is full, or the folder cannot be written; the index is as it was.
         """
@@ -369,6 +377,8 @@ class Index:
             for segment, alive in parts:
                 change.drop(segment, alive)
             if not len(state):
+                if dim is not None and dim < state.settings.stored_dim:
+                    raise SearchIndexError("There are no documents to fit fewer numbers to. Build the index anew.")
                 return
             settings, second = state.settings, state.codec.second
             codes = settings.codes_for(len(state))
@@ -389,8 +399,11 @@ class Index:
             change.writing.set("settings", settings)
             change.writing.set("search", _kept(state.search.within(settings.stored_dim)))
             change.writing.set("tuned", None)  # it was measured with other codes
+            tuned = change.manifest.setting("tuned")
             with progress("storing", len(state)) as advance:
                 change.add(write_segment(self.path / SEGMENTS, codec, documents, _counted(blocks, advance)))
+        if tuned is not None and len(self) > FEWEST_TO_TUNE:
+            tune(self, recall=tuned["target"], k=tuned["k"], dim=self.search_settings.dim, progress=progress)
 
     def verify(self) -> list[str]:
         """Compare every file with what was written, and the documents with their vectors.
@@ -398,9 +411,15 @@ class Index:
         Returns:
             What is wrong, a sentence each; empty where all is well.
         """
-        state = self._current()
-        with self._manifest.reading():
-            return find_problems(self.path, self._manifest, state)
+        while True:
+            with self._snapshot() as state:
+                try:
+                    problems = find_problems(self.path, self._manifest, state)
+                except SearchIndexError as error:
+                    problems = [str(error)]
+            # Another process may have put files together meanwhile, which are then gone.
+            if not problems or self._current().version == state.version:
+                return problems
 
     def stats(self) -> Statistics:
         """Return what the index holds, and what it costs."""
@@ -502,10 +521,9 @@ class Index:
             VectorError: The query is of another width, zero, or not finite.
             FilterError: The filter cannot be read, or names a field that no document has.
         """
-        state = self._current()
+        state, masks = self._filtered(filter)
         chosen = state.search if settings is None else settings
         depth = k if text is None else max(k, chosen.shortlist or k, DEFAULT_SHORTLIST)
-        masks = None if filter is None else self._matching(state, filter)
         contents: dict[str, object] = {}
         if distinct:
             found, ids, contents = self._distinct(state, vector, depth, masks, chosen)
@@ -529,8 +547,9 @@ class Index:
     def _candidates(
         self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings
     ) -> Candidates:
-        if k < 1 or any(value is not None and value < 1 for value in (settings.shortlist, settings.probes)):
-            raise VectorError("k, shortlist and probes are 1 or more.")
+        given = (k, settings.shortlist, settings.probes, settings.threads, *(settings.middle or ()))
+        if any(value is not None and (not isinstance(value, (int, np.integer)) or value < 1) for value in given):
+            raise VectorError("k, shortlist, probes, threads and the two of middle are whole numbers of 1 or more.")
         if settings.dim is not None and not 1 <= settings.dim <= state.settings.stored_dim:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
         queries = check_queries(vectors, state.settings)
@@ -551,7 +570,7 @@ class Index:
             }
             for line, places, rows in zip(ids, found.places, found.rows, strict=True):
                 for id_, place, row in zip(line, places, rows, strict=False):
-                    if contents.get(id_) is None:
+                    if not contents.get(id_):
                         contents[id_] = state.segments[place].second.take(row[None]).codes.tobytes()
             if depth >= remaining or all(len({contents[id_] for id_ in line}) >= k for line in ids):
                 return found, ids, contents
@@ -560,14 +579,14 @@ class Index:
     def _matching(self, state: State, condition: str) -> list[Mask | None]:
         """Which rows meet a filter and are not deleted; metadata of a number never change, so answers are kept."""
         parsed = parse_filter(condition, self._manifest.fields())
-        upto, numbers = self._filters.get(condition, (0, np.empty(0, np.int64)))
-        with self._manifest.reading():
-            highest = self._manifest.highest()
-            if highest > upto:
-                numbers = np.concatenate([numbers, self._manifest.matching(parsed, upto)])
-                self._filters[condition] = (highest, numbers)
-                if len(self._filters) > _FILTERS_KEPT:
-                    del self._filters[next(iter(self._filters))]
+        upto, numbers = self._filters.pop(condition, (0, np.empty(0, np.int64)))
+        highest = self._manifest.highest()
+        if highest > upto:
+            numbers = np.concatenate([numbers, self._manifest.matching(parsed, upto)])
+        self._filters[condition] = (highest, numbers)
+        kept = sum(len(one) for _, one in self._filters.values())
+        while len(self._filters) > 1 and (kept > _NUMBERS_KEPT or len(self._filters) > _FILTERS_KEPT):
+            kept -= len(self._filters.pop(next(iter(self._filters)))[1])  # the one that was asked for longest ago
         masks: list[Mask | None] = []
         for segment, alive in state.parts():
             mask = np.zeros(len(segment), np.bool_)
@@ -575,12 +594,67 @@ class Index:
             masks.append(mask if alive is None else mask & alive)
         return masks
 
+    def _filtered(self, condition: str | None) -> tuple[State, list[Mask | None] | None]:
+        """The index as of the last commit, and which rows of it meet a filter; None where there is none."""
+        if condition is None:
+            return self._current(), None
+        with self._snapshot() as state:
+            return state, self._matching(state, condition)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[State]:
+        """The vectors of the last commit, while the manifest shows the documents of the same."""
+        while True:
+            state = self._current()
+            with self._manifest.reading():
+                if self._manifest.version() == state.version:
+                    yield state
+                    return
+
     def _current(self) -> State:
         """The index as of the last commit."""
         with self._manifest.lock:
-            if self._manifest.version() != self._state.version:
+            if self._manifest.is_replaced():
+                self.close()
+                self._filters.clear()
+                self._open()
+            elif self._manifest.version() != self._state.version:
                 self._state = load_state(self.path, self._manifest, self._state)
             return self._state
+
+    def _open(self) -> None:
+        self._manifest = Manifest(self.path)
+        try:
+            self._state = load_state(self.path, self._manifest)
+        except BaseException:
+            self.close()
+            raise
+
+
+class Rows:
+    """All documents of an index with their vectors, in the order they were written, as of one commit."""
+
+    def __init__(self, index: Index) -> None:
+        """Take a connection of its own, which is closed at the end."""
+        self._index = index
+        self._opened = ExitStack()
+        self._opened.callback(index.close)
+        self._state = self._opened.enter_context(index._snapshot())
+
+    def __len__(self) -> int:
+        """Documents."""
+        return len(self._state)
+
+    def __iter__(self) -> Iterator[tuple[list[Document], Float32s]]:
+        """Yield documents and their vectors, of unit length, block by block, once."""
+        with self._opened:
+            for segment, alive in self._state.parts():
+                kept = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
+                for first in range(0, len(kept), ROWS_AT_A_TIME):
+                    rows = kept[first : first + ROWS_AT_A_TIME]
+                    ids = segment.identities.ids(rows)
+                    known = self._index.read(ids)
+                    yield [known[id_] for id_ in ids], segment.second.decode(rows)
 
 
 def _scores_of(found: Candidates, k: int) -> Float32s:

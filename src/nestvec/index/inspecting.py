@@ -9,7 +9,7 @@ import numpy as np
 
 from nestvec.index.building import SEGMENTS
 from nestvec.index.manifest import Manifest, listed
-from nestvec.index.segments import FILES, segment_problems
+from nestvec.index.segments import FILES, file_problems, segment_problems
 from nestvec.index.state import State
 
 __all__ = ["Statistics", "find_problems", "measure_state"]
@@ -69,12 +69,17 @@ def find_problems(folder: Path, manifest: Manifest, state: State) -> list[str]:
     Returns:
         What is wrong, a sentence each; empty where all is well.
     """
-    problems = manifest.problems()
+    problems = manifest.problems() + file_problems(folder, manifest.setting("codec")["files"])
     known = dict(manifest.numbers_and_ids())
     for segment, alive in state.parts():
-        problems += segment_problems(folder / SEGMENTS, segment.record)
+        damaged = segment_problems(folder / SEGMENTS, segment.record)
+        problems += damaged
         rows = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
         numbers = segment.identities.numbers[rows].tolist()
+        if damaged:  # what it says of its documents is no better
+            for number in numbers:
+                known.pop(number, None)
+            continue
         wrong = [
             id_
             for number, id_ in zip(numbers, segment.identities.ids(rows), strict=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 import numpy as np
@@ -18,7 +19,10 @@ from nestvec.errors import DataError, IndexBusyError, SearchIndexError, StorageE
 from nestvec.files import storage_errors
 from nestvec.index.filters import Condition
 
-__all__ = ["MANIFEST", "Document", "Manifest", "SegmentRecord", "Writing", "listed"]
+__all__ = ["MANIFEST", "Document", "Manifest", "SegmentRecord", "Version", "Writing", "listed"]
+
+Version: TypeAlias = int | tuple[int, ...]
+"""Of what a connection sees: another one after every commit of others."""
 
 MANIFEST = "manifest.sqlite"
 FORMAT = 1
@@ -77,9 +81,12 @@ class Manifest:
             raise SearchIndexError(
                 f"{folder} is no index: it has no {MANIFEST}. Make one: nestvec index build {folder}"
             )
-        self._connection = self._connect(path, writable=writable)
+        self._path = str(path)
+        self._connection, self._frozen = self._connect(path, writable=writable)
+        self._identity = self._identify()
         self._versions = self._connection.cursor()  # one for all queries: making one takes as long as asking
         try:
+            self._counts = self._count() == self._count()
             found = self.setting("format")
         except sqlite3.DatabaseError as error:
             self.close()
@@ -118,7 +125,8 @@ class Manifest:
         return Manifest(folder, writable=True)
 
     @staticmethod
-    def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    def _connect(path: Path, *, writable: bool) -> tuple[sqlite3.Connection, bool]:
+        """Return a connection, and whether it takes the file for one that nobody changes."""
         place = f"file:{quote(str(path.resolve()))}"
         modes = ["mode=rw"] if writable else ["mode=ro", "immutable=1"]
         for mode in modes:
@@ -136,24 +144,53 @@ class Manifest:
                 raise SearchIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
             else:
                 connection.execute("PRAGMA busy_timeout = 5000")
-                return connection
+                return connection, "immutable" in mode
         raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def version(self) -> int:
-        """Return a number that changes with every commit of another connection."""
+    def version(self) -> Version:
+        """Return what changes with every commit of another connection, and with nothing else."""
+        return self._count() if self._counts else self._dates()
+
+    def _count(self) -> int:
         version: int = self._versions.execute("PRAGMA data_version").fetchone()[0]
         return version
 
+    def _dates(self) -> tuple[int, ...]:
+        """When the files changed last: who may not write the log's shared memory is told of a change every time."""
+        found = []
+        for path in (self._path, f"{self._path}-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                stat = os.stat(path)  # noqa: PTH116
+                found += [stat.st_mtime_ns, stat.st_size]
+        return tuple(found)
+
+    def is_replaced(self) -> bool:
+        """Tell whether another file has its place, as when the index was built anew."""
+        try:
+            return self._identify() != self._identity
+        except FileNotFoundError:
+            return False  # what is gone is searched on as it was
+
+    def _identify(self) -> tuple[int, ...]:
+        """What the file is, and where it is taken for one that nobody changes, as of when."""
+        found = os.stat(self._path)  # noqa: PTH116  # asked for every search: a Path takes longer
+        return (found.st_ino, found.st_mtime_ns, found.st_size) if self._frozen else (found.st_ino,)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """See one state of the index meanwhile."""
-        with self.lock:
+        """See one state of the index meanwhile.
+
+        Raises:
+            SearchIndexError: The file is damaged.
+        """
+        with self.lock, _damage(self._path):
             self._connection.execute("BEGIN")
             try:
+                self._connection.execute("SELECT 1 FROM settings LIMIT 1").fetchone()  # from here on it stays
                 yield
             finally:
                 self._connection.execute("COMMIT")
@@ -189,12 +226,12 @@ class Manifest:
 
     def setting(self, name: str) -> Any:
         """Return a setting; None where there is none of that name."""
-        row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        found = self._rows("SELECT value FROM settings WHERE name = ?", (name,))
+        return json.loads(found[0][0]) if found else None
 
     def segments(self) -> list[SegmentRecord]:
         """Return all segments, by name."""
-        rows = self._connection.execute("SELECT name, documents, files FROM segments ORDER BY name")
+        rows = self._rows("SELECT name, documents, files FROM segments ORDER BY name")
         return [
             SegmentRecord(name, count, {end: (size, crc) for end, (size, crc) in json.loads(files).items()})
             for name, count, files in rows
@@ -206,7 +243,7 @@ class Manifest:
 
     def fields(self) -> set[str]:
         """Return the names of all fields of metadata, those inside others with a dot."""
-        return {name for (name,) in self._connection.execute("SELECT name FROM fields")}
+        return {name for (name,) in self._rows("SELECT name FROM fields")}
 
     def matching(self, condition: Condition, after: int) -> NDArray[np.int64]:
         """Return the numbers of documents that meet a condition and are higher than another, ascending."""
@@ -226,13 +263,14 @@ class Manifest:
         found: dict[str, Document] = {}
         for part in _parts(ids):
             marks = ", ".join("?" * len(part))
-            rows = self._connection.execute(f"SELECT id, text, metadata FROM documents WHERE id IN ({marks})", part)  # noqa: S608 - marks only
+            rows = self._rows(f"SELECT id, text, metadata FROM documents WHERE id IN ({marks})", part)  # noqa: S608  # marks only
             found.update({id_: Document(id_, text, _load(metadata)) for id_, text, metadata in rows})
         return found
 
     def numbers_and_ids(self) -> Iterator[tuple[int, str]]:
         """Yield every document's number and id, by number."""
-        yield from self._connection.execute("SELECT number, id FROM documents ORDER BY number")
+        with _damage(self._path):
+            yield from self._connection.execute("SELECT number, id FROM documents ORDER BY number")
 
     def best_by_words(self, query: str, limit: int, condition: Condition | None = None) -> list[tuple[str, float]]:
         """Return the ids of documents that share words with a query, best by BM25 first, with their scores."""
@@ -245,15 +283,20 @@ class Manifest:
             "SELECT id, -bm25(words) FROM words JOIN documents ON number = words.rowid"  # noqa: S608  # values are parameters
             f" WHERE words MATCH ?{met} ORDER BY bm25(words), words.rowid LIMIT ?"
         )
-        rows = self._connection.execute(sql, (words, *parameters, limit))
+        rows = self._rows(sql, (words, *parameters, limit))
         return [(id_, float(score)) for id_, score in rows]
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with the file."""
-        return [text for (text,) in self._connection.execute("PRAGMA integrity_check") if text != "ok"]
+        return [text for (text,) in self._rows("PRAGMA integrity_check") if text != "ok"]
 
     def _numbers(self, sql: str, parameters: Sequence[Any] = ()) -> NDArray[np.int64]:
-        return np.fromiter((row[0] for row in self._connection.execute(sql, parameters)), np.int64)
+        with _damage(self._path):
+            return np.fromiter((row[0] for row in self._connection.execute(sql, parameters)), np.int64)
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        with _damage(self._path):
+            return self._connection.execute(sql, parameters).fetchall()
 
 
 class Writing:
@@ -274,7 +317,9 @@ class Writing:
             DataError: There are documents of these ids already.
         """
         if known := _find(self._connection, [one.id for one in documents]):
-            raise DataError(f"Ids that the index has already: {listed(sorted(known))}. Upsert replaces documents.")
+            raise DataError(
+                f"Ids that the index has already: {listed(sorted(known))}. Give each once, or replace them by upsert."
+            )
         first = _highest(self._connection) + 1
         numbers = np.arange(first, first + len(documents), dtype=np.int64)
         rows = (
@@ -356,6 +401,16 @@ def _load(metadata: str | None) -> dict[str, Any] | None:
 def _parts(items: Sequence[str]) -> Iterator[Sequence[str]]:
     for first in range(0, len(items), _ROWS_AT_A_TIME):
         yield items[first : first + _ROWS_AT_A_TIME]
+
+
+@contextlib.contextmanager
+def _damage(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
+            raise
+        raise SearchIndexError(f"{path} is damaged: {error}. Build the index anew.") from error
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,9 @@ __all__ = [
     "Codec",
     "Identities",
     "Segment",
+    "checksum",
     "draw_vectors",
+    "file_problems",
     "finish_segment",
     "join_segments",
     "new_name",
@@ -158,7 +160,7 @@ def finish_segment(folder: Path, name: str, codec: Codec, documents: Iterable[tu
     for path in paths.values():
         sync(path)
     sync(folder)
-    return SegmentRecord(name, count, {end: (path.stat().st_size, _crc(path)) for end, path in paths.items()})
+    return SegmentRecord(name, count, {end: checksum(path) for end, path in paths.items()})
 
 
 def new_name() -> str:
@@ -184,7 +186,7 @@ def open_segment(folder: Path, record: SegmentRecord, codec: Codec) -> Segment:
     for end, (size, crc) in record.files.items():
         path = folder / f"{record.name}.{end}"
         found = path.stat().st_size
-        if found != size or (end == "codes" and _crc(path) != crc):
+        if found != size or (end == "codes" and checksum(path) != (size, crc)):
             raise SearchIndexError(
                 f"{path} is damaged: it has {found:,} bytes of {size:,}, or not those that were written. "
                 "Restore it, or build the index anew."
@@ -246,6 +248,8 @@ def draw_vectors(parts: Sequence[tuple[Segment, NDArray[np.bool_] | None]], coun
     Returns:
         Unit vectors, [n, stored_dim], float32.
     """
+    if not parts:
+        return np.empty((0, 0), np.float32)
     kept = [np.arange(len(one)) if mask is None else np.flatnonzero(mask) for one, mask in parts]
     starts = np.cumsum([0, *map(len, kept)])
     drawn = np.sort(np.random.default_rng(seed).permutation(starts[-1])[:count])
@@ -271,14 +275,19 @@ def segment_problems(folder: Path, record: SegmentRecord) -> list[str]:
     Returns:
         What is wrong, a sentence a file.
     """
+    return file_problems(folder, {f"{record.name}.{end}": written for end, written in record.files.items()})
+
+
+def file_problems(folder: Path, files: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Compare files with their length and checksum as they were written; return what is wrong, a sentence a file."""
     problems = []
-    for end, (size, crc) in record.files.items():
-        path = folder / f"{record.name}.{end}"
+    for name, (size, crc) in files.items():
+        path = folder / name
         if not path.is_file():
             problems.append(f"{path} is not there.")
         elif path.stat().st_size != size:
             problems.append(f"{path} has {path.stat().st_size:,} bytes in place of {size:,}.")
-        elif _crc(path) != crc:
+        elif checksum(path)[1] != crc:
             problems.append(f"{path} does not hold what was written: its checksum differs.")
     return problems
 
@@ -297,9 +306,10 @@ def remove_unnamed(folder: Path, records: Iterable[SegmentRecord]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _crc(path: Path) -> int:
+def checksum(path: Path) -> tuple[int, int]:
+    """Return the length of a file and the CRC-32 of what it holds."""
     crc = 0
     with path.open("rb") as file:
         while part := file.read(_BYTES_AT_A_TIME):
             crc = zlib.crc32(part, crc)
-    return crc
+    return path.stat().st_size, crc

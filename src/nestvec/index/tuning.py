@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from nestvec.index.index import Index
     from nestvec.index.two_stages import Candidates, SearchSettings
 
-__all__ = ["Trial", "Tuned", "tune"]
+__all__ = ["FEWEST_TO_TUNE", "Trial", "Tuned", "check_recall", "tune"]
 
 Float32s = NDArray[np.float32]
+
+FEWEST_TO_TUNE = 11
+"""Documents of which the best ten of a document are all others."""
 
 _QUERIES = 400
 _TIMED = 50
@@ -82,18 +85,19 @@ def tune(
         SearchIndexError: `recall` is outside its range, nothing is reranked, or there are too few documents.
         IndexBusyError: Another process is changing the index.
     """
-    if not 0 < recall < 1:
-        raise SearchIndexError(f"Recall is above 0 and below 1, not {recall}.")
+    check_recall(recall)
     settings = replace(index.search_settings, dim=dim, middle=None)
     if settings.shortlist is None:
         raise SearchIndexError("Nothing is reranked in this index: its plan scans only. There is nothing to tune.")
     own = queries is None
     # Documents are nearer to each other than queries are to them: they may miss half as many.
     enough = (1 + recall) / 2 if own else recall
-    asked = index.draw(_QUERIES, seed) if queries is None else queries[:_QUERIES]
     found = k + own
     if len(index) <= found:
         raise SearchIndexError(f"There are {len(index)} documents, too few to tune a search for {k}.")
+    asked = index.draw(_QUERIES, seed) if queries is None else queries[:_QUERIES]
+    if not len(asked):
+        raise SearchIndexError("There are no queries to tune a search on.")
     exact = index.exact(asked, found, dim=dim)
     least = exact.scores[:, -1]
     longest = min(len(index) - 1, _LONGEST)  # a shortlist of all would be no shortlist
@@ -121,6 +125,12 @@ def tune(
     }
     index.set_search(replace(settings, shortlist=best.shortlist, probes=best.probes), measured)
     return Tuned(best, bool(fit), trials)
+
+
+def check_recall(recall: float) -> None:
+    """Raise SearchIndexError where a recall is nothing to tune for."""
+    if not 0 < recall < 1:
+        raise SearchIndexError(f"Recall is above 0 and below 1, not {recall}.")
 
 
 def _steps(lists: int) -> list[int]:

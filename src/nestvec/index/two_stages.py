@@ -26,6 +26,8 @@ _SHARE_TO_SCORE_ALL = 50  # where a filter leaves fewer than one in so many, all
 _SHARE_TO_PROBE = 0.5  # of an inverted file that must be left for few of its lists to be enough
 _SURPLUS = 1.1  # asked of the first stage beyond what is left of it on average
 _GROWTH = 8  # of what it is asked for, where that was not enough
+_CELLS = 1 << 20  # candidates of all queries together that are put in order at once
+_QUERIES_AT_A_TIME = 512  # compared with all documents, block by block
 _TIES = 256  # documents beyond the best k that are put in order with them
 
 
@@ -116,10 +118,14 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
     if len(found) == 1 and found[0].whole and settings.middle is None:
         best = _rerank_whole(found[0], parts[0], queries, k, settings)
     else:
-        merged = _merge([one.candidates() for one in found], wanted)
-        if settings.shortlist is not None or np.isnan(merged.scores).any():
-            merged = _rerank(merged, parts, queries, k, settings)
-        best = _best(merged, k)
+        best = _nothing(0)
+        step = max(1, _CELLS // max(1, sum(one.rows.shape[1] for one in found)))
+        for first in range(0, len(queries), step):
+            some = slice(first, first + step)
+            merged = _merge([one.of(some) for one in found], wanted)
+            if settings.shortlist is not None or np.isnan(merged.scores).any():
+                merged = _rerank(merged, parts, queries[some], k, settings)
+            best = _below(best, _best(merged, k))
     ended = time.perf_counter()
     return best._replace(seconds={"first stage": scanned - started, "second stage": ended - scanned})
 
@@ -141,6 +147,11 @@ def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | 
         VectorError: There are no stored vectors.
     """
     cut = queries if dim is None else truncate(queries, dim)
+    if len(cut) > _QUERIES_AT_A_TIME:
+        found = _nothing(0)
+        for first in range(0, len(cut), _QUERIES_AT_A_TIME):
+            found = _below(found, search_exact(parts, queries[first : first + _QUERIES_AT_A_TIME], k, dim))
+        return found
     best = _nothing(len(queries))
     for place, part in enumerate(parts):
         if part.second is None:
@@ -152,10 +163,12 @@ def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | 
             start += len(block)
             if part.allowed is not None:
                 scores[:, ~part.allowed[rows]] = -np.inf
+            near = np.argpartition(-scores, k - 1, axis=1)[:, :k] if k < len(block) else None
+            scores = scores if near is None else _taken(scores, near)
             shape = scores.shape
             here = Candidates(
                 np.full(shape, place),
-                np.where(np.isfinite(scores), rows, -1),
+                np.where(np.isfinite(scores), rows if near is None else rows[near], -1),
                 scores,
                 np.full(shape, np.nan, np.float32),
                 np.ones(shape, np.int64),
@@ -175,9 +188,10 @@ class _Shortlist(NamedTuple):
     whole: bool = False
     """Whether the first stage was asked by every query, and there are as many documents for each."""
 
-    def candidates(self) -> Candidates:
-        shape = self.rows.shape
-        return Candidates(np.full(shape, self.place), self.rows, self.scores, self.scores, np.ones(shape, np.int64))
+    def of(self, some: slice) -> Candidates:
+        shared = len(self.rows) == 1
+        rows, scores = (self.rows, self.scores) if shared else (self.rows[some], self.scores[some])
+        return Candidates(np.full(rows.shape, self.place), rows, scores, scores, np.ones(rows.shape, np.int64))
 
 
 def _shortlist(
@@ -333,6 +347,17 @@ def _join(found: Sequence[Candidates]) -> Candidates:
     most = max(len(one.rows) for one in found)
     wide = [[np.repeat(part, most, axis=0) if len(part) < most else part for part in one[:5]] for one in found]
     return _of(np.concatenate(arrays, axis=1) for arrays in zip(*wide, strict=True))
+
+
+def _below(above: Candidates, found: Candidates) -> Candidates:
+    """What was found for some queries, and for those after them."""
+    if not len(above.rows):
+        return found
+    width = max(above.rows.shape[1], found.rows.shape[1])
+    fills = (0, -1, -np.inf, np.nan, 1)
+    sides: list[tuple[NDArray[Any], ...]] = [above[:5], found[:5]]
+    both = [[_widened(one, width, fill) for one, fill in zip(side, fills, strict=True)] for side in sides]
+    return _of(np.concatenate(columns) for columns in zip(*both, strict=True))
 
 
 def _widened(array: NDArray[Any], width: int, fill: float) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nestvec.data import TextDocument, read_documents
 from nestvec.encoders import Encoder
-from nestvec.errors import SearchIndexError
+from nestvec.errors import DataError, SearchIndexError
 from nestvec.index import Batch, CodeSettings, Index
 from nestvec.jobs.encoders import load_encoder
 from nestvec.plan import Plan, read_plan
@@ -18,6 +18,7 @@ from nestvec.progress import Progress, silent
 __all__ = ["add_documents", "build_index", "encoder_of"]
 
 _DOCUMENTS_AT_A_TIME = 8192
+_LISTED = 5
 
 
 def build_index(
@@ -104,7 +105,7 @@ def add_documents(
         DataError: Documents cannot be used; all bad rows are named, and nothing is added.
         NestvecError: What `Index.add` raises.
     """
-    _check(documents, progress)
+    _check(documents, progress, None if replacing else index)
     written = replaced = 0
     for batch in _batches(documents, encoder, progress):
         if replacing:
@@ -145,11 +146,20 @@ def encoder_of(index: Index, model: str | None = None, *, force: bool = False, p
     return encoder
 
 
-def _check(documents: str | Path, progress: Progress) -> None:
-    """Read all documents once, so that bad rows are known before any is encoded."""
+def _check(documents: str | Path, progress: Progress, index: Index | None = None) -> None:
+    """Read all documents once, so that bad rows, and ids that an index has, are known before any is encoded."""
+    rows = read_documents(documents)
+    known: list[str] = []
     with progress("checking documents", None) as advance:
-        for _ in read_documents(documents):
-            advance(1)
+        while part := list(islice(rows, _DOCUMENTS_AT_A_TIME)):
+            known += [] if index is None else index.read([one.id for one in part])
+            advance(len(part))
+    if known:
+        more = f" and {len(known) - _LISTED:,} more" if len(known) > _LISTED else ""
+        raise DataError(
+            f"Ids that the index has already: {', '.join(known[:_LISTED])}{more}. Nothing was added; upsert replaces "
+            "documents."
+        )
 
 
 def _batches(documents: str | Path, encoder: Encoder, progress: Progress) -> Iterator[Batch]:
