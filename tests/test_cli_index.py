@@ -12,14 +12,16 @@ import time
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
 from nestvec.cli.index import index as index_group
 from nestvec.data import read_documents
-from nestvec.errors import DataError, SourceNotFoundError
+from nestvec.errors import DataError, SearchIndexError, SourceNotFoundError
 from nestvec.index import EXPORTS, PRODUCT, CodeSettings, Index
+from nestvec.jobs.index import open_index
 from nestvec.plan import FirstStage, Plan, SecondStage, dump_plan
 from nestvec.quantization import BITS_PER_NUMBER
 
@@ -81,6 +83,19 @@ def test_documents_are_built_found_changed_and_verified(built: Path, folder: Pat
     assert {once[0]["id"], *once[0]["copies"]} == {"d7", "new"}
     assert once[1]["id"] not in ("d7", "new")
     assert "and 1 with the same text" in nestvec("search", built, text, "--distinct").stdout
+    lines = nestvec("search", built, text, "--count", 3, "--table", "--middle", "32,20").stdout.splitlines()
+    assert lines[0].split() == ["score", "id", "lang", "year", "text"]
+    assert len(lines) == 4
+    assert "1.0000" in lines[1]
+    with open_index(built) as index:
+        assert index.search([text, "nothing of the kind"], k=2).ids[0][0] in ("d7", "new")
+        words = index.search(text, k=3, hybrid=True, filter='lang = "de"')
+        assert words.ids[0][0] == "d7"
+        assert words.scores.shape == (1, 3)
+        with pytest.raises(SearchIndexError, match="Give texts"):
+            index.search(np.ones((1, 128), np.float32), hybrid=True)
+    with Index.open(built) as index, pytest.raises(SearchIndexError, match="has no encoder"):
+        index.search("a text")
 
     assert "1 deleted, 1 were not there; 120" in nestvec("index", "delete", built, "d7", "none").stdout
     (folder / "ids.txt").write_text("d8\nd9\n\n")

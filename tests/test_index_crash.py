@@ -1,7 +1,8 @@
-"""A process that is killed while it changes an index loses nothing and leaves nothing. Run: pytest tests/test_index_crash.py (a minute)."""
+"""A process that ends while it changes an index loses nothing and leaves nothing. Run: pytest tests/test_index_crash.py (a minute)."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from nestvec.index import CodeSettings, Index, faiss_threads
 from nestvec.vectors import normalize
 
 DIM = 16
-KILLS = 200
+INTERRUPTED = 130
 
 
 def vector_of(name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -70,7 +71,10 @@ def held(index: Index) -> dict[str, str]:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_two_hundred_kills_lose_no_committed_document_and_leave_no_uncommitted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("ending", "times"), [(signal.SIGKILL, 200), (signal.SIGINT, 100)])
+def test_however_often_a_change_is_ended_no_committed_document_is_lost_and_no_other_one_there(
+    tmp_path: Path, ending: signal.Signals, times: int
+) -> None:
     path = tmp_path / "index"
     names = [f"d{place}" for place in range(100)]
     documents = {name: f"{name} 0" for name in names}
@@ -81,17 +85,21 @@ def test_two_hundred_kills_lose_no_committed_document_and_leave_no_uncommitted_o
     generator = random.Random(0)
     turn, interrupted, finished = 1, 0, 0
     with faiss_threads(1):  # a forked process has no threads but its own
-        for kill in range(KILLS):
+        for kill in range(times):
             reading, writing = os.pipe()
             child = os.fork()
             if child == 0:
                 os.close(reading)
-                change_until_killed(path, documents, kill, turn, writing)
-                os._exit(1)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                with contextlib.suppress(KeyboardInterrupt):
+                    change_until_killed(path, documents, kill, turn, writing)
+                    os._exit(1)
+                os._exit(INTERRUPTED)
             os.close(writing)
             time.sleep(generator.uniform(0.005, 0.12))
-            os.kill(child, signal.SIGKILL)
-            assert os.waitpid(child, 0)[1] == signal.SIGKILL
+            os.kill(child, ending)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert status == (INTERRUPTED if ending == signal.SIGINT else -ending)
             with os.fdopen(reading, encoding="utf-8") as said:
                 lines = [line for line in said.read().split("\n") if line]
             pending = None
@@ -118,8 +126,8 @@ def test_two_hundred_kills_lose_no_committed_document_and_leave_no_uncommitted_o
                     np.stack([vector_of(documents[name]) for name in some]), k=1, shortlist=len(documents) - 1
                 )
                 assert hits.ids == [[name] for name in some]
-    assert interrupted > KILLS / 2
-    assert finished > KILLS / 2
+    assert interrupted > times / 2
+    assert finished > times / 2
     with Index.open(path) as index:
         index.compact()
         index.delete([])  # a writer clears what killed ones have left

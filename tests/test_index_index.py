@@ -304,6 +304,125 @@ def test_an_index_that_shrinks_below_what_codes_are_learned_from_is_compacted(
         Index.build(tmp_path / "j", vectors=vectors[:20], codes=CodeSettings(24), recall=None)
 
 
+@pytest.mark.parametrize("count", [1, 2, 11, 12])
+def test_a_few_documents_are_an_index_too(tmp_path: Path, count: int) -> None:
+    vectors = make(count)
+    with Index.build(tmp_path / "i", vectors=vectors) as index:
+        assert [line[0] for line in index.search(vectors).ids] == [str(row) for row in range(count)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"recall": 1.5}, {"queries": make(3, dim=5)}, {"queries": np.full((1, DIM), np.nan, np.float32)}],
+)
+def test_what_cannot_be_tuned_is_not_built(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises((SearchIndexError, VectorError)):
+        Index.build(tmp_path / "i", vectors=make(50), **wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_is_built_anew_is_seen_by_those_who_have_it_open(tmp_path: Path) -> None:
+    path = tmp_path / "i"
+    old = Index.build(path, vectors=make(100), ids=ids_of(100, "old"), metadata=[{"a": 1}] * 100, recall=None)
+    assert len(old.search(make(1), filter="a = 1").ids[0]) == 10
+    Index.build(
+        path, vectors=make(60, seed=1), ids=ids_of(60, "new"), metadata=[{"a": 1}] * 60, recall=None, overwrite=True
+    )
+    for condition in (None, "a = 1"):
+        assert all(name.startswith("new") for name in old.search(make(1), k=100, filter=condition).ids[0])
+    old.add(make(5, seed=2), ids_of(5, "more"))
+    with Index.open(path) as again:
+        assert len(again) == len(old) == 65
+        assert again.verify() == []
+
+
+def test_an_export_replaces_nothing_but_an_export(tmp_path: Path) -> None:
+    path = tmp_path / "i"
+    index = Index.build(path, vectors=make(30), recall=None)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for out in (path, tmp_path, tmp_path / "mine", tmp_path / "mine" / "thesis.txt"):
+        with pytest.raises(OutputExistsError, match="more than an export"):
+            export(index, out, "numpy", overwrite=True)
+    assert index.verify() == []
+    for kind in ("numpy", "beir"):
+        export(index, tmp_path / "out", kind, overwrite=True)  # type: ignore[arg-type]
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"corpus.jsonl", "documents.npy"}
+
+
+def test_all_rows_are_those_of_one_moment(tmp_path: Path) -> None:
+    vectors = make(100)
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(100), texts=["old"] * 100, recall=None)
+    rows = index.rows()
+    index.upsert(make(50, seed=1), ids_of(50), ["new"] * 50)
+    index.delete(["d60"])
+    index.compact()
+    assert len(rows) == 100
+    ((documents, found),) = list(rows)
+    assert {one.text for one in documents} == {"old"}
+    np.testing.assert_allclose(found, vectors, atol=1e-3)
+
+
+def test_filters_and_checks_see_one_state_while_another_process_writes(tmp_path: Path) -> None:
+    path, count = tmp_path / "i", 40
+    vectors = make(count)
+    Index.build(path, vectors=vectors, ids=ids_of(count), metadata=[{"a": 1}] * count, recall=None).close()
+    script = (
+        "import sys, numpy as np\n"
+        "from nestvec.index import Index\n"
+        f"index, vectors = Index.open({str(path)!r}), np.load({str(tmp_path / 'v.npy')!r})\n"
+        "print('ready', flush=True)\n"
+        "for turn in range(10**6):\n"
+        "    row = turn % len(vectors)\n"
+        "    index.upsert(vectors[row:row + 1], [f'd{row}'], metadata=[{'a': 1}])\n"
+        "    if turn % 7 == 0: index.compact()\n"
+    )
+    np.save(tmp_path / "v.npy", vectors)
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        with Index.open(path) as index:
+            before = index._current().version
+            for _ in range(60):
+                assert len(index.search(vectors[0], k=count + 1, filter="a = 1").ids[0]) == count
+                assert index.verify() == []
+            assert index._current().version != before
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+@pytest.mark.parametrize("end", ["codec", "first", "second"])
+def test_a_damaged_codec_is_found(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "i"
+    codes = CodeSettings(DIM, "int8") if end == "first" else CodeSettings(24)
+    with Index.build(path, vectors=make(300), codes=codes, precision="int8", recall=None) as index:
+        (file,) = path.glob(f"*.{end}")
+        written = bytearray(file.read_bytes())
+        written[-5] ^= 1
+        file.write_bytes(written)
+        (problem,) = index.verify()
+        assert file.name in problem
+        with pytest.raises(SearchIndexError, match=f"{file.name} does not hold what was written"):
+            Index.open(path)
+
+
+def test_documents_without_words_are_not_the_same_for_that(tmp_path: Path) -> None:
+    vectors = make(50)
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(50), texts=[""] * 50, recall=None)
+    assert len(index.search(vectors[0], k=30, distinct=True).ids[0]) == 30
+
+
+def test_fewer_numbers_are_compared_with_a_longer_shortlist(built: Path) -> None:
+    with Index.open(built) as index:
+        usual = index.search_settings.shortlist
+        assert usual is not None
+        assert index.search_with(dim=8).shortlist == 4 * usual
+        assert index.search_with(dim=8, shortlist=7).shortlist == 7
+        assert index.search_with(dim=DIM).shortlist == usual
+
+
 def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:
     queries = make(50, seed=10)
     with Index.open(built) as index:
@@ -532,6 +651,17 @@ def bad_batches() -> list[tuple[dict[str, Any], type[Exception], str]]:
         ({"vectors": good, "ids": ["a", "b"]}, DataError, "3 vectors and 2 ids"),
         ({"vectors": good, "ids": ["a", "b", "c"], "texts": ["x"]}, DataError, "3 vectors and 1 texts"),
         ({"vectors": good, "ids": ["a", "", "c"]}, DataError, "by row: 1"),
+        ({"vectors": good, "ids": "abc"}, DataError, "not the one text|not a str"),
+        ({"vectors": good, "ids": ["a", "b", "\ud800"]}, DataError, "by row: 2"),
+        ({"vectors": good, "ids": ["a", "b", "c"], "texts": ["x", "y", "\udfff"]}, DataError, "text of document c"),
+        ({"vectors": good, "ids": ["a", "b", "c"], "texts": ["x", 5, None]}, DataError, "text of document b"),
+        (
+            {"vectors": good, "ids": ["a", "b", "c"], "metadata": [{}, 5, None]},
+            DataError,
+            "document b are no JSON object",
+        ),
+        ({"vectors": good.tolist(), "ids": ["a", "b", "c"]}, VectorError, "re an array"),
+        ({"vectors": good.astype(np.float64) * 1e100, "ids": ["a", "b", "c"]}, VectorError, "documents a, b, c"),
         ({"vectors": good, "ids": ["a", None, 3]}, DataError, "by row: 1, 2"),
         ({"vectors": good, "ids": ["a", "b", "a"]}, DataError, "repeated in one batch: a"),
         ({"vectors": good, "ids": ["a", "b", "c"], "metadata": [{}, {"x": {1, 2}}, {}]}, DataError, "document b"),
@@ -549,7 +679,7 @@ def test_bad_documents_change_nothing(
             change(**given)
     assert len(index) == 20
     assert index.verify() == []
-    if given["vectors"].shape[1] == DIM:
+    if np.shape(given["vectors"])[1] == DIM:
         with pytest.raises(error, match=match):
             Index.build(tmp_path / "j", recall=None, **given)
         assert not (tmp_path / "j").exists()
@@ -572,10 +702,15 @@ def test_bad_searches_are_refused(built: Path) -> None:
         for bad in (query[:5], np.zeros(DIM, np.float32), np.full(DIM, np.inf, np.float32), query.astype(int)):
             with pytest.raises(VectorError):
                 index.search(bad)
-        with pytest.raises(VectorError, match="1 or more"):
-            index.search(query, k=0)
-        with pytest.raises(VectorError, match="1 or more"):
-            index.search(query, shortlist=0)
+        wrong: list[dict[str, Any]] = [{"k": 0}, {"k": 2.5}, {"shortlist": 0}, {"threads": 0}, {"middle": (5, 0)}]
+        for given in wrong:
+            with pytest.raises(VectorError, match="1 or more"):
+                index.search(query, **given)
+        nothing = index.search(np.empty((0, DIM), np.float32))
+        assert (nothing.ids, nothing.scores.shape) == ([], (0, 10))
+        with pytest.raises(DataError, match="not the one text"):
+            index.delete("d1")
+        assert len(index) == COUNT
         with pytest.raises(DimensionError, match="32 are stored"):
             index.search(query, dim=33)
         with pytest.raises(FilterError, match="did you mean even"):

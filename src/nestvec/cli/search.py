@@ -43,6 +43,7 @@ _SHOWN_CHARACTERS = 400
 )
 @click.option("--model", help="What encodes the query, where the model has moved.")
 @click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+@click.option("--table", "as_table", is_flag=True, help="Show a line a document, in columns.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--full", is_flag=True, help="Show whole texts.")
 def search(
@@ -59,6 +60,7 @@ def search(
     middle: tuple[int, ...] | None,
     model: str | None,
     force: bool,
+    as_table: bool,
     as_json: bool,
     full: bool,
 ) -> None:
@@ -90,7 +92,29 @@ def search(
     if as_json:
         click.echo(json.dumps(_as_json(found, documents, explain=explain), indent=2, ensure_ascii=False))
         return
+    if as_table:
+        _draw_table(found, documents)
+        return
     _draw(found, documents, query, explain=explain, full=full)
+
+
+def _draw_table(found: Explanation, documents: dict[str, Document]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    fields = list(dict.fromkeys(name for one in documents.values() for name in one.metadata or {}))
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("", justify="right", style="dim")
+    table.add_column("score", justify="right")
+    for name in ("id", *fields, "text"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "text" else None)
+    for place, hit in enumerate(found.hits, start=1):
+        known = documents.get(hit.id)
+        facts = (known.metadata if known else None) or {}
+        text = " ".join((known.text if known and known.text else "").split())
+        cells = [_spell(facts[name]) if name in facts else "" for name in fields]
+        table.add_row(*(escape(cell) for cell in (str(place), f"{hit.score:.4f}", hit.id, *cells, text)))
+    console().print(table)
 
 
 def _as_json(found: Explanation, documents: dict[str, Document], *, explain: bool) -> dict[str, Any]:

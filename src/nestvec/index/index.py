@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ from nestvec.progress import Advance, Progress, silent
 from nestvec.quantization import fit_quantizer
 from nestvec.vectors import check_dims, truncate
 
-__all__ = ["Hits", "Index", "Rows"]
+__all__ = ["Hits", "Index", "QueryEncoder", "Rows"]
 
 Float32s = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -69,6 +69,14 @@ class Hits(NamedTuple):
     """Cosine similarity, [n_queries, k]; nan beyond the documents that there are."""
 
 
+class QueryEncoder(Protocol):
+    """What makes vectors of queries."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Float32s:
+        """Return one vector a text, [n, full_dim]."""
+        ...
+
+
 class Index:
     """Documents and their vectors in a folder.
 
@@ -79,25 +87,29 @@ class Index:
     _manifest: Manifest
     _state: State
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, encoder: QueryEncoder | None = None) -> None:
         """Open an index; see `build` for making one, and `open`.
 
         Args:
             path: Its folder.
+            encoder: What encodes queries that are texts; None takes vectors alone.
 
         Raises:
             SearchIndexError: There is none, it is damaged, or of a newer format.
         """
         self.path = Path(path)
+        self.encoder = encoder
         self._filters: dict[str, tuple[int, Numbers]] = {}
         self._open()
 
     @staticmethod
-    def open(path: str | Path) -> Index:
+    def open(path: str | Path, *, encoder: QueryEncoder | None = None) -> Index:
         """Open an index.
 
         Args:
             path: Its folder.
+            encoder: What encodes queries that are texts, such as `nestvec.jobs.index.encoder_of(index)`; None takes
+                vectors alone.
 
         Returns:
             The index.
@@ -105,7 +117,7 @@ class Index:
         Raises:
             SearchIndexError: There is none, it is damaged, or of a newer format.
         """
-        return Index(path)
+        return Index(path, encoder=encoder)
 
     @staticmethod
     def build(
@@ -229,7 +241,7 @@ class Index:
 
     def search(
         self,
-        vectors: NDArray[Any],
+        vectors: NDArray[Any] | str | Sequence[str],
         k: int = 10,
         *,
         filter: str | None = None,  # noqa: A002  # the field's word
@@ -239,11 +251,12 @@ class Index:
         middle: tuple[int, int] | None = None,
         threads: int = 1,
         distinct: bool = False,
+        hybrid: bool = False,
     ) -> Hits:
         """Find the documents nearest to queries.
 
         Args:
-            vectors: [n_queries, full_dim] or [full_dim], floating point.
+            vectors: [n_queries, full_dim] or [full_dim], floating point; or texts, which the index's encoder encodes.
             k: Documents to find for each.
             filter: Condition on metadata, such as `lang = "de" and year >= 2020`; see `parse_filter`.
             shortlist: Documents that the first stage hands over, in place of what the index says.
@@ -253,6 +266,8 @@ class Index:
                 hands over the best 50.
             threads: Threads, for many queries.
             distinct: Of documents with the same text, or without a text with the same vector, find the best alone.
+            hybrid: Find and order documents by the words they share with the texts as well, one query at a time; their
+                scores are what `explain` gives.
 
         Returns:
             The documents, of equal scores the one written first.
@@ -261,7 +276,24 @@ class Index:
             VectorError: The queries are of another width, zero, or not finite; or k or a setting is below 1.
             DimensionError: `dim` is outside what is stored.
             FilterError: The filter cannot be read, or names a field that no document has.
+            SearchIndexError: Queries are texts, and the index has no encoder; or they are not, and words are to count.
         """
+        texts: list[str] | None = None
+        if not isinstance(vectors, np.ndarray):
+            texts = [vectors] if isinstance(vectors, str) else list(vectors)
+            vectors = self._encoded(texts)
+        if hybrid:
+            if texts is None:
+                raise SearchIndexError("Words count in a search for texts. Give texts in place of vectors.")
+            wanted = self.search_with(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
+            explained = [
+                self.explain(vector, k, text=text, filter=filter, settings=wanted, distinct=distinct).hits
+                for vector, text in zip(vectors, texts, strict=True)
+            ]
+            scores = np.full((len(texts), k), np.nan, np.float32)
+            for query, hits in enumerate(explained):
+                scores[query, : len(hits)] = [hit.score for hit in hits]
+            return Hits([[hit.id for hit in hits] for hits in explained], scores)
         state, masks = self._filtered(filter)
         settings = state.search_with(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
         if not distinct:
@@ -543,6 +575,16 @@ class Index:
             contents.update({id_: document.text for id_, document in self.read(others).items()})
             hits = merge_copies(hits, contents)
         return Explanation(hits[:k], seconds, state.searched(masks)[1], chosen)
+
+    def _encoded(self, texts: list[str]) -> Float32s:
+        if not all(isinstance(text, str) for text in texts):
+            raise VectorError("Queries are an array of floating-point numbers, or texts.")
+        if self.encoder is None:
+            raise SearchIndexError(
+                "Queries are texts, and the index has no encoder. Open it with one: "
+                "nestvec.jobs.index.open_index(path), or Index.open(path, encoder=...)."
+            )
+        return self.encoder.encode_queries(texts)
 
     def _candidates(
         self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings

@@ -15,7 +15,7 @@ from nestvec.jobs.encoders import load_encoder
 from nestvec.plan import Plan, read_plan
 from nestvec.progress import Progress, silent
 
-__all__ = ["add_documents", "build_index", "encoder_of"]
+__all__ = ["add_documents", "build_index", "encoder_of", "open_index"]
 
 _DOCUMENTS_AT_A_TIME = 8192
 _LISTED = 5
@@ -144,6 +144,33 @@ def encoder_of(index: Index, model: str | None = None, *, force: bool = False, p
             "pooling, prompts or text length are others. Give the same model, or pass --force."
         )
     return encoder
+
+
+def open_index(
+    path: str | Path, *, model: str | None = None, force: bool = False, progress: Progress = silent
+) -> Index:
+    """Open an index with the encoder of its documents, to be searched for texts.
+
+    Args:
+        path: Its folder.
+        model: What encodes, where the model has moved; None takes what the index names.
+        force: Accept another one.
+        progress: How to report progress.
+
+    Returns:
+        The index.
+
+    Raises:
+        SearchIndexError: There is no index, it names no model, or the model gives other vectors.
+        NestvecError: What loading a model raises.
+    """
+    index = Index.open(path)
+    try:
+        index.encoder = encoder_of(index, model, force=force, progress=progress)
+    except BaseException:
+        index.close()
+        raise
+    return index
 
 
 def _check(documents: str | Path, progress: Progress, index: Index | None = None) -> None:
