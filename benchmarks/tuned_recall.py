@@ -1,9 +1,9 @@
 """Does a tuned search find on real queries what it was asked to find?
 
 Indexes the benchmarks of three sets as `nestvec index build` does, tuned for 95% and 99% of the exact best ten: on
-their own documents, as where there are no queries yet, and on half of the queries. Measures recall on the other half, at
-the full size and at shares of it, each against the exact scan of as many numbers, with the shortlist that a search takes
-by itself. Prints a table and one JSON line last, and writes it to benchmarks/results.
+their own documents, as where there are no queries yet, and on half of the queries. Measures recall on the other half,
+at the full size and at shares of it, each against the exact scan of as many numbers, with the shortlist that a search
+takes by itself. Prints a table and one JSON line last, and writes it to benchmarks/results.
 
     python benchmarks/tuned_recall.py --data ../shared/data
 """
