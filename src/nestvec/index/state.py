@@ -45,8 +45,8 @@ class State:
     def search_with(self, *, dim: int | None = None, shortlist: int | None = None, **given: Any) -> SearchSettings:
         """Return how a search is done that is told some settings, and left to choose the rest.
 
-        Fewer numbers need more candidates for the same recall, and about as many times more as there are fewer: half
-        of them 1.6 times as many, a quarter 3.0 and an eighth 7.4 on the titles of a real set.
+        Fewer numbers need more candidates for the same recall: as many times more as there are fewer numbers, which
+        keeps it on real sets down to an eighth (`benchmarks/tuned_recall.py`).
         """
         ours = self.search.dim or self.settings.stored_dim
         if dim is not None and shortlist is None and self.search.shortlist is not None and 0 < dim < ours:
