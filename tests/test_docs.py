@@ -249,6 +249,33 @@ def test_the_table_of_the_losses_is_that_of_the_newest_results() -> None:
     assert table.strip().splitlines()[2:] == expected
 
 
+def test_the_table_of_the_search_is_that_of_the_newest_results() -> None:
+    cells: dict[tuple[str, int], dict[str, Any]] = {}
+    ran: set[tuple[str, int]] = set()
+    for count in (58_000, 1_000_000):
+        newest = max((ROOT / "benchmarks" / "results").glob(f"*-search-{count}.json"))
+        found = json.loads(newest.read_text(encoding="utf-8"))["cells"]
+        ran |= {(cell["tool"], count) for cell in found}
+        cells |= {(cell["tool"], count): cell for cell in found if cell["target"] == 0.99}
+    lines = []
+    for tool in dict.fromkeys(name for name, _ in cells):
+        row = [tool]
+        for count in (58_000, 1_000_000):
+            cell = cells.get((tool, count))
+            if cell is None:
+                row += ["never 99%" if (tool, count) in ran else "", "", ""]
+                continue
+            memory = cell["resident_bytes_per_vector"]
+            row += [
+                f"{cell['p50_ms']:.2f}",
+                f"{cell['times_exact']:.1f}",
+                "not said" if memory is None else f"{memory:,.0f}",
+            ]
+        lines.append(f"| {' | '.join(row)} |")
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in text, "\n".join(lines)
+
+
 def test_the_table_of_the_sets_is_that_of_the_newest_results() -> None:
     expected = []
     for name in ("squad", "tldr", "wordnet", "stsb", "banking77", "clinc150"):
