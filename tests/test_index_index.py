@@ -276,11 +276,11 @@ def test_what_was_built_whole_is_served_at_fewer_numbers(built: Path, tmp_path: 
 def test_an_index_that_is_cut_fits_its_codes_and_searches_to_what_is_left(tmp_path: Path) -> None:
     vectors, queries = make(COUNT), make(50, seed=8)
     index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(COUNT), codes=CodeSettings(21))
-    index.set_search(SearchSettings(300, dim=16, middle=(24, 100)), {"k": 10})
+    index.set_search(SearchSettings(300, dim=16, middle=(24, 100)))
     index.compact(dim=13)
     assert index.codes == CodeSettings(12)
     assert index.search_settings == SearchSettings(300, dim=None, middle=(13, 100))
-    assert index.tuned is None  # it was measured with other codes
+    assert index.tuned is None
     expected = exact(truncate(vectors, 13), ids_of(COUNT), truncate(queries, 13), 10)
     assert recall(index.search(queries, k=10).ids, expected) > 0.95
 
@@ -421,6 +421,21 @@ def test_fewer_numbers_are_compared_with_a_longer_shortlist(built: Path) -> None
         assert index.search_with(dim=8).shortlist == 4 * usual
         assert index.search_with(dim=8, shortlist=7).shortlist == 7
         assert index.search_with(dim=DIM).shortlist == usual
+
+
+def test_a_search_that_was_tuned_is_tuned_anew_for_other_codes(tmp_path: Path) -> None:
+    vectors, queries = make(COUNT), make(300, seed=8)
+    index = Index.build(tmp_path / "i", vectors=vectors, recall=0.9)
+    before = index.tuned
+    assert before is not None
+    index.compact(dim=16)
+    after = index.tuned
+    assert after is not None
+    assert (after["target"], after["k"]) == (0.9, 10)
+    assert after["shortlist"] != before["shortlist"]
+    assert index.search_settings.shortlist == after["shortlist"]
+    found, exact_ones = index.search(queries).ids, index.exact(queries).ids
+    assert recall(found, exact_ones) > 0.88
 
 
 def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:

@@ -430,8 +430,8 @@ class Index:
             save_codec(self.path, codec, change.writing)
             change.writing.set("settings", settings)
             change.writing.set("search", _kept(state.search.within(settings.stored_dim)))
-            change.writing.set("tuned", None)  # it was measured with other codes
             tuned = change.manifest.setting("tuned")
+            change.writing.set("tuned", None)  # it was measured with other codes
             with progress("storing", len(state)) as advance:
                 change.add(write_segment(self.path / SEGMENTS, codec, documents, _counted(blocks, advance)))
         if tuned is not None and len(self) > FEWEST_TO_TUNE:
