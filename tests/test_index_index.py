@@ -336,6 +336,28 @@ def test_an_index_that_is_built_anew_is_seen_by_those_who_have_it_open(tmp_path:
         assert again.verify() == []
 
 
+def test_what_a_killed_build_left_is_removed_and_what_it_moved_aside_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "i"
+    Index.build(path, vectors=make(20), recall=None).close()
+    path.rename(tmp_path / ".i.replaced-01234567")  # killed between the two renames
+    (tmp_path / ".i.partial-01234567").mkdir()
+    (tmp_path / ".j.partial-01234567").mkdir()  # of another index
+    with pytest.raises(OutputExistsError):
+        Index.build(path, vectors=make(20), recall=None)
+    assert {one.name for one in tmp_path.iterdir()} == {"i", ".j.partial-01234567"}
+    with Index.open(path) as index:
+        assert len(index) == 20
+
+
+def test_searches_of_an_empty_index_answer_every_query(tmp_path: Path) -> None:
+    for name, codes in (("a", CodeSettings(DIM, "int8")), ("b", CodeSettings(16, "binary"))):
+        index = Index.build(tmp_path / name, vectors=make(20), codes=codes, recall=None)
+        index.delete([str(row) for row in range(20)])
+        index.compact()
+        index.set_search(SearchSettings(None if name == "b" else 10))
+        assert index.search(make(3)).ids == [[], [], []]
+
+
 def test_an_export_replaces_nothing_but_an_export(tmp_path: Path) -> None:
     path = tmp_path / "i"
     index = Index.build(path, vectors=make(30), recall=None)

@@ -21,7 +21,6 @@ __all__ = [
     "exclusive",
     "move_into_place",
     "remove_leftovers",
-    "remove_leftovers_of",
     "require_free_space",
     "storage_errors",
     "sync",
@@ -147,50 +146,32 @@ def move_into_place(source: Path, target: Path) -> None:
         _sync_one(target.parent)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Remove what a killed process left half written, and put back what it had moved aside.
+
+    A folder that a process is filling at the moment stays.
 
     Args:
         folder: Where results are written; may be missing.
+        name: Of the one result in it to look at; None looks at all.
 
     Raises:
         StorageError: The folder cannot be written.
     """
+    result = "*" if name is None else glob.escape(name)
     with storage_errors(folder):
-        for replaced in folder.glob(".*.replaced-????????"):
+        for replaced in folder.glob(f".{result}.replaced-????????"):
             original = folder / replaced.name.removeprefix(".").rpartition(".replaced-")[0]
             if original.exists():
                 shutil.rmtree(replaced)
             else:
                 replaced.replace(original)
-        for partial in folder.glob(".*.partial-????????"):
+        for partial in folder.glob(f".{result}.partial-????????"):
             if partial.is_dir():
-                shutil.rmtree(partial)
+                with contextlib.suppress(BlockingIOError), _held(partial):
+                    shutil.rmtree(partial)
             else:
                 partial.unlink()
-
-
-def remove_leftovers_of(path: Path) -> None:
-    """Remove what a killed process left of one folder, and put it back where that had moved it aside.
-
-    What a process is filling at the moment stays.
-
-    Args:
-        path: What `atomic_folder` was given.
-
-    Raises:
-        StorageError: The folder beside it cannot be written.
-    """
-    path = path.resolve()
-    with storage_errors(path):
-        for replaced in path.parent.glob(f".{glob.escape(path.name)}.replaced-????????"):
-            if path.exists():
-                shutil.rmtree(replaced)
-            else:
-                replaced.replace(path)
-        for partial in path.parent.glob(f".{glob.escape(path.name)}.partial-????????"):
-            with contextlib.suppress(BlockingIOError), _held(partial):
-                shutil.rmtree(partial)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import DimensionError, OutputExistsError, SearchIndexError, VectorError
-from nestvec.files import atomic_folder, remove_leftovers_of
+from nestvec.files import atomic_folder, remove_leftovers
 from nestvec.index.building import (
     DEFAULT_SHORTLIST,
     SEGMENTS,
@@ -169,7 +169,7 @@ class Index:
             StorageError: The disk is full, or the folder cannot be written.
         """
         path = Path(path)
-        remove_leftovers_of(path)
+        remove_leftovers(path.resolve().parent, path.name)
         if path.exists() and not (overwrite and Manifest.is_one(path)):
             hint = "overwrite it" if Manifest.is_one(path) else "choose another place"
             raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")
@@ -657,20 +657,22 @@ class Index:
         """The index as of the last commit."""
         with self._manifest.lock:
             if self._manifest.is_replaced():
-                self.close()
+                before = self._manifest
+                self._open()  # where that fails, what was open stays open
+                before.close()
                 self._filters.clear()
-                self._open()
             elif self._manifest.version() != self._state.version:
                 self._state = load_state(self.path, self._manifest, self._state)
             return self._state
 
     def _open(self) -> None:
-        self._manifest = Manifest(self.path)
+        manifest = Manifest(self.path)
         try:
-            self._state = load_state(self.path, self._manifest)
+            self._state = load_state(self.path, manifest)
         except BaseException:
-            self.close()
+            manifest.close()
             raise
+        self._manifest = manifest
 
 
 class Rows:

@@ -111,6 +111,8 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
     """
     if settings.shortlist is not None and any(part.second is None for part in parts):
         raise VectorError("There is no second stage to rerank with: search without a shortlist.")
+    if not parts:
+        return _nothing(len(queries))
     started = time.perf_counter()
     wanted = k if settings.shortlist is None else max(k, settings.shortlist)
     found = [_shortlist(part, place, queries, k, wanted, settings) for place, part in enumerate(parts)]
@@ -261,7 +263,7 @@ def _keep_allowed(found: Found, allowed: Mask | None, wanted: int) -> tuple[Rows
 
 def _merge(shortlists: Sequence[Candidates], wanted: int) -> Candidates:
     """The best of several shortlists; what no first stage has scored comes first, and takes no place among them."""
-    found = shortlists[0] if len(shortlists) == 1 else _join(shortlists) if shortlists else _nothing(1)
+    found = shortlists[0] if len(shortlists) == 1 else _join(shortlists)
     unscored = np.isnan(found.scores)
     if len(shortlists) == 1 and not unscored.any():
         return found._replace(shortlist_ranks=np.broadcast_to(np.arange(1, found.rows.shape[1] + 1), found.rows.shape))
