@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from index_changes import INTERRUPTED, after, change_until_ended, vector_of
 
+from index_changes import INTERRUPTED, after, change_until_ended, vector_of
 from nestvec.index import CodeSettings, Index
 
 
