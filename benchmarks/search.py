@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from nestvec.data import read_benchmark, read_records
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
-from nestvec.index import CodeSettings, Hits, Index, faiss_threads
+from nestvec.index import CodeSettings, Hits, Index, SearchSettings, faiss_threads
 from nestvec.vectors import normalize
 from provenance import describe_run, write_result
 from sizes import SETS
@@ -122,7 +122,7 @@ class Nestvec(Tool):
 
     def __init__(self, name: str, efforts: Sequence[Any], codes: CodeSettings | None = None) -> None:
         """Name it."""
-        self.name, self.efforts, self.codes = name, efforts, codes
+        self.name, self.efforts, self.codes, self.effort = name, efforts, codes, None
 
     def build(self, vectors: Float32s, work: Path) -> None:
         """Take documents in."""
@@ -133,8 +133,10 @@ class Nestvec(Tool):
 
     def search(self, queries: Float32s, effort: Any, threads: int) -> Hits:
         """Find documents."""
-        probes, shortlist = effort
-        return self.index.search(queries, K, shortlist=shortlist, probes=probes, threads=threads)
+        if effort != self.effort:
+            probe_ratio, margin, shortlist = self.effort = effort
+            self.index.set_search(SearchSettings(shortlist, margin=margin, probe_ratio=probe_ratio))
+        return self.index.search(queries, K, threads=threads)
 
     def rows(self, found: Hits) -> NDArray[np.int64]:
         """Documents are numbered by row."""
@@ -251,10 +253,12 @@ def tools_for(count: int) -> list[Tool]:
     shortlists = (20, 30, 40, 60, 80, 100, 120, 160, 200, 240, 320, 400, 480, 640, 960, 1280)
     probes = (16, 32, 64, 96, 128, 192, 256, 384) if large else (4, 8, 16, 32, 64, 96, 128)
     steps = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-    scan = [(None, shortlist) for shortlist in shortlists]
+    scan = [(None, None, shortlist) for shortlist in shortlists]
+    ratios = (0.6, 0.55, 0.5, 0.45, 0.42, 0.39, 0.36, 0.33, 0.31, 0.29, 0.27, 0.25)
+    margins = ((0.03, 160), (0.04, 200), (0.05, 300), (0.06, 400), (0.07, 500), (0.08, 700), (0.1, 1000))
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
-        Nestvec("nestvec", [(p, s) for p in probes for s in shortlists[3::2]] if large else scan),
+        Nestvec("nestvec", [(ratio, *margin) for ratio in ratios for margin in margins] if large else scan),
         *([Nestvec("nestvec, without lists", scan, CodeSettings(240))] if large else []),
         Faiss("faiss HNSW32", "HNSW32", steps, hnsw),
         Faiss(

@@ -597,7 +597,7 @@ def test_tuning_says_what_it_measured_and_what_it_cannot_reach(tmp_path: Path) -
     assert tuned.reached
     assert tuned.best.low >= 0.95
     assert {trial.probes for trial in tuned.trials} == {1, 2, 3, 4, 6, 8, 12, 16}
-    assert index.search_settings.probes == tuned.best.probes
+    assert index.search_settings.probe_ratio == tuned.best.probe_ratio
     queries = make(400, seed=12)
     assert recall(index.search(queries).ids, index.exact(queries).ids) > 0.94
     for low in (0, 1, 1.5):

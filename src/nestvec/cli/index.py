@@ -318,7 +318,7 @@ def _facts(found: Index) -> dict[str, object]:
         "stored_dim": settings.stored_dim,
         "precision": settings.precision,
         "first_stage": found.codes._asdict(),
-        "search": {"shortlist": search.shortlist, "probes": search.probes, "dim": search.dim},
+        "search": {name: getattr(search, name) for name in ("shortlist", "margin", "probes", "probe_ratio", "dim")},
         "tuned": found.tuned,
     }
 
@@ -346,12 +346,13 @@ def _describe(found: Index) -> None:
         f"{found.settings.stored_dim} numbers as {found.settings.precision}: {stats.vector_bytes_per_vector:,.0f} "
         f"bytes a vector with its codes; with texts {spell_bytes(stats.disk_bytes)}",
     )
-    probes = "" if search.probes is None else f", {search.probes} lists"
+    margin = "" if search.margin is None else f" within {search.margin:.3f}"
+    probes = "" if search.probe_ratio is None else f", lists within {search.probe_ratio:.0%} of the nearest"
     compared = "" if search.dim is None else f", of {search.dim} numbers"
     how = (
         "the scan alone"
         if search.shortlist is None
-        else f"shortlist of {search.shortlist:,}{probes}, reranked{compared}"
+        else f"shortlist of {search.shortlist:,}{margin}{probes}, reranked{compared}"
     )
     measured = ""
     if tuned is not None:
@@ -378,12 +379,13 @@ def _print_tuned(tuned: Tuned, recall: float) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("shortlist", "lists", "recall", "at least", "ms"):
+    for title in ("shortlist", "margin", "lists", "recall", "at least", "ms"):
         table.add_column(title, justify="right")
     for trial in tuned.trials:
-        lists = "all" if trial.probes is None else f"{trial.probes:,}"
-        row = [f"{trial.shortlist:,}", lists, f"{trial.recall:.4f}", f"{trial.low:.4f}", f"{trial.median_ms:.3f}"]
-        table.add_row(*row, style="bold" if trial == tuned.best else "dim")
+        margin = "" if trial.margin is None else f"{trial.margin:.4f}"
+        lists = "all" if trial.probe_ratio is None else f"{trial.probes:,}"
+        measured = (f"{trial.recall:.4f}", f"{trial.low:.4f}", f"{trial.mean_ms:.3f}")
+        table.add_row(f"{trial.shortlist:,}", margin, lists, *measured, style="bold" if trial == tuned.best else "dim")
     screen = console()
     screen.print(table)
     if not tuned.reached:

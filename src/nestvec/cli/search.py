@@ -33,8 +33,22 @@ _SHOWN_CHARACTERS = 400
 @click.option("--hybrid", is_flag=True, help="Find and order documents by the words they share as well.")
 @click.option("--distinct", is_flag=True, help="Show each text once, however many documents have it.")
 @click.option("--explain", is_flag=True, help="Say what each stage scored, how ranks changed and what took how long.")
-@click.option("--shortlist", type=click.IntRange(min=1), help="Documents that are reranked.  [default: as tuned]")
-@click.option("--probes", type=click.IntRange(min=1), help="Lists to scan, where there are lists.  [default: as tuned]")
+@click.option(
+    "--shortlist", type=click.IntRange(min=1), help="Documents that are reranked, at most.  [default: as tuned]"
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    help="How far below the k-th, by their codes, they may be.  [default: as tuned, any with --shortlist]",
+)
+@click.option(
+    "--probes", type=click.IntRange(min=1), help="Lists to scan at most, where there are lists.  [default: as tuned]"
+)
+@click.option(
+    "--probe-ratio",
+    type=click.FloatRange(max=1),
+    help="How near, beside the nearest, they must be.  [default: as tuned, any with --probes]",
+)
 @click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: as tuned, else all]")
 @click.option(
     "--middle",
@@ -55,7 +69,9 @@ def search(
     distinct: bool,
     explain: bool,
     shortlist: int | None,
+    margin: float | None,
     probes: int | None,
+    probe_ratio: float | None,
     dim: int | None,
     middle: tuple[int, ...] | None,
     model: str | None,
@@ -80,7 +96,8 @@ def search(
     from nestvec.jobs.index import encoder_of
 
     with Index.open(folder) as index:
-        settings = index.search_with(shortlist=shortlist, probes=probes, dim=dim, middle=middle)
+        told = {"shortlist": shortlist, "margin": margin, "probes": probes, "probe_ratio": probe_ratio}
+        settings = index.search_with(**told, dim=dim, middle=middle)
         encoder = encoder_of(index, model, force=force, progress=draw_progress)
         started = time.perf_counter()
         vector = encoder.encode_queries([query])[0]

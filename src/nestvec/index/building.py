@@ -15,7 +15,7 @@ from nestvec.errors import DataError, DimensionError, SearchIndexError, VectorEr
 from nestvec.files import sync
 from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
 from nestvec.index.manifest import Document, Manifest, Writing, listed
-from nestvec.index.segments import Codec, checksum, file_problems, finish_segment, new_name
+from nestvec.index.segments import Codec, checksum, draw_rows, file_problems, finish_segment, new_name
 from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
 from nestvec.index.two_stages import SearchSettings
 from nestvec.plan import Plan
@@ -220,7 +220,7 @@ def fill(
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
         stored = StoredVectors.open(draft, as_it_comes, count)
         codes = settings.codes_for(count)
-        rows = np.sort(np.random.default_rng(seed).permutation(count)[: codes.rows_to_train])
+        rows = draw_rows(count, codes.rows_to_train, seed)
         sample = stored.decode(rows)
         second = fit_quantizer(sample, settings.precision) if fitted else as_it_comes
         codec = Codec(FirstStage.train(sample, codes, seed=seed), second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,14 @@ _NUMBERS_PER_CODEBOOK = 3
 _BITS = 4
 _ROWS_TO_TRAIN = 100_000
 _ROWS_FOR_CODEBOOKS = 65_536
-_ROWS_PER_LIST_TO_TRAIN = 40
+_ROWS_PER_LIST_TO_TRAIN = 20
 _SHARE = 5 / 8  # of the numbers of a vector: fewer need longer shortlists, more take longer to scan
 _LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
 _SHORTEST_TO_LEARN = 24
 _FEWEST_TO_LEARN = 2_000
 _MOST_TO_SCAN = 800_000
 _IDENTITY_BYTES = 8  # that faiss keeps a row in lists
+_TINY = 1e-30
 
 
 class CodeSettings(NamedTuple):
@@ -86,13 +88,33 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
     """
     if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:
         return CodeSettings(full_dim, "int8")
-    lists = None if count <= _MOST_TO_SCAN else 2 ** round(math.log2(count) / 2)
+    lists = None if count <= _MOST_TO_SCAN else 2 ** round(math.log2(count) / 2 + 1)
     return CodeSettings(codebook_numbers(min(int(full_dim * _SHARE), _LONGEST_DEFAULT)), lists=lists)
 
 
 def codebook_numbers(dim: int) -> int:
     """Return the most numbers, no more than `dim`, that `product` codes can stand for."""
     return dim - dim % _NUMBERS_PER_CODEBOOK
+
+
+class _Lists(NamedTuple):
+    """The inverted file of `product` codes, and what it takes to choose among its lists."""
+
+    index: Any
+    components: Float32s
+    """[full_dim, dim]."""
+    centres: Float32s
+    """[dim, lists]."""
+
+    def transformed(self, queries: Float32s) -> Float32s:
+        """Queries as the codes stand for vectors, [n_queries, dim]."""
+        found: Float32s = queries @ self.components
+        return found
+
+    def similarities(self, transformed: Float32s) -> Float32s:
+        """Of queries to the centres of lists, [n_queries, lists]."""
+        found: Float32s = transformed @ self.centres
+        return found
 
 
 class FirstStage:
@@ -189,28 +211,101 @@ class FirstStage:
         else:
             _add_to_scan(self._index, self.quantizer, truncate(vectors, self.settings.dim))
 
-    def search(self, queries: Float32s, k: int, *, probes: int | None = None, dim: int | None = None) -> Found:
+    def search(
+        self,
+        queries: Float32s,
+        k: int,
+        *,
+        probes: int | None = None,
+        probe_ratio: float | None = None,
+        share: float = 1.0,
+        dim: int | None = None,
+    ) -> Found:
         """Find the vectors whose codes are nearest.
 
         Args:
             queries: Unit vectors, [n_queries, full_dim], float32.
             k: Vectors to find for each.
             probes: Lists to scan, where there are lists; None scans all.
+            probe_ratio: Scan only lists whose centre is at least so many times as similar to the query as the nearest
+                one is, of which a query amidst one list has few and one between many has many (SPANN,
+                arXiv:2111.08566); None scans as many for every query.
+            share: Of all vectors, those that count: as many times more lists are scanned as there are fewer.
             dim: Leading numbers of the query to use; None uses all.
 
         Returns:
             The best k.
         """
         k = max(1, min(k, len(self)))
-        if dim is not None and dim < queries.shape[1]:
-            queries = np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
+        queries = self._zeroed(queries, dim)
         if self.quantizer is not None:
             scores, rows = self._index.search(self._cut(queries), k)
             return Found(rows, scores)
-        lists = self.settings.lists
-        parameters = None if lists is None else self._probing(min(probes or lists, lists))
+        lists, parameters = self.settings.lists, None
+        if lists is not None:
+            most = lists if probes is None else min(math.ceil(probes / share), lists)
+            if probe_ratio is not None:
+                return self._search_near(queries, k, most, probe_ratio, share)
+            parameters = self._probing(most)
         scores, rows = self._index.search(queries, k, params=parameters)
         return Found(rows, scores)
+
+    def probe_ratio(self, queries: Float32s, probes: int, *, dim: int | None = None) -> float:
+        """Return the ratio for which so many lists are scanned for a query, on average; see `search`."""
+        similarities = self._lists.similarities(self._lists.transformed(self._zeroed(queries, dim)))
+        nearest = similarities.max(axis=1, keepdims=True)
+        # What `_search_near` compares, turned to the ratio that just lets a list in.
+        ratios = (1 - (nearest - similarities) / np.maximum(np.abs(nearest), _TINY)).ravel()
+        place = min(probes * len(queries), len(ratios)) - 1
+        return float(-np.partition(-ratios, place)[place])
+
+    def _search_near(self, queries: Float32s, k: int, probes: int, ratio: float, share: float) -> Found:
+        faiss = require("faiss", extra="index")
+        transformed = self._lists.transformed(queries)
+        similarities = self._lists.similarities(transformed)
+        nearest = similarities.max(axis=1, keepdims=True)
+        near = similarities >= nearest - (1 - ratio) * np.abs(nearest)
+        counts = near.sum(axis=1)
+        if share < 1 or counts.max() > probes:
+            counts = np.minimum(np.ceil(counts / share).astype(np.int64), probes)
+            chosen = np.argsort(-similarities, axis=1, kind="stable")[:, : counts.max()]
+            chosen[np.arange(chosen.shape[1]) >= counts[:, None]] = -1
+        elif len(queries) == 1:
+            chosen = near[0].nonzero()[0][None]
+        else:
+            chosen = np.full((len(queries), counts.max()), -1)
+            chosen[np.arange(chosen.shape[1]) < counts[:, None]] = near.nonzero()[1]
+        # Codes stand for vectors as they are, not for what is left of them beside a centre: its similarity is not used.
+        unused = np.zeros(chosen.shape, np.float32)
+        found = Found(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
+        pointer = faiss.swig_ptr
+        # The wrapper of this in Python takes no parameters.
+        self._lists.index.search_preassigned_c(
+            len(queries),
+            pointer(transformed),
+            k,
+            pointer(chosen),
+            pointer(unused),
+            pointer(found.scores),
+            pointer(found.rows),
+            False,
+            faiss.SearchParametersIVF(nprobe=chosen.shape[1]),
+        )
+        return found
+
+    @cached_property
+    def _lists(self) -> _Lists:
+        faiss = require("faiss", extra="index")
+        index = faiss.downcast_index(self._index.index)
+        transform = faiss.downcast_VectorTransform(self._index.chain.at(0))
+        components = faiss.vector_to_array(transform.A).reshape(self.settings.dim, self._index.d)
+        centres = index.quantizer.reconstruct_n(0, index.nlist)
+        return _Lists(index, np.ascontiguousarray(components.T), np.ascontiguousarray(centres.T))
+
+    def _zeroed(self, queries: Float32s, dim: int | None) -> Float32s:
+        if dim is None or dim >= queries.shape[1]:
+            return queries
+        return np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
 
     def _probing(self, lists: int) -> Any:
         """How faiss is told to scan so many lists; made once, for it takes as long as scanning a few."""
@@ -334,8 +429,10 @@ class faiss_threads:  # noqa: N801  # used as a function is; a generator would t
 
     def __enter__(self) -> None:
         """Set it."""
-        self._faiss.omp_set_num_threads(self._count)
+        if self._count != self._before:
+            self._faiss.omp_set_num_threads(self._count)
 
     def __exit__(self, *_: object) -> None:
         """Set it back."""
-        self._faiss.omp_set_num_threads(self._before)
+        if self._count != self._before:
+            self._faiss.omp_set_num_threads(self._before)

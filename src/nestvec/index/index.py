@@ -57,7 +57,7 @@ Numbers = NDArray[np.int64]
 
 _FILTERS_KEPT = 64
 _NUMBERS_KEPT = 1 << 23  # of documents, of all filters together
-_KEPT_SETTINGS = ("shortlist", "probes", "dim", "middle")
+_KEPT_SETTINGS = ("shortlist", "margin", "probes", "probe_ratio", "dim", "middle")
 
 
 class Hits(NamedTuple):
@@ -246,7 +246,9 @@ class Index:
         *,
         filter: str | None = None,  # noqa: A002  # the field's word
         shortlist: int | None = None,
+        margin: float | None = None,
         probes: int | None = None,
+        probe_ratio: float | None = None,
         dim: int | None = None,
         middle: tuple[int, int] | None = None,
         threads: int = 1,
@@ -259,8 +261,12 @@ class Index:
             vectors: [n_queries, full_dim] or [full_dim], floating point; or texts, which the index's encoder encodes.
             k: Documents to find for each.
             filter: Condition on metadata, such as `lang = "de" and year >= 2020`; see `parse_filter`.
-            shortlist: Documents that the first stage hands over, in place of what the index says.
-            probes: Lists of an inverted file to scan, likewise.
+            shortlist: Documents that the first stage hands over, at most, in place of what the index says.
+            margin: How far below the k-th of them, by their codes, documents may be that are handed over; with a
+                shortlist and no margin all of it is.
+            probes: Lists of an inverted file to scan, at most.
+            probe_ratio: How near the query, beside the nearest, the centre of a list must be for it to be scanned; with
+                probes and no ratio as many are scanned for every query.
             dim: Leading numbers to compare: what was built at 512 numbers answers as if it held 128.
             middle: Numbers and documents of a stage between the two: (64, 50) compares 64 numbers of the shortlist and
                 hands over the best 50.
@@ -282,10 +288,18 @@ class Index:
         if not isinstance(vectors, np.ndarray):
             texts = [vectors] if isinstance(vectors, str) else list(vectors)
             vectors = self._encoded(texts)
+        told: dict[str, Any] = {
+            "shortlist": shortlist,
+            "margin": margin,
+            "probes": probes,
+            "probe_ratio": probe_ratio,
+            "dim": dim,
+            "middle": middle,
+        }
         if hybrid:
             if texts is None:
                 raise SearchIndexError("Words count in a search for texts. Give texts in place of vectors.")
-            wanted = self.search_with(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
+            wanted = self.search_with(**told, threads=threads)
             explained = [
                 self.explain(vector, k, text=text, filter=filter, settings=wanted, distinct=distinct).hits
                 for vector, text in zip(vectors, texts, strict=True)
@@ -295,7 +309,8 @@ class Index:
                 scores[query, : len(hits)] = [hit.score for hit in hits]
             return Hits([[hit.id for hit in hits] for hits in explained], scores)
         state, masks = self._filtered(filter)
-        settings = state.search_with(shortlist=shortlist, probes=probes, dim=dim, middle=middle, threads=threads)
+        as_usual = threads == 1 and not any(value is not None for value in told.values())
+        settings = state.search if as_usual else state.search_with(**told, threads=threads)
         if not distinct:
             found = self._candidates(state, vectors, k, masks, settings)
             return Hits(state.ids(found), _scores_of(found, k))
@@ -507,6 +522,20 @@ class Index:
         """What the first stage looks at."""
         return self._current().codec.first.settings
 
+    def probe_ratio(self, vectors: NDArray[Any], probes: int, *, dim: int | None = None) -> float:
+        """Return the `probe_ratio` of `search` for which so many lists are scanned for a query, on average.
+
+        Args:
+            vectors: The queries, [n_queries, full_dim], floating point.
+            probes: Lists, of an index that has some.
+            dim: Leading numbers to look at; None looks at all.
+
+        Returns:
+            1 at most.
+        """
+        state = self._current()
+        return state.codec.first.probe_ratio(check_queries(vectors, state.settings), probes, dim=dim)
+
     def set_search(self, settings: SearchSettings, measured: Mapping[str, Any] | None = None) -> None:
         """Make settings those of every search that is not told otherwise.
 
@@ -589,9 +618,8 @@ class Index:
     def _candidates(
         self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings
     ) -> Candidates:
-        given = (k, settings.shortlist, settings.probes, settings.threads, *(settings.middle or ()))
-        if any(value is not None and (not isinstance(value, (int, np.integer)) or value < 1) for value in given):
-            raise VectorError("k, shortlist, probes, threads and the two of middle are whole numbers of 1 or more.")
+        if not isinstance(k, (int, np.integer)) or k < 1:
+            raise VectorError(f"k is a whole number of 1 or more, not {k}.")
         if settings.dim is not None and not 1 <= settings.dim <= state.settings.stored_dim:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
         queries = check_queries(vectors, state.settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,10 @@ def measure_state(folder: Path, state: State) -> Statistics:
     count = len(state)
     sizes = {end: sum(one.record.files[end][0] for one in state.segments) for end in FILES}
     masks = sum(0 if alive is None else len(alive) for alive in state.alive)
-    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    disk = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # what a writer has just put into another file
+            disk += path.stat().st_size * path.is_file()
     resident, per = sizes["codes"] + masks, max(1, count)
     return Statistics(
         documents=count,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 import zlib
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import SearchIndexError
-from nestvec.files import sync
+from nestvec.files import append, sync
 from nestvec.index.codes import FirstStage
 from nestvec.index.manifest import SegmentRecord
 from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors
@@ -25,6 +26,7 @@ __all__ = [
     "Identities",
     "Segment",
     "checksum",
+    "draw_rows",
     "draw_vectors",
     "file_problems",
     "finish_segment",
@@ -79,16 +81,20 @@ class Identities:
     @staticmethod
     def write(path: Path, documents: Iterable[tuple[int, str]]) -> int:
         """Write a file from numbers, which ascend, and ids; return how many."""
-        ends, numbers, end = array("q", [0]), array("q"), 0
-        with path.open("xb") as file:
-            for number, id_ in documents:
-                end += file.write(id_.encode("utf-8", "surrogatepass"))
-                ends.append(end)
-                numbers.append(number)
+        count, end, documents = 0, 0, iter(documents)
+        with path.open("xb") as file, TemporaryFile(dir=path.parent) as ends, TemporaryFile(dir=path.parent) as numbers:
+            ends.write(bytes(8))
+            while block := list(itertools.islice(documents, ROWS_AT_A_TIME)):
+                ids = [id_.encode("utf-8", "surrogatepass") for _, id_ in block]
+                file.write(b"".join(ids))
+                ends.write((end + np.cumsum([len(id_) for id_ in ids], dtype=np.int64)).data)
+                numbers.write(np.array([number for number, _ in block], np.int64).data)
+                end += sum(map(len, ids))
+                count += len(block)
             file.write(bytes(-end % 8))
-            file.write(ends)
-            file.write(numbers)
-        return len(numbers)
+            append(file, ends)
+            append(file, numbers)
+        return count
 
     def rows(self, numbers: Numbers) -> Numbers:
         """Return the rows of those of these documents that are here."""
@@ -252,12 +258,18 @@ def draw_vectors(parts: Sequence[tuple[Segment, NDArray[np.bool_] | None]], coun
         return np.empty((0, 0), np.float32)
     kept = [np.arange(len(one)) if mask is None else np.flatnonzero(mask) for one, mask in parts]
     starts = np.cumsum([0, *map(len, kept)])
-    drawn = np.sort(np.random.default_rng(seed).permutation(starts[-1])[:count])
+    drawn = draw_rows(int(starts[-1]), count, seed)
     found = [
         one.second.decode(rows[drawn[(drawn >= start) & (drawn < start + len(rows))] - start])
         for (one, _), rows, start in zip(parts, kept, starts[:-1], strict=True)
     ]
     return np.concatenate(found)
+
+
+def draw_rows(count: int, wanted: int, seed: int) -> Numbers:
+    """Return so many of `count` rows, or all that there are, drawn at random, ascending; few of many take no memory."""
+    drawn = np.random.default_rng(seed).choice(count, min(count, wanted), replace=False, shuffle=False)
+    return np.sort(drawn)
 
 
 def _chunks(count: int) -> Iterator[slice]:
@@ -283,11 +295,14 @@ def file_problems(folder: Path, files: Mapping[str, tuple[int, int]]) -> list[st
     problems = []
     for name, (size, crc) in files.items():
         path = folder / name
-        if not path.is_file():
+        try:
+            found = checksum(path)
+        except (FileNotFoundError, IsADirectoryError):
             problems.append(f"{path} is not there.")
-        elif path.stat().st_size != size:
-            problems.append(f"{path} has {path.stat().st_size:,} bytes in place of {size:,}.")
-        elif checksum(path)[1] != crc:
+            continue
+        if found[0] != size:
+            problems.append(f"{path} has {found[0]:,} bytes in place of {size:,}.")
+        elif found[1] != crc:
             problems.append(f"{path} does not hold what was written: its checksum differs.")
     return problems
 
@@ -308,8 +323,9 @@ def remove_unnamed(folder: Path, records: Iterable[SegmentRecord]) -> None:
 
 def checksum(path: Path) -> tuple[int, int]:
     """Return the length of a file and the CRC-32 of what it holds."""
-    crc = 0
+    crc = size = 0
     with path.open("rb") as file:
         while part := file.read(_BYTES_AT_A_TIME):
             crc = zlib.crc32(part, crc)
-    return path.stat().st_size, crc
+            size += len(part)
+    return size, crc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,23 @@ class State:
         """Documents that are not deleted."""
         return self.searched()[1]
 
-    def search_with(self, *, dim: int | None = None, shortlist: int | None = None, **given: Any) -> SearchSettings:
+    def search_with(
+        self, *, dim: int | None = None, shortlist: int | None = None, probes: int | None = None, **given: Any
+    ) -> SearchSettings:
         """Return how a search is done that is told some settings, and left to choose the rest.
 
         Fewer numbers need more candidates for the same recall: as many times more as there are fewer numbers, which
-        keeps it on real sets down to an eighth (`benchmarks/tuned_recall.py`).
+        keeps it on real sets down to an eighth (`benchmarks/tuned_recall.py`). A shortlist or a number of lists that is
+        given is not cut short by a margin or a ratio that is not.
         """
-        ours = self.search.dim or self.settings.stored_dim
-        if dim is not None and shortlist is None and self.search.shortlist is not None and 0 < dim < ours:
-            shortlist = math.ceil(self.search.shortlist * ours / dim)
-        return self.search.replaced(dim=dim, shortlist=shortlist, **given)
+        ours, chosen = self.search.dim or self.settings.stored_dim, self.search
+        if dim is not None and shortlist is None and chosen.shortlist is not None and 0 < dim < ours:
+            shortlist = math.ceil(chosen.shortlist * ours / dim)
+        if shortlist is not None:
+            chosen = replace(chosen, margin=None)
+        if probes is not None:
+            chosen = replace(chosen, probe_ratio=None)
+        return chosen.replaced(dim=dim, shortlist=shortlist, probes=probes, **given)
 
     def parts(self) -> list[tuple[Segment, Mask | None]]:
         """Return every segment with its rows that count."""
@@ -123,7 +130,7 @@ def _read(folder: Path, manifest: Manifest, before: State | None) -> State:
 
 def _read_search(kept: dict[str, Any]) -> SearchSettings:
     middle = kept["middle"]
-    return SearchSettings(kept["shortlist"], kept["probes"], kept["dim"], None if middle is None else tuple(middle))
+    return SearchSettings(**{**kept, "middle": None if middle is None else tuple(middle)})
 
 
 def alive_rows(segment: Segment, deleted: NDArray[np.int64]) -> Mask | None:

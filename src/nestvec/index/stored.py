@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import SearchIndexError
 from nestvec.extras import require
+from nestvec.files import append
 from nestvec.quantization import Quantizer, ScalarQuantizer
 from nestvec.vectors import truncate
 
@@ -101,13 +102,14 @@ class StoredVectors:
         Returns:
             Vectors written.
         """
-        lengths = array("f")
-        with path.open("xb") as file:
+        count = 0
+        with path.open("xb") as file, TemporaryFile(dir=path.parent) as lengths:
             for block in blocks:
                 file.write(np.ascontiguousarray(block.codes).data)
-                lengths.frombytes(block.lengths.astype(np.float32).tobytes())
-            file.write(lengths)
-        return len(lengths)
+                lengths.write(block.lengths.astype(np.float32).data)
+                count += len(block.lengths)
+            append(file, lengths)
+        return count
 
     def __len__(self) -> int:
         """Vectors in the file."""
@@ -148,6 +150,32 @@ class StoredVectors:
             for left in range(0, rows.shape[1], _CANDIDATES_AT_A_TIME):
                 columns = slice(left, left + _CANDIDATES_AT_A_TIME)
                 scores[some, columns] = self._score(prefixes[some], rows[some, columns])
+        return scores
+
+    def score_some(self, queries: Float32s, rows: Rows, counts: Rows, dim: int | None = None) -> Float32s:
+        """Compare every query with the first of its vectors, of which each has so many.
+
+        Args:
+            queries: Unit vectors, [n_queries, full_dim], float32.
+            rows: Which vectors, for each query, [n_queries, n].
+            counts: How many of them, [n_queries].
+            dim: Leading numbers of both to look at; None looks at all.
+
+        Returns:
+            Cosine similarity, -inf beyond those, [n_queries, n], float32.
+        """
+        if len(queries) == 1:
+            return self.score(queries, rows[:, : counts[0]], dim)
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        order = np.argsort(counts)
+        first = 0
+        while first < len(order):
+            # Queries that have about as many, so that few are compared in vain.
+            some = order[first : first + max(1, _CANDIDATES_AT_A_TIME // counts[order[first]])]
+            width = counts[some[-1]]
+            part = self.score(queries[some], rows[some, :width], dim)
+            scores[some, :width] = np.where(np.arange(width) < counts[some, None], part, -np.inf)
+            first += len(some)
         return scores
 
     def _score(self, prefixes: Float32s, rows: Rows) -> Float32s:

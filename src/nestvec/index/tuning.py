@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import SearchIndexError
 from nestvec.progress import Progress, silent
+from nestvec.vectors import normalize
 
 if TYPE_CHECKING:
     from nestvec.index.index import Index
@@ -19,14 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["FEWEST_TO_TUNE", "Trial", "Tuned", "check_recall", "tune"]
 
 Float32s = NDArray[np.float32]
+Float64s = NDArray[np.float64]
 
 FEWEST_TO_TUNE = 11
 """Documents of which the best ten of a document are all others."""
 
 _QUERIES = 400
+_BETWEEN = 3  # documents: as near to the nearest ones as queries of the benchmarks are
 _TIMED = 50
 _LONGEST = 5_000  # documents of a shortlist that is tried
 _GROWTH = 1.25
+_LONGER = (1, 1.5, 2, 3, 4)  # times as long as without a margin: what a shortlist may be that has one
 _EQUAL = 1e-5  # cosines that differ by less are equally good
 _LOWER_BOUND = 1.645  # standard errors below the mean: 95 of 100 samples would not be lower
 
@@ -35,12 +41,15 @@ class Trial(NamedTuple):
     """A setting that was measured."""
 
     shortlist: int
+    margin: float | None
     probes: int | None
+    """Lists that are scanned for a query, on average; None where all are."""
+    probe_ratio: float | None
     recall: float
     """Share of the exact best k that were found, mean over the queries."""
     low: float
     """Lower bound of that, at 95%."""
-    median_ms: float
+    mean_ms: float
     """Of one query, on one thread."""
 
 
@@ -51,7 +60,7 @@ class Tuned(NamedTuple):
     reached: bool
     """Whether the lower bound of its recall is enough; otherwise it is the highest there is."""
     trials: list[Trial]
-    """The shortest shortlist that is enough, for each number of lists."""
+    """The fastest that is enough, for each number of lists."""
 
 
 def tune(
@@ -73,7 +82,8 @@ def tune(
         recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high.
         k: Documents of a search.
         queries: Vectors of queries, [n, full_dim], as they will come; None draws documents, whose own place does not
-            count, and asks half as many misses of them: real queries are harder.
+            count, or what lies between three of them where there are lists, and asks half as many misses of these: real
+            queries are harder.
         dim: Leading numbers to compare; None compares all.
         seed: Of the draw of queries.
         progress: How to report progress, in trials.
@@ -89,41 +99,52 @@ def tune(
     settings = replace(index.search_settings, dim=dim, middle=None)
     if settings.shortlist is None:
         raise SearchIndexError("Nothing is reranked in this index: its plan scans only. There is nothing to tune.")
-    own = queries is None
-    # Documents are nearer to each other than queries are to them: they may miss half as many.
-    enough = (1 + recall) / 2 if own else recall
-    found = k + own
-    if len(index) <= found:
+    lists = index.codes.lists
+    # Documents are nearer to each other than queries are to them: they may miss half as many, and where there are lists
+    # what lies between several documents stands in for queries, which have neighbours in more lists than documents do.
+    enough = recall if queries is not None else (1 + recall) / 2
+    own = queries is None and lists is None
+    if len(index) <= k + own:
         raise SearchIndexError(f"There are {len(index)} documents, too few to tune a search for {k}.")
-    asked = index.draw(_QUERIES, seed) if queries is None else queries[:_QUERIES]
+    if queries is not None:
+        asked = queries[:_QUERIES]
+    elif own:
+        asked = index.draw(_QUERIES, seed)
+    else:
+        drawn = np.random.default_rng(seed).permutation(index.draw(_BETWEEN * _QUERIES, seed))
+        asked = normalize(drawn[: len(drawn) // _BETWEEN * _BETWEEN].reshape(_BETWEEN, -1, drawn.shape[1]).sum(axis=0))
     if not len(asked):
         raise SearchIndexError("There are no queries to tune a search on.")
-    exact = index.exact(asked, found, dim=dim)
-    least = exact.scores[:, -1]
+    least = index.exact(asked, k + own, dim=dim).scores[:, -1]
     longest = min(len(index) - 1, _LONGEST)  # a shortlist of all would be no shortlist
-    lists = index.codes.lists
     ladder = [None] if lists is None else _steps(lists)
     trials: list[Trial] = []
     with progress("tuning", len(ladder)) as advance:
         for probes in ladder:
-            tried = replace(settings, probes=probes, shortlist=longest, complete=False)
-            ranks = _ranks(index.candidates(asked, longest, tried), least, found, own=own)
-            shortlist = _shortest(ranks, k, enough)
-            mean, low = _recall(ranks, shortlist)
-            chosen = replace(tried, shortlist=shortlist, complete=True)
-            trials.append(Trial(shortlist, probes, round(mean, 4), round(low, 4), _median_ms(index, asked, k, chosen)))
+            ratio = None if probes in (None, lists) else round(index.probe_ratio(asked, probes, dim=dim), 4)
+            scanned = replace(settings, margin=None, probes=None, probe_ratio=ratio, complete=False)
+            found = index.candidates(asked, longest, replace(scanned, shortlist=longest))
+            near = _Neighbours.of(found, least, k, own=own)
+            tried = []
+            for shortlist, margin in near.shortest(enough):
+                mean, low = near.recall(shortlist, margin)
+                chosen = replace(scanned, shortlist=shortlist, margin=margin, complete=True)
+                spent = _mean_ms(index, asked, k, chosen)
+                tried.append(Trial(shortlist, margin, probes, ratio, round(mean, 4), round(low, 4), spent))
+            trials.append(min(tried, key=lambda trial: trial.mean_ms))
             advance(1)
     fit = [trial for trial in trials if trial.low >= enough]
-    best = min(fit, key=lambda trial: trial.median_ms) if fit else max(trials, key=lambda trial: trial.low)
+    best = min(fit, key=lambda trial: trial.mean_ms) if fit else max(trials, key=lambda trial: trial.low)
     measured = {
         "target": recall,
         "needed": enough,
         "k": k,
-        "measured_on": "documents" if own else "queries",
+        "measured_on": "documents" if queries is None else "queries",
         "documents": len(index),
         **best._asdict(),
     }
-    index.set_search(replace(settings, shortlist=best.shortlist, probes=best.probes), measured)
+    chosen = replace(settings, shortlist=best.shortlist, margin=best.margin, probes=None, probe_ratio=best.probe_ratio)
+    index.set_search(chosen, measured)
     return Tuned(best, bool(fit), trials)
 
 
@@ -139,39 +160,67 @@ def _steps(lists: int) -> list[int]:
     return sorted(count for count in {*doubled, *(3 * count for count in doubled), lists} if count <= lists)
 
 
-def _ranks(found: Candidates, least: Float32s, k: int, *, own: bool) -> NDArray[np.float64]:
-    """Place in the shortlist of each of the exact best, infinite for those that are not in it, [n_queries, k]."""
-    right = (found.rows >= 0) & (found.scores >= least[:, None] - _EQUAL)
-    ranks = np.sort(np.where(right, found.shortlist_ranks, np.inf), axis=1)[:, :k]
-    ranks = np.pad(ranks, [(0, 0), (0, k - ranks.shape[1])], constant_values=np.inf)
-    # A document that is its own query is found first of all.
-    return ranks[:, 1:] if own else ranks
+class _Neighbours(NamedTuple):
+    """Where the first stage sees the exact best k of every query."""
+
+    ranks: Float64s
+    """In the shortlist, infinite for those that are not in it, [n_queries, k]."""
+    gaps: Float64s
+    """What their codes say, below what those of the k-th in the shortlist do, [n_queries, k]."""
+
+    @staticmethod
+    def of(found: Candidates, least: Float32s, k: int, *, own: bool) -> _Neighbours:
+        """Look for them among candidates: those that are as near as the least near of the best."""
+        right = (found.rows >= 0) & (found.scores >= least[:, None] - _EQUAL)
+        last = np.where(found.shortlist_ranks == k + own, found.prefix_scores, -np.inf)
+        # What no first stage has scored, nan here, is handed over whatever the margin.
+        gaps = np.fmax.reduce(last, axis=1)[:, None] - np.nan_to_num(found.prefix_scores, nan=np.inf)
+        ranks = np.where(right, found.shortlist_ranks, np.inf)
+        order = np.argsort(ranks, axis=1, kind="stable")[:, own : k + own]  # one that is its own query is the first
+        missing = [(0, 0), (0, k - order.shape[1])]
+        found_ranks, found_gaps = (
+            np.pad(np.take_along_axis(one, order, axis=1), missing, constant_values=np.inf) for one in (ranks, gaps)
+        )
+        return _Neighbours(found_ranks, np.where(np.isfinite(found_ranks), found_gaps, np.inf))
+
+    def recall(self, shortlist: float, margin: float | None = None) -> tuple[float, float]:
+        """Mean over the queries, and its lower bound."""
+        shares = ((self.ranks <= shortlist) & (self.gaps <= (np.inf if margin is None else margin))).mean(axis=1)
+        # A query more that is missed altogether: where all are right, the spread says nothing of how sure that is.
+        errors = np.append(shares, 0.0) if shares.std() == 0 else shares
+        return float(shares.mean()), float(shares.mean() - _LOWER_BOUND * errors.std() / np.sqrt(len(errors)))
+
+    def shortest(self, recall: float) -> list[tuple[int, float | None]]:
+        """The shortest shortlist whose recall is surely enough, and longer ones with the least margin that is.
+
+        Where none is enough, the shortest of the highest recall.
+        """
+        k, reached = self.ranks.shape[1], self.ranks[np.isfinite(self.ranks)]
+        longest = int(reached.max()) if len(reached) else k
+        sizes, size = [], float(k)
+        while size < longest:
+            sizes.append(int(np.ceil(size)))
+            size *= _GROWTH
+        sizes.append(max(k, longest))
+        shortest = next((size for size in sizes if self.recall(size)[1] >= recall), sizes[-1])
+        found: list[tuple[int, float | None]] = [(shortest, None)]
+        for times in _LONGER:
+            shortlist = math.ceil(times * shortest)
+            gaps = np.unique(np.maximum(self.gaps[self.ranks <= shortlist], 0))
+            least = bisect.bisect_left(gaps, recall, key=lambda gap: self.recall(shortlist, gap)[1])
+            if least < len(gaps):
+                found.append((shortlist, math.ceil(gaps[least] * 10_000) / 10_000))
+        return found
 
 
-def _recall(ranks: NDArray[np.float64], shortlist: int) -> tuple[float, float]:
-    """Mean over the queries, and its lower bound."""
-    shares = (ranks <= shortlist).mean(axis=1)
-    # A query more that is missed altogether: where all are right, the spread says nothing of how sure that is.
-    errors = np.append(shares, 0.0) if shares.std() == 0 else shares
-    return float(shares.mean()), float(shares.mean() - _LOWER_BOUND * errors.std() / np.sqrt(len(errors)))
-
-
-def _shortest(ranks: NDArray[np.float64], k: int, recall: float) -> int:
-    """The shortest shortlist whose recall is surely enough; where none is, the shortest of the highest recall."""
-    reached = ranks[np.isfinite(ranks)]
-    longest = int(reached.max()) if len(reached) else k
-    sizes, size = [], float(k)
-    while size < longest:
-        sizes.append(int(np.ceil(size)))
-        size *= _GROWTH
-    sizes.append(max(k, longest))
-    return next((size for size in sizes if _recall(ranks, size)[1] >= recall), sizes[-1])
-
-
-def _median_ms(index: Index, queries: Float32s, k: int, settings: SearchSettings) -> float:
+def _mean_ms(index: Index, queries: Float32s, k: int, settings: SearchSettings) -> float:
+    """Of the faster of two tries of each query."""
     times = []
     for query in queries[:_TIMED]:
-        started = time.perf_counter()
-        index.candidates(query[None], k, settings)
-        times.append(time.perf_counter() - started)
-    return round(float(np.median(times)) * 1000, 4)
+        tries = []
+        for _ in range(2):
+            started = time.perf_counter()
+            index.candidates(query[None], k, settings)
+            tries.append(time.perf_counter() - started)
+        times.append(min(tries))
+    return round(float(np.mean(times)) * 1000, 4)

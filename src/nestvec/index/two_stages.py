@@ -51,8 +51,11 @@ class SearchSettings:
     """How a search is done.
 
     Attributes:
-        shortlist: Documents that the first stage hands over; None trusts its order and reranks nothing.
-        probes: Lists of an inverted file to scan; None scans all.
+        shortlist: Documents that the first stage hands over, at most; None trusts its order and reranks nothing.
+        margin: Of these, what codes say is no more below what they say of the k-th is handed over; None hands over all.
+        probes: Lists of an inverted file to scan, at most; None scans all.
+        probe_ratio: Of these, those whose centre is at least so many times as similar to the query as the nearest one
+            are scanned; None scans all.
         dim: Leading numbers to compare in the second stage; None compares all.
         middle: Leading numbers that a stage between looks at, and how many documents it hands over; None leaves it out.
         threads: Threads that scan codes for many queries.
@@ -60,11 +63,27 @@ class SearchSettings:
     """
 
     shortlist: int | None
+    margin: float | None = None
     probes: int | None = None
+    probe_ratio: float | None = None
     dim: int | None = None
     middle: tuple[int, int] | None = None
     threads: int = 1
     complete: bool = True
+
+    def __post_init__(self) -> None:
+        """Check them.
+
+        Raises:
+            VectorError: One of them is outside its range.
+        """
+        counts = (self.shortlist, self.probes, self.threads, *(self.middle or ()))
+        if any(value is not None and (not isinstance(value, (int, np.integer)) or value < 1) for value in counts):
+            raise VectorError("shortlist, probes, threads and the two of middle are whole numbers of 1 or more.")
+        if self.margin is not None and not self.margin >= 0:
+            raise VectorError(f"A margin is a difference of similarities, 0 or more, not {self.margin}.")
+        if self.probe_ratio is not None and not self.probe_ratio <= 1:
+            raise VectorError(f"A probe ratio is 1 at most, for the nearest list alone, not {self.probe_ratio}.")
 
     def replaced(self, **given: Any) -> SearchSettings:
         """Return these settings with those in place that are given, which is all that are not None."""
@@ -205,9 +224,16 @@ def _shortlist(
         return _all_that_are_left(part, place)
     left = remaining / n_rows
     # What few lists hold may be what a filter leaves out: then all are scanned.
-    probes = None if settings.probes is None or left < _SHARE_TO_PROBE else math.ceil(settings.probes / left)
+    few_lists = left >= _SHARE_TO_PROBE
     count = math.ceil((1 if part.allowed is None else _SURPLUS) * wanted / left)
-    found = part.first.search(queries, count, probes=probes, dim=settings.dim)
+    found = part.first.search(
+        queries,
+        count,
+        probes=settings.probes if few_lists else None,
+        probe_ratio=settings.probe_ratio if few_lists else None,
+        share=left,
+        dim=settings.dim,
+    )
     # Lists may hold fewer, and a fast scan leaves out what no code is worse than, which may be every document.
     if part.allowed is None and found.rows[:, -1].min(initial=0) >= 0:
         return _Shortlist(place, found.rows, found.scores, whole=True)
@@ -280,13 +306,17 @@ def _merge(shortlists: Sequence[Candidates], wanted: int) -> Candidates:
 
 def _rerank_whole(found: _Shortlist, part: Stages, queries: Float32s, k: int, settings: SearchSettings) -> Candidates:
     """Do what `_merge`, `_rerank` and `_best` do, for the only shortlist, without gaps, in a third of their time."""
-    scores = found.scores
+    rows, scores = found.rows, found.scores
     if settings.shortlist is not None and part.second is not None:
-        scores = part.second.score(queries, found.rows, settings.dim)
-    order = _order(scores, (found.rows,), k)
+        if settings.margin is None:
+            scores = part.second.score(queries, rows, settings.dim)
+        else:
+            counts = (scores >= scores[:, k - 1 : k] - np.float32(settings.margin)).sum(axis=1)
+            scores = part.second.score_some(queries, rows[:, : counts.max()], counts, settings.dim)
+    order = _order(scores, (rows[:, : scores.shape[1]],), k)
     return Candidates(
         np.full(order.shape, found.place),
-        _taken(found.rows, order),
+        _taken(rows, order),
         _taken(scores, order),
         _taken(found.scores, order),
         order + 1,
@@ -297,6 +327,10 @@ def _rerank(
     found: Candidates, parts: Sequence[Stages], queries: Float32s, k: int, settings: SearchSettings
 ) -> Candidates:
     """Compare the shortlist with what the second stage stores."""
+    if settings.margin is not None:
+        least = np.where(found.shortlist_ranks == k, found.scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+        # What no first stage has scored is nan, and stays.
+        found = found._replace(rows=np.where(found.scores < least - settings.margin, -1, found.rows))
     if settings.middle is not None:
         dim, kept = settings.middle
         found = _best(_score(found, parts, queries, dim), max(k, kept))
