@@ -86,6 +86,40 @@ def test_product_codes_say_nearly_what_the_vectors_say(lists: int | None) -> Non
         assert np.mean(few) < 150
 
 
+def test_lists_that_are_near_enough_are_scanned_and_no_others() -> None:
+    documents = vectors(4000)
+    queries = np.concatenate([vectors(50, seed=1), -vectors(10, seed=1)])  # the last are far from every list
+    first = FirstStage.train(documents, CodeSettings(27, lists=16))
+    first.add(documents)
+    # One list of each query, then two, and so on: what the lists hold, nearest list first.
+    nested = [first.search(queries, 4000, probes=probes).rows for probes in range(1, 17)]
+    held = np.stack([(rows >= 0).sum(axis=1) for rows in nested], axis=1)  # [queries, 16]
+    sizes = []
+    for ratio in (1.0, 0.8, 0.5, 0.0, -50.0):
+        found = first.search(queries, 4000, probe_ratio=ratio)
+        count = (found.rows >= 0).sum(axis=1)
+        probes = [int(np.flatnonzero(held[query] == count[query])[0]) for query in range(60)]
+        for query, place in enumerate(probes):
+            assert set(found.rows[query]) == set(nested[place][query])
+            alone = first.search(queries[query : query + 1], 4000, probe_ratio=ratio)
+            np.testing.assert_allclose(alone.scores[0], found.scores[query], atol=1e-5)
+            # One half of the documents counts: twice as many lists.
+            twice = first.search(queries[query : query + 1], 4000, probe_ratio=ratio, share=0.5)
+            assert (twice.rows >= 0).sum() == held[query, min(15, 2 * place + 1)]
+            capped = first.search(queries[query : query + 1], 4000, probe_ratio=ratio, probes=2)
+            assert (capped.rows >= 0).sum() == held[query, min(1, place)]
+        sizes.append(1 + np.mean(probes))
+    assert sizes[0] == 1
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 16
+    assert len(set(sizes)) > 3
+    for probes in (1, 3, 7):
+        ratio = first.probe_ratio(queries, probes)
+        scanned = [(row >= 0).sum() for row in first.search(queries, 4000, probe_ratio=ratio - 1e-6).rows]
+        lists = [1 + int(np.flatnonzero(held[query] == count)[0]) for query, count in enumerate(scanned)]
+        assert np.mean(lists) == pytest.approx(probes, abs=0.1)
+
+
 @pytest.mark.parametrize("precision", [*BITS_PER_NUMBER, PRODUCT])
 def test_codes_are_the_same_after_a_file(tmp_path: Path, precision: str) -> None:
     documents, queries = vectors(300, dim=32), vectors(9, dim=32, seed=1)

@@ -460,6 +460,62 @@ def test_a_search_that_was_tuned_is_tuned_anew_for_other_codes(tmp_path: Path) -
     assert recall(found, exact_ones) > 0.88
 
 
+@pytest.mark.parametrize("lists", [None, 8])
+def test_a_margin_leaves_out_what_codes_say_is_too_far(tmp_path: Path, lists: int | None) -> None:
+    vectors, queries = make(COUNT), make(70, seed=4)
+    index = Index.build(
+        tmp_path / "i", vectors=vectors, ids=ids_of(COUNT), codes=CodeSettings(27, lists=lists), recall=None
+    )
+    for step in range(3):  # one segment, then with deleted documents, then with a second segment
+        if step == 1:
+            index.delete(ids_of(COUNT)[::9])
+        if step == 2:
+            index.add(make(700, seed=5), ids_of(700, "n"))
+        state = index._current()
+        whole = index.candidates(queries, 200, SearchSettings(200))
+        names = [np.array(line) for line in state.ids(whole)]
+        for margin in (0.0, 0.05, 0.2, 9.0):
+            hits = index.search(queries, k=10, shortlist=200, margin=margin)
+            few = []
+            for query in range(len(queries)):
+                said = whole.prefix_scores[query]
+                near = said >= np.sort(said)[-10] - np.float32(margin)
+                few.append(near.sum())
+                assert hits.ids[query] == names[query][near][:10].tolist()  # candidates come in the order of the rerank
+                alone = index.search(queries[query], k=10, shortlist=200, margin=margin)
+                assert alone.ids == [hits.ids[query]]
+            assert (np.mean(few) < 20) == (margin == 0)
+            assert (min(few) == 200) == (margin == 9)
+        everything = index.search(queries, k=10, shortlist=200)
+        assert index.search(queries, k=10, shortlist=200, margin=9.0).ids == everything.ids
+        assert index.search(queries, k=10, shortlist=200, margin=0.0).ids != everything.ids
+
+
+def test_what_is_told_is_not_cut_short_by_what_was_tuned(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(500), codes=CodeSettings(15, lists=8), recall=None)
+    index.set_search(SearchSettings(100, margin=0.1, probe_ratio=0.5))
+    assert Index.open(tmp_path / "i").search_settings == SearchSettings(100, margin=0.1, probe_ratio=0.5)
+    assert index.search_with(shortlist=50) == SearchSettings(50, probe_ratio=0.5)
+    assert index.search_with(shortlist=50, margin=0.2) == SearchSettings(50, margin=0.2, probe_ratio=0.5)
+    assert index.search_with(probes=3) == SearchSettings(100, margin=0.1, probes=3)
+    assert index.search_with(probes=3, probe_ratio=0.6) == SearchSettings(100, margin=0.1, probes=3, probe_ratio=0.6)
+    assert index.search_with(dim=16) == SearchSettings(200, probe_ratio=0.5, dim=16)
+    assert index.search_with() == index.search_settings
+
+
+def test_where_there_are_lists_documents_stand_in_for_queries_that_lie_between_them(tmp_path: Path) -> None:
+    vectors = make(4000)
+    index = Index.build(tmp_path / "i", vectors=vectors, codes=CodeSettings(27, lists=32), recall=0.95)
+    assert index.tuned is not None
+    assert index.tuned["measured_on"] == "documents"
+    drawn = make(900, seed=21).reshape(3, 300, DIM)
+    queries = normalize(drawn.sum(axis=0))  # with neighbours in many lists, as documents are not
+    assert recall(index.search(queries).ids, index.exact(queries).ids) > 0.93
+    alone = tune(index, recall=0.95, queries=vectors[:300])
+    assert alone.reached
+    assert recall(index.search(queries).ids, index.exact(queries).ids) < 0.93
+
+
 def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:
     queries = make(50, seed=10)
     with Index.open(built) as index:
@@ -743,6 +799,9 @@ def test_bad_searches_are_refused(built: Path) -> None:
         for given in wrong:
             with pytest.raises(VectorError, match="1 or more"):
                 index.search(query, **given)
+        for far in ({"margin": -0.1}, {"margin": float("nan")}, {"probe_ratio": 1.1}, {"probe_ratio": float("nan")}):
+            with pytest.raises(VectorError, match="margin is|ratio is"):
+                index.search(query, **far)
         nothing = index.search(np.empty((0, DIM), np.float32))
         assert (nothing.ids, nothing.scores.shape) == ([], (0, 10))
         with pytest.raises(DataError, match="not the one text"):
