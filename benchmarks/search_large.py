@@ -27,7 +27,7 @@ from nestvec.index import Batch, Index
 from provenance import describe_run, write_result
 from search import K, grown, read_vectors
 
-TUNING, TIMED = 300, 500
+TUNING, TIMED = 1000, 500
 MIB = 1 << 20
 
 

@@ -28,6 +28,7 @@ FEWEST_TO_TUNE = 11
 """Documents of which the best ten of a document are all others."""
 
 _QUERIES = 400
+_QUERIES_GIVEN = 1000  # at most
 _BETWEEN = 3  # documents: as near to the nearest ones as queries of the benchmarks are
 _TIMED = 50
 _LONGEST = 5_000  # documents of a shortlist that is tried
@@ -81,7 +82,7 @@ def tune(
         index: The index.
         recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high.
         k: Documents of a search.
-        queries: Vectors of queries, [n, full_dim], as they will come; None draws documents, whose own place does not
+        queries: Vectors of queries, [n, full_dim], as they will come, of which 1,000 are asked; None draws documents, whose own place does not
             count, or what lies between three of them where there are lists, and asks half as many misses of these: real
             queries are harder.
         dim: Leading numbers to compare; None compares all.
@@ -107,7 +108,7 @@ def tune(
     if len(index) <= k + own:
         raise SearchIndexError(f"There are {len(index)} documents, too few to tune a search for {k}.")
     if queries is not None:
-        asked = queries[:_QUERIES]
+        asked = queries[:_QUERIES_GIVEN]
     elif own:
         asked = index.draw(_QUERIES, seed)
     else:

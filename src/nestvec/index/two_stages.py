@@ -207,7 +207,7 @@ class _Shortlist(NamedTuple):
     scores: Float32s
     """nan where the first stage was not asked."""
     whole: bool = False
-    """Whether the first stage was asked by every query, and there are as many documents for each."""
+    """Whether the first stage was asked by every query, and there are as many documents for each, best first."""
 
     def of(self, some: slice) -> Candidates:
         shared = len(self.rows) == 1
@@ -242,7 +242,7 @@ def _shortlist(
     needed = min(k if part.allowed is None else wanted, remaining) if settings.complete else 0
     short = np.flatnonzero((rows >= 0).sum(axis=1) < needed)
     if not len(short):
-        return _Shortlist(place, rows, scores)
+        return _Shortlist(place, rows, scores, whole=rows.min(initial=0) >= 0)
     more = [_ask_for_more(part, place, queries[query], count, needed, wanted, settings) for query in short]
     width = max(wanted, *(one.rows.shape[1] for one in more))
     rows, scores = _widened(rows, width, -1), _widened(scores, width, -np.inf)
