@@ -82,9 +82,9 @@ def tune(
         index: The index.
         recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high.
         k: Documents of a search.
-        queries: Vectors of queries, [n, full_dim], as they will come, of which 1,000 are asked; None draws documents, whose own place does not
-            count, or what lies between three of them where there are lists, and asks half as many misses of these: real
-            queries are harder.
+        queries: Vectors of queries, [n, full_dim], as they will come; the first 1,000 are asked. None draws documents,
+            whose own place does not count, or what lies between three of them where there are lists, and allows half as
+            many misses: real queries are harder.
         dim: Leading numbers to compare; None compares all.
         seed: Of the draw of queries.
         progress: How to report progress, in trials.
