@@ -1,6 +1,6 @@
 """Changes of an index, drawn at random and made by a process that is to be ended in the midst of one.
 
-It stands apart from its test for the processes that make the changes: they start in a blink, with none of pytest's.
+It stands apart from its test for the processes that make the changes, which import no more than this needs.
 """
 
 from __future__ import annotations

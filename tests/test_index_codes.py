@@ -103,11 +103,15 @@ def test_lists_that_are_near_enough_are_scanned_and_no_others() -> None:
             assert set(found.rows[query]) == set(nested[place][query])
             alone = first.search(queries[query : query + 1], 4000, probe_ratio=ratio)
             np.testing.assert_allclose(alone.scores[0], found.scores[query], atol=1e-5)
+        places = np.array(probes)
+        for some in (slice(0, 60), slice(3, 4)):
             # One half of the documents counts: twice as many lists.
-            twice = first.search(queries[query : query + 1], 4000, probe_ratio=ratio, share=0.5)
-            assert (twice.rows >= 0).sum() == held[query, min(15, 2 * place + 1)]
-            capped = first.search(queries[query : query + 1], 4000, probe_ratio=ratio, probes=2)
-            assert (capped.rows >= 0).sum() == held[query, min(1, place)]
+            twice = first.search(queries[some], 4000, probe_ratio=ratio, share=0.5)
+            expected = np.take_along_axis(held, np.minimum(15, 2 * places + 1)[:, None], axis=1)[some, 0]
+            np.testing.assert_array_equal((twice.rows >= 0).sum(axis=1), expected)
+            capped = first.search(queries[some], 4000, probe_ratio=ratio, probes=2)
+            expected = np.take_along_axis(held, np.minimum(1, places)[:, None], axis=1)[some, 0]
+            np.testing.assert_array_equal((capped.rows >= 0).sum(axis=1), expected)
         sizes.append(1 + np.mean(probes))
     assert sizes[0] == 1
     assert sizes == sorted(sizes)
@@ -118,6 +122,12 @@ def test_lists_that_are_near_enough_are_scanned_and_no_others() -> None:
         scanned = [(row >= 0).sum() for row in first.search(queries, 4000, probe_ratio=ratio - 1e-6).rows]
         lists = [1 + int(np.flatnonzero(held[query] == count)[0]) for query, count in enumerate(scanned)]
         assert np.mean(lists) == pytest.approx(probes, abs=0.1)
+    with pytest.raises(VectorError, match="one query at least"):
+        first.probe_ratio(queries[:0], 3)
+    with pytest.raises(VectorError, match="one list or more"):
+        first.probe_ratio(queries, 0)
+    with pytest.raises(SearchIndexError, match="in no lists"):
+        FirstStage.train(documents, CodeSettings(27)).probe_ratio(queries, 3)
 
 
 @pytest.mark.parametrize("precision", [*BITS_PER_NUMBER, PRODUCT])

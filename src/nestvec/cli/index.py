@@ -318,7 +318,7 @@ def _facts(found: Index) -> dict[str, object]:
         "stored_dim": settings.stored_dim,
         "precision": settings.precision,
         "first_stage": found.codes._asdict(),
-        "search": {name: getattr(search, name) for name in ("shortlist", "margin", "probes", "probe_ratio", "dim")},
+        "search": search.kept(),
         "tuned": found.tuned,
     }
 
@@ -346,19 +346,11 @@ def _describe(found: Index) -> None:
         f"{found.settings.stored_dim} numbers as {found.settings.precision}: {stats.vector_bytes_per_vector:,.0f} "
         f"bytes a vector with its codes; with texts {spell_bytes(stats.disk_bytes)}",
     )
-    margin = "" if search.margin is None else f" within {search.margin:.3f}"
-    probes = "" if search.probe_ratio is None else f", lists within {search.probe_ratio:.0%} of the nearest"
-    compared = "" if search.dim is None else f", of {search.dim} numbers"
-    how = (
-        "the scan alone"
-        if search.shortlist is None
-        else f"shortlist of {search.shortlist:,}{margin}{probes}, reranked{compared}"
-    )
     measured = ""
     if tuned is not None:
         whose = "its own documents" if tuned["measured_on"] == "documents" else "queries"
         measured = f"; finds {tuned['recall']:.1%} of the exact {tuned['k']} best for {whose}"
-    table.add_row("search", how + measured)
+    table.add_row("search", f"{search}{measured}")
     console().print(table)
     if tuned is None:
         return
@@ -383,7 +375,7 @@ def _print_tuned(tuned: Tuned, recall: float) -> None:
         table.add_column(title, justify="right")
     for trial in tuned.trials:
         margin = "" if trial.margin is None else f"{trial.margin:.4f}"
-        lists = "all" if trial.probe_ratio is None else f"{trial.probes:,}"
+        lists = "all" if trial.probes is None else f"{trial.probes:,}"
         measured = (f"{trial.recall:.4f}", f"{trial.low:.4f}", f"{trial.mean_ms:.3f}")
         table.add_row(f"{trial.shortlist:,}", margin, lists, *measured, style="bold" if trial == tuned.best else "dim")
     screen = console()

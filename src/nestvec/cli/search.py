@@ -39,7 +39,8 @@ _SHOWN_CHARACTERS = 400
 @click.option(
     "--margin",
     type=click.FloatRange(min=0),
-    help="How far below the k-th, by their codes, they may be.  [default: as tuned, any with --shortlist]",
+    help="Rerank those whose codes say no more than this less than the k-th's, such as 0.05.  "
+    "[default: as tuned, all with --shortlist or --dim]",
 )
 @click.option(
     "--probes", type=click.IntRange(min=1), help="Lists to scan at most, where there are lists.  [default: as tuned]"
@@ -47,7 +48,8 @@ _SHOWN_CHARACTERS = 400
 @click.option(
     "--probe-ratio",
     type=click.FloatRange(max=1),
-    help="How near, beside the nearest, they must be.  [default: as tuned, any with --probes]",
+    help="Scan lists at least this many times as similar as the nearest, such as 0.4.  "
+    "[default: as tuned, all with --probes]",
 )
 @click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: as tuned, else all]")
 @click.option(
@@ -167,8 +169,7 @@ def _draw(found: Explanation, documents: dict[str, Document], query: str, *, exp
             screen.print(Text(f"     {facts}", style="dim cyan"), soft_wrap=True)
     if explain:
         times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in found.seconds.items())
-        how = "the scan alone" if found.settings.shortlist is None else f"shortlist of {found.settings.shortlist:,}"
-        screen.print(f"\n{found.documents:,} documents, {how}: {times}", style="dim", soft_wrap=True)
+        screen.print(f"\n{found.documents:,} documents, {found.settings}: {times}", style="dim", soft_wrap=True)
 
 
 def _reasons(hit: Any, place: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DimensionError, PrecisionError, SearchIndexError
+from nestvec.errors import DimensionError, PrecisionError, SearchIndexError, VectorError
 from nestvec.extras import require
 from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
 from nestvec.vectors import truncate
@@ -34,6 +34,7 @@ _FEWEST_TO_LEARN = 2_000
 _MOST_TO_SCAN = 800_000
 _IDENTITY_BYTES = 8  # that faiss keeps a row in lists
 _TINY = 1e-30
+_QUERIES_AT_A_TIME = 512  # whose similarities to all centres are in memory
 
 
 class CodeSettings(NamedTuple):
@@ -105,6 +106,8 @@ class _Lists(NamedTuple):
     """[full_dim, dim]."""
     centres: Float32s
     """[dim, lists]."""
+    parameters: Any
+    """How many lists faiss is told to scan; made once, for it takes as long as scanning one."""
 
     def transformed(self, queries: Float32s) -> Float32s:
         """Queries as the codes stand for vectors, [n_queries, dim]."""
@@ -228,8 +231,8 @@ class FirstStage:
             k: Vectors to find for each.
             probes: Lists to scan, where there are lists; None scans all.
             probe_ratio: Scan only lists whose centre is at least so many times as similar to the query as the nearest
-                one is, of which a query amidst one list has few and one between many has many (SPANN,
-                arXiv:2111.08566); None scans as many for every query.
+                one, at similarity s, is: s - (1 - ratio) |s| or more. A query amidst one list has few of them, one
+                between many has many (SPANN, arXiv:2111.08566). None scans as many for every query.
             share: Of all vectors, those that count: as many times more lists are scanned as there are fewer.
             dim: Leading numbers of the query to use; None uses all.
 
@@ -251,46 +254,45 @@ class FirstStage:
         return Found(rows, scores)
 
     def probe_ratio(self, queries: Float32s, probes: int, *, dim: int | None = None) -> float:
-        """Return the ratio for which so many lists are scanned for a query, on average; see `search`."""
+        """Return the ratio for which so many lists are scanned for a query, on average; see `search`.
+
+        Raises:
+            SearchIndexError: There are no lists.
+            VectorError: There are no queries, or fewer than one list is to be scanned.
+        """
+        if self.settings.lists is None:
+            raise SearchIndexError("These codes are in no lists: all of them are scanned.")
+        if not len(queries) or probes < 1:
+            raise VectorError("A ratio is learned from one query at least, and one list or more for each.")
         similarities = self._lists.similarities(self._lists.transformed(self._zeroed(queries, dim)))
         nearest = similarities.max(axis=1, keepdims=True)
-        # What `_search_near` compares, turned to the ratio that just lets a list in.
+        # What `_near` compares, turned to the ratio that just lets a list in.
         ratios = (1 - (nearest - similarities) / np.maximum(np.abs(nearest), _TINY)).ravel()
         place = min(probes * len(queries), len(ratios)) - 1
         return float(-np.partition(-ratios, place)[place])
 
     def _search_near(self, queries: Float32s, k: int, probes: int, ratio: float, share: float) -> Found:
-        faiss = require("faiss", extra="index")
-        transformed = self._lists.transformed(queries)
-        similarities = self._lists.similarities(transformed)
-        nearest = similarities.max(axis=1, keepdims=True)
-        near = similarities >= nearest - (1 - ratio) * np.abs(nearest)
-        counts = near.sum(axis=1)
-        if share < 1 or counts.max() > probes:
-            counts = np.minimum(np.ceil(counts / share).astype(np.int64), probes)
-            chosen = np.argsort(-similarities, axis=1, kind="stable")[:, : counts.max()]
-            chosen[np.arange(chosen.shape[1]) >= counts[:, None]] = -1
-        elif len(queries) == 1:
-            chosen = near[0].nonzero()[0][None]
-        else:
-            chosen = np.full((len(queries), counts.max()), -1)
-            chosen[np.arange(chosen.shape[1]) < counts[:, None]] = near.nonzero()[1]
-        # Codes stand for vectors as they are, not for what is left of them beside a centre: its similarity is not used.
-        unused = np.zeros(chosen.shape, np.float32)
+        pointer = require("faiss", extra="index").swig_ptr
         found = Found(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
-        pointer = faiss.swig_ptr
-        # The wrapper of this in Python takes no parameters.
-        self._lists.index.search_preassigned_c(
-            len(queries),
-            pointer(transformed),
-            k,
-            pointer(chosen),
-            pointer(unused),
-            pointer(found.scores),
-            pointer(found.rows),
-            False,
-            faiss.SearchParametersIVF(nprobe=chosen.shape[1]),
-        )
+        for first in range(0, len(queries), _QUERIES_AT_A_TIME):
+            some = slice(first, first + _QUERIES_AT_A_TIME)
+            transformed = self._lists.transformed(queries[some])
+            chosen = _near(self._lists.similarities(transformed), probes, ratio, share)
+            # Codes stand for vectors as they are, not for what is left of them beside a centre.
+            unused = np.zeros(chosen.shape, np.float32)
+            self._lists.parameters.nprobe = chosen.shape[1]
+            # The wrapper of this in Python takes no parameters.
+            self._lists.index.search_preassigned_c(
+                len(transformed),
+                pointer(transformed),
+                k,
+                pointer(chosen),
+                pointer(unused),
+                pointer(found.scores[some]),
+                pointer(found.rows[some]),
+                False,
+                self._lists.parameters,
+            )
         return found
 
     @cached_property
@@ -300,7 +302,9 @@ class FirstStage:
         transform = faiss.downcast_VectorTransform(self._index.chain.at(0))
         components = faiss.vector_to_array(transform.A).reshape(self.settings.dim, self._index.d)
         centres = index.quantizer.reconstruct_n(0, index.nlist)
-        return _Lists(index, np.ascontiguousarray(components.T), np.ascontiguousarray(centres.T))
+        return _Lists(
+            index, np.ascontiguousarray(components.T), np.ascontiguousarray(centres.T), faiss.SearchParametersIVF()
+        )
 
     def _zeroed(self, queries: Float32s, dim: int | None) -> Float32s:
         if dim is None or dim >= queries.shape[1]:
@@ -319,6 +323,27 @@ class FirstStage:
         cut = np.zeros((len(queries), self._index.d), np.float32)
         cut[:, : self.settings.dim] = truncate(queries, self.settings.dim)
         return cut
+
+
+def _near(similarities: Float32s, probes: int, ratio: float, share: float) -> Rows:
+    """Lists to scan for every query, [n_queries, n], -1 where there are fewer; see `FirstStage.search`."""
+    nearest = similarities.max(axis=1, keepdims=True)
+    near = similarities >= nearest - (1 - ratio) * np.abs(nearest)
+    counts = near.sum(axis=1)
+    as_many = share == 1 and counts.max() <= probes
+    if not as_many:
+        counts = np.minimum(np.ceil(counts / share).astype(np.int64), probes)
+    width = int(counts.max())
+    chosen = np.full((len(near), width), -1)
+    there = np.arange(width) < counts[:, None]
+    if as_many:
+        chosen[there] = near.nonzero()[1]
+        return chosen
+    lists = similarities.shape[1]
+    first = np.argpartition(-similarities, min(width, lists - 1), axis=1)[:, :width]
+    order = np.argsort(-np.take_along_axis(similarities, first, axis=1), axis=1, kind="stable")
+    chosen[there] = np.take_along_axis(first, order, axis=1)[there]
+    return chosen
 
 
 def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:

@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -57,7 +56,6 @@ Numbers = NDArray[np.int64]
 
 _FILTERS_KEPT = 64
 _NUMBERS_KEPT = 1 << 23  # of documents, of all filters together
-_KEPT_SETTINGS = ("shortlist", "margin", "probes", "probe_ratio", "dim", "middle")
 
 
 class Hits(NamedTuple):
@@ -153,7 +151,7 @@ class Index:
             precision: Of the second stage, in place of the plan's or float16.
             recall: Share of the exact best 10 that a search is to find: the shortlist is made as long as that needs.
                 None, or a plan, leaves the shortlist as it is.
-            queries: Vectors of queries to measure that on, [n, full_dim]; None uses documents.
+            queries: Vectors of queries to measure that on, [n, full_dim]; None uses documents, see `tune`.
             overwrite: Replace an index that is there.
             seed: Of every draw.
             progress: How to report progress, in documents.
@@ -183,7 +181,7 @@ class Index:
         with atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(
-                folder, {"model": None if model is None else dict(model), "search": _kept(search)}
+                folder, {"model": None if model is None else dict(model), "search": search.kept()}
             )
             try:
                 fill(folder, manifest, settings, batches, seed=seed, progress=progress)
@@ -444,7 +442,7 @@ class Index:
             codec = Codec(first, second)
             save_codec(self.path, codec, change.writing)
             change.writing.set("settings", settings)
-            change.writing.set("search", _kept(state.search.within(settings.stored_dim)))
+            change.writing.set("search", state.search.within(settings.stored_dim).kept())
             tuned = change.manifest.setting("tuned")
             change.writing.set("tuned", None)  # it was measured with other codes
             with progress("storing", len(state)) as advance:
@@ -532,8 +530,14 @@ class Index:
 
         Returns:
             1 at most.
+
+        Raises:
+            SearchIndexError: The index has no lists.
+            VectorError: There are no queries, they are of another width, zero, or not finite; or `probes` is below 1.
+            DimensionError: `dim` is outside what is stored.
         """
         state = self._current()
+        check_dims([state.settings.stored_dim if dim is None else dim], state.settings.stored_dim)
         return state.codec.first.probe_ratio(check_queries(vectors, state.settings), probes, dim=dim)
 
     def set_search(self, settings: SearchSettings, measured: Mapping[str, Any] | None = None) -> None:
@@ -547,7 +551,7 @@ class Index:
             IndexBusyError: Another process is changing the index.
         """
         with changing(self.path, self._current) as change:
-            change.writing.set("search", _kept(settings))
+            change.writing.set("search", settings.kept())
             change.writing.set("tuned", None if measured is None else dict(measured))
 
     def candidates(self, vectors: NDArray[Any], k: int, settings: SearchSettings) -> Candidates:
@@ -584,7 +588,7 @@ class Index:
         """
         state, masks = self._filtered(filter)
         chosen = state.search if settings is None else settings
-        depth = k if text is None else max(k, chosen.shortlist or k, DEFAULT_SHORTLIST)
+        depth = k if text is None else max(k, DEFAULT_SHORTLIST)
         contents: dict[str, object] = {}
         if distinct:
             found, ids, contents = self._distinct(state, vector, depth, masks, chosen)
@@ -741,8 +745,3 @@ def _counted(blocks: Iterable[Stored], advance: Advance) -> Iterator[Stored]:
     for block in blocks:
         yield block
         advance(len(block.lengths))
-
-
-def _kept(search: SearchSettings) -> dict[str, Any]:
-    """What the manifest keeps of search settings."""
-    return {name: value for name, value in asdict(search).items() if name in _KEPT_SETTINGS}

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import SearchIndexError
+from nestvec.index.two_stages import Candidates, SearchSettings, kth_scores
 from nestvec.progress import Progress, silent
 from nestvec.vectors import normalize
 
 if TYPE_CHECKING:
     from nestvec.index.index import Index
-    from nestvec.index.two_stages import Candidates, SearchSettings
 
 __all__ = ["FEWEST_TO_TUNE", "Trial", "Tuned", "check_recall", "tune"]
 
@@ -31,6 +31,7 @@ _QUERIES = 400
 _QUERIES_GIVEN = 1000  # at most
 _BETWEEN = 3  # documents: as near to the nearest ones as queries of the benchmarks are
 _TIMED = 50
+_QUERIES_AT_A_TIME = 100  # whose candidates are in memory
 _LONGEST = 5_000  # documents of a shortlist that is tried
 _GROWTH = 1.25
 _LONGER = (1, 1.5, 2, 3, 4)  # times as long as without a margin: what a shortlist may be that has one
@@ -39,12 +40,12 @@ _LOWER_BOUND = 1.645  # standard errors below the mean: 95 of 100 samples would 
 
 
 class Trial(NamedTuple):
-    """A setting that was measured."""
+    """A setting that was measured; see `SearchSettings`."""
 
     shortlist: int
     margin: float | None
     probes: int | None
-    """Lists that are scanned for a query, on average; None where all are."""
+    """Lists that were scanned for a query, on average; None where all are."""
     probe_ratio: float | None
     recall: float
     """Share of the exact best k that were found, mean over the queries."""
@@ -118,19 +119,18 @@ def tune(
         raise SearchIndexError("There are no queries to tune a search on.")
     least = index.exact(asked, k + own, dim=dim).scores[:, -1]
     longest = min(len(index) - 1, _LONGEST)  # a shortlist of all would be no shortlist
-    ladder = [None] if lists is None else _steps(lists)
+    ladder = [None] if lists is None else [*_steps(lists)[:-1], None]
     trials: list[Trial] = []
     with progress("tuning", len(ladder)) as advance:
         for probes in ladder:
-            ratio = None if probes in (None, lists) else round(index.probe_ratio(asked, probes, dim=dim), 4)
-            scanned = replace(settings, margin=None, probes=None, probe_ratio=ratio, complete=False)
-            found = index.candidates(asked, longest, replace(scanned, shortlist=longest))
-            near = _Neighbours.of(found, least, k, own=own)
+            ratio = None if probes is None else round(index.probe_ratio(asked, probes, dim=dim), 4)
+            scanned = replace(settings, margin=None, probes=None, probe_ratio=ratio)
+            codes_alone = replace(scanned, shortlist=longest, complete=False)
+            near = _Neighbours.of(index, asked, least, k, codes_alone, own=own)
             tried = []
-            for shortlist, margin in near.shortest(enough):
+            for shortlist, margin in near.shortest(enough, longest):
                 mean, low = near.recall(shortlist, margin)
-                chosen = replace(scanned, shortlist=shortlist, margin=margin, complete=True)
-                spent = _mean_ms(index, asked, k, chosen)
+                spent = _mean_ms(index, asked, k, replace(scanned, shortlist=shortlist, margin=margin))
                 tried.append(Trial(shortlist, margin, probes, ratio, round(mean, 4), round(low, 4), spent))
             trials.append(min(tried, key=lambda trial: trial.mean_ms))
             advance(1)
@@ -170,19 +170,27 @@ class _Neighbours(NamedTuple):
     """What their codes say, below what those of the k-th in the shortlist do, [n_queries, k]."""
 
     @staticmethod
-    def of(found: Candidates, least: Float32s, k: int, *, own: bool) -> _Neighbours:
-        """Look for them among candidates: those that are as near as the least near of the best."""
+    def of(
+        index: Index, queries: Float32s, least: Float32s, k: int, settings: SearchSettings, *, own: bool
+    ) -> _Neighbours:
+        """Look for them among what a search finds: those that are as near as the least near of the best."""
+        parts = []
+        for first in range(0, len(queries), _QUERIES_AT_A_TIME):
+            some = slice(first, first + _QUERIES_AT_A_TIME)
+            found = index.candidates(queries[some], settings.shortlist or k, settings)
+            parts.append(_Neighbours._among(found, least[some], k, own=own))
+        return _Neighbours(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    @staticmethod
+    def _among(found: Candidates, least: Float32s, k: int, *, own: bool) -> _Neighbours:
         right = (found.rows >= 0) & (found.scores >= least[:, None] - _EQUAL)
-        last = np.where(found.shortlist_ranks == k + own, found.prefix_scores, -np.inf)
-        # What no first stage has scored, nan here, is handed over whatever the margin.
-        gaps = np.fmax.reduce(last, axis=1)[:, None] - np.nan_to_num(found.prefix_scores, nan=np.inf)
+        gaps = np.where(right, kth_scores(found, k + own)[:, None] - found.prefix_scores, np.inf)
         ranks = np.where(right, found.shortlist_ranks, np.inf)
         order = np.argsort(ranks, axis=1, kind="stable")[:, own : k + own]  # one that is its own query is the first
         missing = [(0, 0), (0, k - order.shape[1])]
-        found_ranks, found_gaps = (
-            np.pad(np.take_along_axis(one, order, axis=1), missing, constant_values=np.inf) for one in (ranks, gaps)
+        return _Neighbours(
+            *(np.pad(np.take_along_axis(one, order, axis=1), missing, constant_values=np.inf) for one in (ranks, gaps))
         )
-        return _Neighbours(found_ranks, np.where(np.isfinite(found_ranks), found_gaps, np.inf))
 
     def recall(self, shortlist: float, margin: float | None = None) -> tuple[float, float]:
         """Mean over the queries, and its lower bound."""
@@ -191,22 +199,21 @@ class _Neighbours(NamedTuple):
         errors = np.append(shares, 0.0) if shares.std() == 0 else shares
         return float(shares.mean()), float(shares.mean() - _LOWER_BOUND * errors.std() / np.sqrt(len(errors)))
 
-    def shortest(self, recall: float) -> list[tuple[int, float | None]]:
+    def shortest(self, recall: float, longest: int) -> list[tuple[int, float | None]]:
         """The shortest shortlist whose recall is surely enough, and longer ones with the least margin that is.
 
         Where none is enough, the shortest of the highest recall.
         """
         k, reached = self.ranks.shape[1], self.ranks[np.isfinite(self.ranks)]
-        longest = int(reached.max()) if len(reached) else k
+        last = int(reached.max()) if len(reached) else k
         sizes, size = [], float(k)
-        while size < longest:
+        while size < last:
             sizes.append(int(np.ceil(size)))
             size *= _GROWTH
-        sizes.append(max(k, longest))
+        sizes.append(max(k, last))
         shortest = next((size for size in sizes if self.recall(size)[1] >= recall), sizes[-1])
         found: list[tuple[int, float | None]] = [(shortest, None)]
-        for times in _LONGER:
-            shortlist = math.ceil(times * shortest)
+        for shortlist in sorted({min(math.ceil(times * shortest), longest) for times in _LONGER}):
             gaps = np.unique(np.maximum(self.gaps[self.ranks <= shortlist], 0))
             least = bisect.bisect_left(gaps, recall, key=lambda gap: self.recall(shortlist, gap)[1])
             if least < len(gaps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from nestvec.index.codes import FirstStage, Found
 from nestvec.index.stored import StoredVectors
 from nestvec.vectors import truncate
 
-__all__ = ["Candidates", "SearchSettings", "Stages", "search_exact", "search_stages"]
+__all__ = ["Candidates", "SearchSettings", "Stages", "kth_scores", "search_exact", "search_stages"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -59,10 +59,12 @@ class SearchSettings:
         dim: Leading numbers to compare in the second stage; None compares all.
         middle: Leading numbers that a stage between looks at, and how many documents it hands over; None leaves it out.
         threads: Threads that scan codes for many queries.
-        complete: Whether more lists than said are scanned where these hold fewer documents than are to be found.
+        complete: Whether what codes do not say is made up for: more lists are scanned where these hold fewer documents
+            than are to be found, and few documents are compared in full, whatever their codes say.
     """
 
     shortlist: int | None
+    _: KW_ONLY
     margin: float | None = None
     probes: int | None = None
     probe_ratio: float | None = None
@@ -85,10 +87,36 @@ class SearchSettings:
         if self.probe_ratio is not None and not self.probe_ratio <= 1:
             raise VectorError(f"A probe ratio is 1 at most, for the nearest list alone, not {self.probe_ratio}.")
 
+    def __str__(self) -> str:
+        """Say what a search does, in words.
+
+        >>> str(SearchSettings(200, margin=0.05, probe_ratio=0.4))
+        'shortlist of 200, up to .050 below the k-th by codes, in lists 40% as near as the nearest, reranked'
+        """
+        if self.shortlist is None:
+            words = ["the scan alone"]
+        else:
+            words = [f"shortlist of {self.shortlist:,}"]
+            if self.margin is not None:
+                words.append(f"up to {self.margin:.3f}".replace("0.", ".", 1) + " below the k-th by codes")
+        if self.probes is not None:
+            words.append(f"in {self.probes:,} lists")
+        if self.probe_ratio is not None:
+            words.append(f"in lists {self.probe_ratio:.0%} as near as the nearest")
+        if self.middle is not None:
+            words.append(f"of which {self.middle[1]:,} by {self.middle[0]} numbers")
+        if self.shortlist is not None:
+            words.append("reranked" if self.dim is None else f"reranked by {self.dim} numbers")
+        return ", ".join(words)
+
     def replaced(self, **given: Any) -> SearchSettings:
         """Return these settings with those in place that are given, which is all that are not None."""
         changed = {name: value for name, value in given.items() if value not in (None, getattr(self, name))}
         return replace(self, **changed) if changed else self
+
+    def kept(self) -> dict[str, Any]:
+        """Return what an index keeps of them, JSON values by name."""
+        return {name: value for name, value in asdict(self).items() if name not in ("threads", "complete")}
 
     def within(self, dim: int) -> SearchSettings:
         """Return these settings for vectors that have no more numbers."""
@@ -130,7 +158,7 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
     """
     if settings.shortlist is not None and any(part.second is None for part in parts):
         raise VectorError("There is no second stage to rerank with: search without a shortlist.")
-    if not parts:
+    if not parts or not len(queries):
         return _nothing(len(queries))
     started = time.perf_counter()
     wanted = k if settings.shortlist is None else max(k, settings.shortlist)
@@ -198,6 +226,13 @@ def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | 
     return best
 
 
+def kth_scores(found: Candidates, k: int) -> Float32s:
+    """Return what codes say of the k-th of every shortlist, [n_queries]; -inf where they say nothing of so many."""
+    there = (found.shortlist_ranks == k) & (found.rows >= 0)
+    scores: Float32s = np.fmax.reduce(np.where(there, found.prefix_scores, -np.inf), axis=1, initial=-np.inf)
+    return scores
+
+
 class _Shortlist(NamedTuple):
     """What the first stage of one part hands over for every query."""
 
@@ -220,7 +255,7 @@ def _shortlist(
 ) -> _Shortlist:
     n_rows, remaining = len(part.first), part.remaining
     few = wanted if part.allowed is None else max(wanted, n_rows // _SHARE_TO_SCORE_ALL)
-    if not remaining or (settings.shortlist is not None and remaining <= few):
+    if not remaining or (settings.shortlist is not None and settings.complete and remaining <= few):
         return _all_that_are_left(part, place)
     left = remaining / n_rows
     # What few lists hold may be what a filter leaves out: then all are scanned.
@@ -328,9 +363,9 @@ def _rerank(
 ) -> Candidates:
     """Compare the shortlist with what the second stage stores."""
     if settings.margin is not None:
-        least = np.where(found.shortlist_ranks == k, found.scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
         # What no first stage has scored is nan, and stays.
-        found = found._replace(rows=np.where(found.scores < least - settings.margin, -1, found.rows))
+        far = found.prefix_scores < kth_scores(found, k)[:, None] - np.float32(settings.margin)
+        found = found._replace(rows=np.where(far, -1, found.rows))
     if settings.middle is not None:
         dim, kept = settings.middle
         found = _best(_score(found, parts, queries, dim), max(k, kept))
