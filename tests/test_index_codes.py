@@ -86,6 +86,26 @@ def test_product_codes_say_nearly_what_the_vectors_say(lists: int | None) -> Non
         assert np.mean(few) < 150
 
 
+def test_queries_are_compared_with_as_many_as_each_has_and_few_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    second, queries = stored(vectors(5000), "float16"), vectors(64, seed=1)
+    generator = np.random.default_rng(0)
+    rows = generator.integers(5000, size=(64, 900))
+    counts = np.minimum(900, (10 + generator.pareto(1, size=64) * 30).astype(np.int64))
+    compared, plain = [], StoredVectors._score
+    monkeypatch.setattr(
+        StoredVectors,
+        "_score",
+        lambda self, prefixes, some: (compared.append(some.size), plain(self, prefixes, some))[1],
+    )
+    found = second.score_some(queries, rows, counts)
+    assert sum(compared) < 1.6 * counts.sum()
+    expected = np.where(np.arange(900) < counts[:, None], second.score(queries, rows), -np.inf)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(
+        second.score_some(queries[:1], rows[:1], counts[:1])[0], expected[0, : counts[0]], atol=1e-6
+    )
+
+
 def test_lists_that_are_near_enough_are_scanned_and_no_others() -> None:
     documents = vectors(4000)
     queries = np.concatenate([vectors(50, seed=1), -vectors(10, seed=1)])  # the last are far from every list
@@ -96,7 +116,11 @@ def test_lists_that_are_near_enough_are_scanned_and_no_others() -> None:
     held = np.stack([(rows >= 0).sum(axis=1) for rows in nested], axis=1)  # [queries, 16]
     sizes = []
     for ratio in (1.0, 0.8, 0.5, 0.0, -50.0):
-        found = first.search(queries, 4000, probe_ratio=ratio)
+        with faiss_threads(1):
+            found = first.search(queries, 4000, probe_ratio=ratio)
+        with faiss_threads(3):
+            again = first.search(queries, 4000, probe_ratio=ratio)
+        np.testing.assert_allclose(again.scores, found.scores, rtol=1e-4, atol=1e-5)
         count = (found.rows >= 0).sum(axis=1)
         probes = [int(np.flatnonzero(held[query] == count[query])[0]) for query in range(60)]
         for query, place in enumerate(probes):

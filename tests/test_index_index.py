@@ -99,7 +99,7 @@ def test_the_tuned_search_finds_what_it_was_asked_to(built: Path) -> None:
         found = index.search(queries, k=10)
         assert recall(found.ids, exact(make(COUNT), ids_of(COUNT), queries, 10)) > 0.985
         assert index.tuned is not None
-        assert index.tuned["low"] >= index.tuned["needed"] == 0.995  # half the misses, of documents for queries
+        assert index.tuned["low"] >= index.tuned["needed"] == pytest.approx(1 - 0.01 / 3)  # documents stand in
         assert index.search_settings.shortlist == index.tuned["shortlist"]
         assert recall(found.ids, index.exact(queries, 10).ids) > 0.985
 

@@ -106,8 +106,6 @@ class _Lists(NamedTuple):
     """[full_dim, dim]."""
     centres: Float32s
     """[dim, lists]."""
-    parameters: Any
-    """How many lists faiss is told to scan; made once, for it takes as long as scanning one."""
 
     def transformed(self, queries: Float32s) -> Float32s:
         """Queries as the codes stand for vectors, [n_queries, dim]."""
@@ -272,7 +270,7 @@ class FirstStage:
         return float(-np.partition(-ratios, place)[place])
 
     def _search_near(self, queries: Float32s, k: int, probes: int, ratio: float, share: float) -> Found:
-        pointer = require("faiss", extra="index").swig_ptr
+        faiss = require("faiss", extra="index")
         found = Found(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
         for first in range(0, len(queries), _QUERIES_AT_A_TIME):
             some = slice(first, first + _QUERIES_AT_A_TIME)
@@ -280,18 +278,18 @@ class FirstStage:
             chosen = _near(self._lists.similarities(transformed), probes, ratio, share)
             # Codes stand for vectors as they are, not for what is left of them beside a centre.
             unused = np.zeros(chosen.shape, np.float32)
-            self._lists.parameters.nprobe = chosen.shape[1]
-            # The wrapper of this in Python takes no parameters.
+            # The wrapper of this in Python takes no parameters. faiss scans lists that are chosen for it on one thread;
+            # threads of Python's took as long for 64 queries at once.
             self._lists.index.search_preassigned_c(
                 len(transformed),
-                pointer(transformed),
+                faiss.swig_ptr(transformed),
                 k,
-                pointer(chosen),
-                pointer(unused),
-                pointer(found.scores[some]),
-                pointer(found.rows[some]),
+                faiss.swig_ptr(chosen),
+                faiss.swig_ptr(unused),
+                faiss.swig_ptr(found.scores[some]),
+                faiss.swig_ptr(found.rows[some]),
                 False,
-                self._lists.parameters,
+                faiss.SearchParametersIVF(nprobe=chosen.shape[1]),
             )
         return found
 
@@ -302,9 +300,7 @@ class FirstStage:
         transform = faiss.downcast_VectorTransform(self._index.chain.at(0))
         components = faiss.vector_to_array(transform.A).reshape(self.settings.dim, self._index.d)
         centres = index.quantizer.reconstruct_n(0, index.nlist)
-        return _Lists(
-            index, np.ascontiguousarray(components.T), np.ascontiguousarray(centres.T), faiss.SearchParametersIVF()
-        )
+        return _Lists(index, np.ascontiguousarray(components.T), np.ascontiguousarray(centres.T))
 
     def _zeroed(self, queries: Float32s, dim: int | None) -> Float32s:
         if dim is None or dim >= queries.shape[1]:

@@ -268,7 +268,7 @@ class Index:
             dim: Leading numbers to compare: what was built at 512 numbers answers as if it held 128.
             middle: Numbers and documents of a stage between the two: (64, 50) compares 64 numbers of the shortlist and
                 hands over the best 50.
-            threads: Threads, for many queries.
+            threads: Threads, for many queries; lists that are chosen by a ratio are scanned on one.
             distinct: Of documents with the same text, or without a text with the same vector, find the best alone.
             hybrid: Find and order documents by the words they share with the texts as well, one query at a time; their
                 scores are what `explain` gives.

@@ -167,12 +167,12 @@ class StoredVectors:
         if len(queries) == 1:
             return self.score(queries, rows[:, : counts[0]], dim)
         scores = np.full(rows.shape, -np.inf, np.float32)
-        order = np.argsort(counts)
+        order = np.argsort(-counts)
         first = 0
         while first < len(order):
             # Queries that have about as many, so that few are compared in vain.
-            some = order[first : first + max(1, _CANDIDATES_AT_A_TIME // counts[order[first]])]
-            width = counts[some[-1]]
+            width = counts[order[first]]
+            some = order[first : first + max(1, _CANDIDATES_AT_A_TIME // width)]
             part = self.score(queries[some], rows[some, :width], dim)
             scores[some, :width] = np.where(np.arange(width) < counts[some, None], part, -np.inf)
             first += len(some)

@@ -84,8 +84,8 @@ def tune(
         recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high.
         k: Documents of a search.
         queries: Vectors of queries, [n, full_dim], as they will come; the first 1,000 are asked. None draws documents,
-            whose own place does not count, or what lies between three of them where there are lists, and allows half as
-            many misses: real queries are harder.
+            whose own place does not count, or what lies between three of them where there are lists, and allows a third
+            of the misses: real queries are harder.
         dim: Leading numbers to compare; None compares all.
         seed: Of the draw of queries.
         progress: How to report progress, in trials.
@@ -102,9 +102,9 @@ def tune(
     if settings.shortlist is None:
         raise SearchIndexError("Nothing is reranked in this index: its plan scans only. There is nothing to tune.")
     lists = index.codes.lists
-    # Documents are nearer to each other than queries are to them: they may miss half as many, and where there are lists
+    # Documents are nearer to each other than queries are to them: they may miss a third as many. Where there are lists
     # what lies between several documents stands in for queries, which have neighbours in more lists than documents do.
-    enough = recall if queries is not None else (1 + recall) / 2
+    enough = recall if queries is not None else 1 - (1 - recall) / 3
     own = queries is None and lists is None
     if len(index) <= k + own:
         raise SearchIndexError(f"There are {len(index)} documents, too few to tune a search for {k}.")
