@@ -25,7 +25,7 @@ from nestvec.errors import (
     SearchIndexError,
     VectorError,
 )
-from nestvec.index import Batch, CodeSettings, Index, SearchSettings, export, tune
+from nestvec.index import Batch, CodeSettings, Index, SearchSettings, export, tune, tuning
 from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.quantization import BITS_PER_NUMBER, fit_quantizer
 from nestvec.vectors import normalize, truncate
@@ -536,6 +536,15 @@ def test_a_trial_finds_as_much_as_a_search_with_its_settings(tmp_path: Path, lis
         # A search makes up for lists that hold too little.
         assert trial.recall - 0.01 <= found
         assert trial.probes in (1, 2) or found <= trial.recall + 0.01
+
+
+def test_no_shortlist_is_longer_than_those_that_were_measured(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(300), codes=CodeSettings(6), recall=None)
+    tuned = tune(index, recall=0.95)
+    assert tuned.best.shortlist < 300
+    assert all(trial.shortlist < 300 for trial in tuned.trials)
+    near = tuning._Neighbours(np.full((400, 10), 150.0), np.full((400, 10), 0.1))  # all of them far down
+    assert [shortlist for shortlist, _ in near.shortest(0.9, 299)] == [150, 150, 225, 299]
 
 
 def test_no_queries_have_no_hits(tmp_path: Path) -> None:
