@@ -516,6 +516,9 @@ def test_where_there_are_lists_documents_stand_in_for_queries_that_lie_between_t
     alone = tune(index, recall=0.95, queries=vectors[:300])
     assert alone.reached
     assert recall(index.search(queries).ids, index.exact(queries).ids) < 0.93
+    index.delete([str(row) for row in range(3998)])
+    with pytest.raises(SearchIndexError, match="no queries"):  # two documents: nothing lies between three
+        tune(index, recall=0.95, k=1)
 
 
 @pytest.mark.parametrize("lists", [None, 16])

@@ -40,9 +40,9 @@ _STORAGE_ERRNOS = {
     errno.EEXIST: "A file stands where a folder is needed",
     errno.EIO: "The disk reported an input/output error",
 }
-_BYTES_AT_A_TIME = 1 << 20
 # safetensors and torch.save report a failed write as an error of their own, with the cause only in its text.
 _STORAGE_TEXTS = ("No space left", "File too large", "os error 28", "os error 27", "PytorchStreamWriter failed")
+_BYTES_AT_A_TIME = 1 << 20
 
 
 @contextmanager
@@ -255,6 +255,12 @@ def require_free_space(folder: Path, needed_bytes: int) -> None:
         )
 
 
+def append(file: IO[bytes], temporary: IO[bytes]) -> None:
+    """Write all that a temporary file holds behind what another one holds."""
+    temporary.seek(0)
+    shutil.copyfileobj(temporary, file, _BYTES_AT_A_TIME)
+
+
 def sync(path: Path) -> None:
     """Flush a file, or a folder with all it holds, to disk.
 
@@ -265,12 +271,6 @@ def sync(path: Path) -> None:
         for inner in path.rglob("*"):
             _sync_one(inner)
     _sync_one(path)
-
-
-def append(file: IO[bytes], temporary: IO[bytes]) -> None:
-    """Write all that a temporary file holds behind what another one holds."""
-    temporary.seek(0)
-    shutil.copyfileobj(temporary, file, _BYTES_AT_A_TIME)
 
 
 def _sync_one(path: Path) -> None:

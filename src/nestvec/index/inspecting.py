@@ -47,7 +47,8 @@ def measure_state(folder: Path, state: State) -> Statistics:
     disk = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # what a writer has just put into another file
-            disk += path.stat().st_size * path.is_file()
+            if path.is_file():
+                disk += path.stat().st_size
     resident, per = sizes["codes"] + masks, max(1, count)
     return Statistics(
         documents=count,

@@ -48,8 +48,8 @@ class State:
         """Return how a search is done that is told some settings, and left to choose the rest.
 
         Fewer numbers need more candidates for the same recall: as many times more as there are fewer numbers, which
-        keeps it on real sets down to an eighth (`benchmarks/tuned_recall.py`). A shortlist or a number of lists that is
-        given is not cut short by a margin or a ratio that is not.
+        keeps most of it on real sets down to an eighth (`benchmarks/tuned_recall.py`). A shortlist that is given, or
+        longer for fewer numbers, is not cut short by a margin that is not given, nor a number of lists by a ratio.
         """
         ours, chosen = self.search.dim or self.settings.stored_dim, self.search
         if dim is not None and shortlist is None and chosen.shortlist is not None and 0 < dim < ours:

@@ -114,7 +114,8 @@ def tune(
         asked = index.draw(_QUERIES, seed)
     else:
         drawn = np.random.default_rng(seed).permutation(index.draw(_BETWEEN * _QUERIES, seed))
-        asked = normalize(drawn[: len(drawn) // _BETWEEN * _BETWEEN].reshape(_BETWEEN, -1, drawn.shape[1]).sum(axis=0))
+        count = len(drawn) // _BETWEEN
+        asked = normalize(drawn[: _BETWEEN * count].reshape(_BETWEEN, count, drawn.shape[1]).sum(axis=0))
     if not len(asked):
         raise SearchIndexError("There are no queries to tune a search on.")
     least = index.exact(asked, k + own, dim=dim).scores[:, -1]
