@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DimensionError, PrecisionError, SearchIndexError, VectorError
 from nestvec.extras import require
+from nestvec.index.product_codes import BITS, NUMBERS_PER_CODEBOOK, ProductCodes, train_product_codes
 from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
 from nestvec.vectors import truncate
 
@@ -22,10 +22,7 @@ Rows = NDArray[np.int64]
 
 PRODUCT = "product"
 """Precision of codes with trained codebooks of four bits, one for each three numbers."""
-_NUMBERS_PER_CODEBOOK = 3
-_BITS = 4
 _ROWS_TO_TRAIN = 100_000
-_ROWS_FOR_CODEBOOKS = 65_536
 _ROWS_PER_LIST_TO_TRAIN = 20
 _SHARE = 5 / 8  # of the numbers of a vector: fewer need longer shortlists, more take longer to scan
 _LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
@@ -51,7 +48,7 @@ class CodeSettings(NamedTuple):
     def bytes_per_vector(self) -> int:
         """Memory for each vector."""
         if self.precision == PRODUCT:
-            code_bytes = -(-(self.dim // _NUMBERS_PER_CODEBOOK * _BITS) // 8)
+            code_bytes = -(-(self.dim // NUMBERS_PER_CODEBOOK * BITS) // 8)
         else:
             code_bytes = bytes_per_vector(self.dim, self.precision)
         return code_bytes + (0 if self.lists is None else _IDENTITY_BYTES)
@@ -59,7 +56,7 @@ class CodeSettings(NamedTuple):
     @property
     def fewest_to_train(self) -> int:
         """Vectors to learn from, at least: as many as there are centres, and as components."""
-        return max(2**_BITS, self.lists or 0, self.dim) if self.precision == PRODUCT else 1
+        return max(2**BITS, self.lists or 0, self.dim) if self.precision == PRODUCT else 1
 
     @property
     def rows_to_train(self) -> int:
@@ -95,27 +92,7 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
 
 def codebook_numbers(dim: int) -> int:
     """Return the most numbers, no more than `dim`, that `product` codes can stand for."""
-    return dim - dim % _NUMBERS_PER_CODEBOOK
-
-
-class _Lists(NamedTuple):
-    """The inverted file of `product` codes, and what it takes to choose among its lists."""
-
-    index: Any
-    components: Float32s
-    """[full_dim, dim]."""
-    centres: Float32s
-    """[dim, lists]."""
-
-    def transformed(self, queries: Float32s) -> Float32s:
-        """Queries as the codes stand for vectors, [n_queries, dim]."""
-        found: Float32s = queries @ self.components
-        return found
-
-    def similarities(self, transformed: Float32s) -> Float32s:
-        """Of queries to the centres of lists, [n_queries, lists]."""
-        found: Float32s = transformed @ self.centres
-        return found
+    return dim - dim % NUMBERS_PER_CODEBOOK
 
 
 class FirstStage:
@@ -129,10 +106,10 @@ class FirstStage:
     def __init__(self, index: Any, settings: CodeSettings, quantizer: Quantizer | None) -> None:
         """Wrap a trained faiss index; see `train` and `load`."""
         self._index = index
+        self._product = ProductCodes(index) if quantizer is None else None
         self.settings = settings
         self.quantizer = quantizer
         """What the codes of a plan's precision are made by; None for `product`."""
-        self._parameters: dict[int, Any] = {}
 
     @staticmethod
     def train(sample: Float32s, settings: CodeSettings, *, seed: int = 0) -> FirstStage:
@@ -207,9 +184,9 @@ class FirstStage:
         Args:
             vectors: Unit vectors, [n, full_dim], float32.
         """
-        if self.quantizer is None:
-            self._index.add(np.ascontiguousarray(vectors))
-        else:
+        if self._product is not None:
+            self._product.add(vectors)
+        elif self.quantizer is not None:
             _add_to_scan(self._index, self.quantizer, truncate(vectors, self.settings.dim))
 
     def search(
@@ -238,18 +215,21 @@ class FirstStage:
             The best k.
         """
         k = max(1, min(k, len(self)))
-        queries = self._zeroed(queries, dim)
-        if self.quantizer is not None:
+        queries = _zeroed(queries, dim)
+        if self._product is None:
             scores, rows = self._index.search(self._cut(queries), k)
             return Found(rows, scores)
-        lists, parameters = self.settings.lists, None
-        if lists is not None:
-            most = lists if probes is None else min(math.ceil(probes / share), lists)
-            if probe_ratio is not None:
-                return self._search_near(queries, k, most, probe_ratio, share)
-            parameters = self._probing(most)
-        scores, rows = self._index.search(queries, k, params=parameters)
-        return Found(rows, scores)
+        lists = self.settings.lists
+        if lists is None:
+            return Found(*self._product.scan(self._product.transform(queries), k))
+        most = lists if probes is None else min(math.ceil(probes / share), lists)
+        found = Found(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
+        for first in range(0, len(queries), _QUERIES_AT_A_TIME):
+            some = slice(first, first + _QUERIES_AT_A_TIME)
+            transformed = self._product.transform(queries[some])
+            chosen = _near(transformed @ self._product.centres, most, probe_ratio, share)
+            found.rows[some], found.scores[some] = self._product.scan(transformed, k, chosen)
+        return found
 
     def probe_ratio(self, queries: Float32s, probes: int, *, dim: int | None = None) -> float:
         """Return the ratio for which so many lists are scanned for a query, on average; see `search`.
@@ -258,62 +238,16 @@ class FirstStage:
             SearchIndexError: There are no lists.
             VectorError: There are no queries, or fewer than one list is to be scanned.
         """
-        if self.settings.lists is None:
+        if self._product is None or self.settings.lists is None:
             raise SearchIndexError("These codes are in no lists: all of them are scanned.")
         if not len(queries) or probes < 1:
             raise VectorError("A ratio is learned from one query at least, and one list or more for each.")
-        similarities = self._lists.similarities(self._lists.transformed(self._zeroed(queries, dim)))
+        similarities = self._product.transform(_zeroed(queries, dim)) @ self._product.centres
         nearest = similarities.max(axis=1, keepdims=True)
         # What `_near` compares, turned to the ratio that just lets a list in.
         ratios = (1 - (nearest - similarities) / np.maximum(np.abs(nearest), _TINY)).ravel()
         place = min(probes * len(queries), len(ratios)) - 1
         return float(-np.partition(-ratios, place)[place])
-
-    def _search_near(self, queries: Float32s, k: int, probes: int, ratio: float, share: float) -> Found:
-        faiss = require("faiss", extra="index")
-        found = Found(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
-        for first in range(0, len(queries), _QUERIES_AT_A_TIME):
-            some = slice(first, first + _QUERIES_AT_A_TIME)
-            transformed = self._lists.transformed(queries[some])
-            chosen = _near(self._lists.similarities(transformed), probes, ratio, share)
-            # Codes stand for vectors as they are, not for what is left of them beside a centre.
-            unused = np.zeros(chosen.shape, np.float32)
-            # The wrapper of this in Python takes no parameters. faiss scans lists that are chosen for it on one thread;
-            # threads of Python's took as long for 64 queries at once.
-            self._lists.index.search_preassigned_c(
-                len(transformed),
-                faiss.swig_ptr(transformed),
-                k,
-                faiss.swig_ptr(chosen),
-                faiss.swig_ptr(unused),
-                faiss.swig_ptr(found.scores[some]),
-                faiss.swig_ptr(found.rows[some]),
-                False,
-                faiss.SearchParametersIVF(nprobe=chosen.shape[1]),
-            )
-        return found
-
-    @cached_property
-    def _lists(self) -> _Lists:
-        faiss = require("faiss", extra="index")
-        index = faiss.downcast_index(self._index.index)
-        transform = faiss.downcast_VectorTransform(self._index.chain.at(0))
-        components = faiss.vector_to_array(transform.A).reshape(self.settings.dim, self._index.d)
-        centres = index.quantizer.reconstruct_n(0, index.nlist)
-        return _Lists(index, np.ascontiguousarray(components.T), np.ascontiguousarray(centres.T))
-
-    def _zeroed(self, queries: Float32s, dim: int | None) -> Float32s:
-        if dim is None or dim >= queries.shape[1]:
-            return queries
-        return np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
-
-    def _probing(self, lists: int) -> Any:
-        """How faiss is told to scan so many lists; made once, for it takes as long as scanning a few."""
-        if lists not in self._parameters:
-            faiss = require("faiss", extra="index")
-            wanted = faiss.SearchParametersIVF(nprobe=lists)
-            self._parameters[lists] = faiss.SearchParametersPreTransform(index_params=wanted)
-        return self._parameters[lists]
 
     def _cut(self, queries: Float32s) -> Float32s:
         cut = np.zeros((len(queries), self._index.d), np.float32)
@@ -321,69 +255,45 @@ class FirstStage:
         return cut
 
 
-def _near(similarities: Float32s, probes: int, ratio: float, share: float) -> Rows:
+def _zeroed(queries: Float32s, dim: int | None) -> Float32s:
+    """Queries, [n_queries, full_dim], without what follows their first numbers; None keeps all."""
+    if dim is None or dim >= queries.shape[1]:
+        return queries
+    return np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
+
+
+def _near(similarities: Float32s, probes: int, ratio: float | None, share: float) -> Rows:
     """Lists to scan for every query, [n_queries, n], -1 where there are fewer; see `FirstStage.search`."""
-    nearest = similarities.max(axis=1, keepdims=True)
-    near = similarities >= nearest - (1 - ratio) * np.abs(nearest)
-    counts = near.sum(axis=1)
-    as_many = share == 1 and counts.max() <= probes
-    if not as_many:
+    lists = similarities.shape[1]
+    if ratio is None:
+        counts = np.full(len(similarities), probes)
+    else:
+        nearest = similarities.max(axis=1, keepdims=True)
+        near = similarities >= nearest - (1 - ratio) * np.abs(nearest)
+        counts = near.sum(axis=1)
+        if share == 1 and counts.max() <= probes:
+            chosen = np.full((len(near), int(counts.max())), -1)
+            chosen[np.arange(chosen.shape[1]) < counts[:, None]] = near.nonzero()[1]
+            return chosen
         counts = np.minimum(np.ceil(counts / share).astype(np.int64), probes)
     width = int(counts.max())
-    chosen = np.full((len(near), width), -1)
-    there = np.arange(width) < counts[:, None]
-    if as_many:
-        chosen[there] = near.nonzero()[1]
-        return chosen
-    lists = similarities.shape[1]
     first = np.argpartition(-similarities, min(width, lists - 1), axis=1)[:, :width]
     order = np.argsort(-np.take_along_axis(similarities, first, axis=1), axis=1, kind="stable")
-    chosen[there] = np.take_along_axis(first, order, axis=1)[there]
-    return chosen
+    return np.where(np.arange(width) < counts[:, None], np.take_along_axis(first, order, axis=1), -1)
 
 
 def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
-    faiss = require("faiss", extra="index")
-    if settings.dim % _NUMBERS_PER_CODEBOOK:
+    if settings.dim % NUMBERS_PER_CODEBOOK:
         raise PrecisionError(
-            f"{PRODUCT} codes stand for {_NUMBERS_PER_CODEBOOK} numbers each, of which {settings.dim} is no multiple. "
-            f"Choose {max(_NUMBERS_PER_CODEBOOK, codebook_numbers(settings.dim))}."
+            f"{PRODUCT} codes stand for {NUMBERS_PER_CODEBOOK} numbers each, of which {settings.dim} is no multiple. "
+            f"Choose {max(NUMBERS_PER_CODEBOOK, codebook_numbers(settings.dim))}."
         )
     if len(sample) < settings.fewest_to_train:
         raise SearchIndexError(
             f"These codes are learned from {settings.fewest_to_train:,} documents at least, and there are "
             f"{len(sample):,}. Choose fewer lists or numbers, or another precision."
         )
-    full_dim, product = sample.shape[1], faiss.METRIC_INNER_PRODUCT
-    generator = np.random.default_rng(seed)
-    rows = generator.permutation(len(sample))
-    few = np.ascontiguousarray(sample[rows[:_ROWS_FOR_CODEBOOKS]])
-    components = faiss.PCAMatrix(full_dim, settings.dim, 0, True)
-    components.train(few)
-    # Without the mean, which codebooks keep, so that a dot product stays one; and without what training leaves behind.
-    transform = faiss.LinearTransform(full_dim, settings.dim, False)
-    transform.A, transform.is_trained = components.A, True
-    codebooks = settings.dim // _NUMBERS_PER_CODEBOOK
-    if settings.lists is None:
-        codes = faiss.IndexPQFastScan(settings.dim, codebooks, _BITS, product)
-    else:
-        coarse = faiss.IndexFlatIP(settings.dim)
-        codes = faiss.IndexIVFPQFastScan(coarse, settings.dim, settings.lists, codebooks, _BITS, product)
-        coarse.this.disown()  # the lists own it from here on
-        codes.own_fields = True
-        codes.by_residual = False
-        codes.cp.seed = seed
-        codes.cp.min_points_per_centroid = 1
-        codes.cp.spherical = True
-        few = np.ascontiguousarray(sample[rows[: settings.rows_to_train]])
-    codes.pq.cp.seed = seed
-    codes.pq.cp.min_points_per_centroid = 1  # no warnings: few documents have few to learn from
-    codes.train(transform.apply(few))
-    both = faiss.IndexPreTransform(transform, codes)
-    transform.this.disown()
-    codes.this.disown()
-    both.own_fields = True
-    return both
+    return train_product_codes(sample, settings.dim, settings.lists, rows_for_lists=settings.rows_to_train, seed=seed)
 
 
 def _empty_scan(quantizer: Quantizer) -> Any:
@@ -419,12 +329,12 @@ def _add_to_scan(index: Any, quantizer: Quantizer, vectors: Float32s) -> None:
 def _empty_binary(quantizer: BinaryQuantizer) -> Any:
     """Product quantization of four bits a codebook, which faiss scans fast, whose centroids are their 16 patterns."""
     faiss = require("faiss", extra="index")
-    n_codebooks = -(-quantizer.full_dim // _BITS)
-    padded = n_codebooks * _BITS
+    n_codebooks = -(-quantizer.full_dim // BITS)
+    padded = n_codebooks * BITS
     below, above = (np.pad(side, (0, padded - quantizer.full_dim)) for side in (quantizer.below, quantizer.above))
-    patterns = (np.arange(2**_BITS)[:, None] >> np.arange(_BITS)) & 1  # [16, 4]
-    centroids = np.where(patterns, above.reshape(-1, 1, _BITS), below.reshape(-1, 1, _BITS))
-    index = faiss.IndexPQFastScan(padded, n_codebooks, _BITS, faiss.METRIC_INNER_PRODUCT)
+    patterns = (np.arange(2**BITS)[:, None] >> np.arange(BITS)) & 1  # [16, 4]
+    centroids = np.where(patterns, above.reshape(-1, 1, BITS), below.reshape(-1, 1, BITS))
+    index = faiss.IndexPQFastScan(padded, n_codebooks, BITS, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(centroids.astype(np.float32).ravel(), index.pq.centroids)
     index.is_trained = True
     return index
