@@ -15,7 +15,16 @@ from nestvec.index.product_codes import BITS, NUMBERS_PER_CODEBOOK, ProductCodes
 from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
 from nestvec.vectors import truncate
 
-__all__ = ["PRODUCT", "CodeSettings", "FirstStage", "Found", "codebook_numbers", "default_codes", "faiss_threads"]
+__all__ = [
+    "PRODUCT",
+    "CodeSettings",
+    "FirstStage",
+    "Found",
+    "codebook_numbers",
+    "default_codes",
+    "faiss_threads",
+    "is_whole",
+]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -24,7 +33,7 @@ PRODUCT = "product"
 """Precision of codes with trained codebooks of four bits, one for each three numbers."""
 _ROWS_TO_TRAIN = 100_000
 _ROWS_PER_LIST_TO_TRAIN = 20
-_SHARE = 5 / 8  # of the numbers of a vector: fewer need longer shortlists, more take longer to scan
+_SHARE = 1 / 2  # of the numbers of a vector: fewer need longer shortlists, more take longer to scan
 _LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
 _SHORTEST_TO_LEARN = 24
 _FEWEST_TO_LEARN = 2_000
@@ -71,6 +80,13 @@ class Found(NamedTuple):
     """[n_queries, k], -1 where there are fewer."""
     scores: Float32s
     """What their codes say of the cosine, [n_queries, k]."""
+
+
+def is_whole(rows: Rows) -> bool:
+    """Tell whether there is a row in every place of [n_queries, n], where -1 stands in the last ones of some."""
+    if len(rows) == 1:  # a third of the time
+        return bool(rows.size) and bool(rows[0, -1] >= 0)
+    return bool(rows[:, -1:].min(initial=0) >= 0) and bool(rows.size)
 
 
 def default_codes(full_dim: int, count: int) -> CodeSettings:
@@ -227,7 +243,7 @@ class FirstStage:
         for first in range(0, len(queries), _QUERIES_AT_A_TIME):
             some = slice(first, first + _QUERIES_AT_A_TIME)
             transformed = self._product.transform(queries[some])
-            chosen = _near(transformed @ self._product.centres, most, probe_ratio, share)
+            chosen = _near(self._product.similarities(transformed), most, probe_ratio, share)
             found.rows[some], found.scores[some] = self._product.scan(transformed, k, chosen)
         return found
 
@@ -242,7 +258,7 @@ class FirstStage:
             raise SearchIndexError("These codes are in no lists: all of them are scanned.")
         if not len(queries) or probes < 1:
             raise VectorError("A ratio is learned from one query at least, and one list or more for each.")
-        similarities = self._product.transform(_zeroed(queries, dim)) @ self._product.centres
+        similarities = self._product.similarities(self._product.transform(_zeroed(queries, dim)))
         nearest = similarities.max(axis=1, keepdims=True)
         # What `_near` compares, turned to the ratio that just lets a list in.
         ratios = (1 - (nearest - similarities) / np.maximum(np.abs(nearest), _TINY)).ravel()

@@ -734,7 +734,7 @@ class Rows:
 
 
 def _scores_of(found: Candidates, k: int) -> Float32s:
-    if found.rows.shape[1] == k and found.rows.min(initial=0) >= 0:
+    if found.rows.shape[1] == k and found.whole:
         return found.scores
     scores = np.full((len(found.rows), k), np.nan, np.float32)
     scores[:, : found.rows.shape[1]] = np.where(found.rows >= 0, found.scores, np.nan)

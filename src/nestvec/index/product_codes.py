@@ -39,35 +39,38 @@ class ProductCodes:
 
     @cached_property
     def components(self) -> Float32s:
-        """Principal components, turned at random, [full_dim, 3 x n_codebooks]."""
+        """Principal components, turned at random, with a zero after every three, [full_dim, 4 x n_codebooks]."""
         faiss = require("faiss", extra="index")
         transform = faiss.downcast_VectorTransform(self._whole.chain.at(0))
-        padded = faiss.vector_to_array(transform.A).reshape(self.n_codebooks, _PADDED, self._whole.d)
-        return np.ascontiguousarray(padded[:, :NUMBERS_PER_CODEBOOK].reshape(-1, self._whole.d).T)
+        return np.ascontiguousarray(faiss.vector_to_array(transform.A).reshape(-1, self._whole.d).T)
 
     @cached_property
     def centres(self) -> Float32s:
         """Of the lists that codes are in, [3 x n_codebooks, lists]."""
-        padded = self._codes.quantizer.reconstruct_n(0, self._codes.nlist).reshape(-1, self.n_codebooks, _PADDED)
-        return np.ascontiguousarray(padded[:, :, :NUMBERS_PER_CODEBOOK].reshape(len(padded), -1).T)
+        return np.ascontiguousarray(_without_zeros(self._codes.quantizer.reconstruct_n(0, self._codes.nlist)).T)
 
     @cached_property
     def centroids(self) -> Float32s:
-        """What codes stand for, [n_codebooks, 16, 3]."""
+        """What codes stand for, [n_codebooks, 16, 4]."""
         faiss = require("faiss", extra="index")
-        padded = faiss.vector_to_array(self._codes.pq.centroids).reshape(self.n_codebooks, 2**BITS, _PADDED)
-        return np.ascontiguousarray(padded[:, :, :NUMBERS_PER_CODEBOOK])
+        found: Float32s = faiss.vector_to_array(self._codes.pq.centroids)
+        return found.reshape(self.n_codebooks, 2**BITS, _PADDED)
 
     def transform(self, vectors: Float32s) -> Float32s:
-        """Return what of vectors, [n, full_dim], codes stand for, [n, 3 x n_codebooks]."""
+        """Return what of vectors, [n, full_dim], codes stand for, as faiss takes it, [n, 4 x n_codebooks]."""
         found: Float32s = vectors @ self.components
+        return found
+
+    def similarities(self, transformed: Float32s) -> Float32s:
+        """Return those of queries to the centres of lists, [n_queries, lists]."""
+        found: Float32s = _without_zeros(transformed) @ self.centres
         return found
 
     def scan(self, transformed: Float32s, k: int, lists: Rows | None = None) -> tuple[Rows, Float32s]:
         """Find the vectors whose codes are nearest.
 
         Args:
-            transformed: Queries, [n_queries, 3 x n_codebooks].
+            transformed: Queries, [n_queries, 4 x n_codebooks], as `transform` returns them.
             k: Vectors to find for each.
             lists: To scan for each, [n_queries, n], -1 where there are fewer; None where there are no lists.
 
@@ -75,17 +78,24 @@ class ProductCodes:
             Rows and scores, [n_queries, k], best first; row -1 where there are fewer.
         """
         pointer = require("faiss", extra="index").swig_ptr
-        n_queries, queries = len(transformed), self._padded(transformed)
+        n_queries = len(transformed)
         rows, scores = np.empty((n_queries, k), np.int64), np.empty((n_queries, k), np.float32)
         # Without the wrappers in Python, which take as long as scanning a few thousand codes.
         if lists is None:
-            self._codes.search_c(n_queries, pointer(queries), k, pointer(scores), pointer(rows))
+            self._codes.search_c(n_queries, pointer(transformed), k, pointer(scores), pointer(rows))
         else:
             self._codes.nprobe = lists.shape[1]
             # Codes stand for vectors as they are, not for what is left of them beside a centre.
             unused = np.zeros(lists.shape, np.float32)
             self._codes.search_preassigned_c(
-                n_queries, pointer(queries), k, pointer(lists), pointer(unused), pointer(scores), pointer(rows), False
+                n_queries,
+                pointer(transformed),
+                k,
+                pointer(lists),
+                pointer(unused),
+                pointer(scores),
+                pointer(rows),
+                False,
             )
         return rows, scores
 
@@ -95,14 +105,13 @@ class ProductCodes:
             transformed = self.transform(vectors[first : first + _ROWS_AT_A_TIME])
             chosen = choose_codes(transformed, self.centroids)
             stand_ins = self.centroids[np.arange(self.n_codebooks), chosen].reshape(transformed.shape)
-            self._codes.add(self._padded(stand_ins))  # faiss takes the nearest centroids: those very ones
+            self._codes.add(stand_ins)  # faiss takes the nearest centroids: those very ones
         self._whole.ntotal = self._codes.ntotal
 
-    def _padded(self, transformed: Float32s) -> Float32s:
-        """What faiss takes, [n, 4 x n_codebooks]."""
-        found = np.zeros((len(transformed), self.n_codebooks, _PADDED), np.float32)
-        found[:, :, :NUMBERS_PER_CODEBOOK] = transformed.reshape(-1, self.n_codebooks, NUMBERS_PER_CODEBOOK)
-        return found.reshape(len(transformed), -1)
+
+def _without_zeros(transformed: Float32s) -> Float32s:
+    """Three numbers for each codebook in place of the four that faiss takes, [n, 3 x n_codebooks]."""
+    return transformed.reshape(len(transformed), -1, _PADDED)[:, :, :NUMBERS_PER_CODEBOOK].reshape(len(transformed), -1)
 
 
 def choose_codes(transformed: Float32s, centroids: Float32s) -> Rows:

@@ -78,9 +78,9 @@ class State:
 
     def ids(self, found: Candidates) -> list[list[str]]:
         """Return the ids of what was found, for every query."""
+        if len(self.segments) == len(found.rows) == 1 and found.whole:
+            return [self.segments[0].identities.ids(found.rows[0])]
         there = found.rows >= 0
-        if len(self.segments) == len(found.rows) == 1:
-            return [self.segments[0].identities.ids(found.rows[there])]
         places, rows = found.places[there], found.rows[there]
         ids = [""] * len(rows)
         for place, segment in enumerate(self.segments):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import VectorError
-from nestvec.index.codes import FirstStage, Found
+from nestvec.index.codes import FirstStage, Found, is_whole
 from nestvec.index.stored import StoredVectors
 from nestvec.vectors import truncate
 
@@ -140,6 +140,11 @@ class Candidates(NamedTuple):
     seconds: Mapping[str, float] = {}
     """Time of each stage, of all queries together."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether there is a document in every place."""
+        return is_whole(self.rows)
+
 
 def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: SearchSettings) -> Candidates:
     """Find the best documents of all parts.
@@ -162,6 +167,10 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
         return _nothing(len(queries))
     started = time.perf_counter()
     wanted = k if settings.shortlist is None else max(k, settings.shortlist)
+    if len(parts) == len(queries) == 1 and parts[0].allowed is None and settings.middle is None:
+        alone = _search_one(parts[0], queries, k, wanted, settings)
+        if alone is not None:
+            return alone
     found = [_shortlist(part, place, queries, k, wanted, settings) for place, part in enumerate(parts)]
     scanned = time.perf_counter()
     if len(found) == 1 and found[0].whole and settings.middle is None:
@@ -177,6 +186,42 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
             best = _below(best, _best(merged, k))
     ended = time.perf_counter()
     return best._replace(seconds={"first stage": scanned - started, "second stage": ended - scanned})
+
+
+def _search_one(part: Stages, query: Float32s, k: int, wanted: int, settings: SearchSettings) -> Candidates | None:
+    """Do the same for one query of one part, all of which counts; None where its codes find too few.
+
+    A scan leaves little else in the processor's cache. Every step after it is as slow as its first time ever, so that
+    this, which has few, saves a tenth of a search of a hundred thousand documents.
+    """
+    started = time.perf_counter()
+    if len(part.first) <= wanted:
+        return None
+    rows, prefix_scores = part.first.search(
+        query, wanted, probes=settings.probes, probe_ratio=settings.probe_ratio, dim=settings.dim
+    )
+    if rows[0, -1] < 0:
+        there = int(np.count_nonzero(rows >= 0))
+        if there < k:
+            return None
+        rows, prefix_scores = rows[:, :there], prefix_scores[:, :there]
+    scanned = time.perf_counter()
+    scores = prefix_scores
+    if settings.shortlist is not None and part.second is not None:
+        if settings.margin is not None:
+            near = np.count_nonzero(prefix_scores >= prefix_scores[0, k - 1] - np.float32(settings.margin))
+            rows = rows[:, :near]
+        scores = part.second.score(query, rows, settings.dim)
+    order = _order(scores, (rows,), k)
+    best = order[0]
+    return Candidates(
+        np.zeros(order.shape, np.int64),
+        rows.take(best, axis=1),
+        scores.take(best, axis=1),
+        prefix_scores.take(best, axis=1),
+        order + 1,
+        {"first stage": scanned - started, "second stage": time.perf_counter() - scanned},
+    )
 
 
 def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | None = None) -> Candidates:
@@ -270,7 +315,7 @@ def _shortlist(
         dim=settings.dim,
     )
     # Lists may hold fewer, and a fast scan leaves out what no code is worse than, which may be every document.
-    if part.allowed is None and found.rows[:, -1].min(initial=0) >= 0:
+    if part.allowed is None and is_whole(found.rows):
         return _Shortlist(place, found.rows, found.scores, whole=True)
     rows, scores = _keep_allowed(found, part.allowed, wanted)
     # Lists that hold fewer are not to blame; what is left out is to be made up for.
@@ -350,7 +395,7 @@ def _rerank_whole(found: _Shortlist, part: Stages, queries: Float32s, k: int, se
             scores = part.second.score_some(queries, rows[:, : counts.max()], counts, settings.dim)
     order = _order(scores, (rows[:, : scores.shape[1]],), k)
     return Candidates(
-        np.full(order.shape, found.place),
+        np.zeros(order.shape, np.int64),
         _taken(rows, order),
         _taken(scores, order),
         _taken(found.scores, order),
