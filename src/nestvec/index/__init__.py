@@ -1,7 +1,7 @@
 """Vectors to hits: two-stage search of documents in a folder, and scans of the codes that a plan chooses."""
 
 from nestvec.index.building import Batch, IndexSettings
-from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, faiss_threads
+from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage
 from nestvec.index.explaining import Explanation, HitDetails
 from nestvec.index.export import EXPORTS, ExportFormat, export
 from nestvec.index.filters import parse_filter
@@ -9,6 +9,7 @@ from nestvec.index.index import Hits, Index
 from nestvec.index.inspecting import Statistics
 from nestvec.index.manifest import Document
 from nestvec.index.stored import StoredVectors, encode
+from nestvec.index.threads import faiss_threads
 from nestvec.index.tuning import Trial, Tuned, tune
 from nestvec.index.two_stages import Candidates, SearchSettings, Stages, search_stages
 

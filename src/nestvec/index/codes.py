@@ -22,7 +22,6 @@ __all__ = [
     "Found",
     "codebook_numbers",
     "default_codes",
-    "faiss_threads",
     "is_whole",
 ]
 
@@ -288,6 +287,9 @@ def _near(similarities: Float32s, probes: int, ratio: float | None, share: float
         near = similarities >= nearest - (1 - ratio) * np.abs(nearest)
         counts = near.sum(axis=1)
         if share == 1 and counts.max() <= probes:
+            if len(near) == 1:
+                alone: Rows = np.flatnonzero(near[0])[None]
+                return alone
             chosen = np.full((len(near), int(counts.max())), -1)
             chosen[np.arange(chosen.shape[1]) < counts[:, None]] = near.nonzero()[1]
             return chosen
@@ -354,32 +356,3 @@ def _empty_binary(quantizer: BinaryQuantizer) -> Any:
     faiss.copy_array_to_vector(centroids.astype(np.float32).ravel(), index.pq.centroids)
     index.is_trained = True
     return index
-
-
-class faiss_threads:  # noqa: N801  # used as a function is; a generator would take four times as long
-    """Let faiss use so many threads meanwhile."""
-
-    __slots__ = ("_before", "_count", "_faiss")
-
-    def __init__(self, count: int | None) -> None:
-        """Say how many.
-
-        Args:
-            count: Threads; None leaves them as they are.
-
-        Raises:
-            MissingExtraError: faiss is not installed.
-        """
-        self._faiss = require("faiss", extra="index")
-        self._before = self._faiss.omp_get_max_threads()
-        self._count = count or self._before
-
-    def __enter__(self) -> None:
-        """Set it."""
-        if self._count != self._before:
-            self._faiss.omp_set_num_threads(self._count)
-
-    def __exit__(self, *_: object) -> None:
-        """Set it back."""
-        if self._count != self._before:
-            self._faiss.omp_set_num_threads(self._before)

@@ -29,7 +29,7 @@ from nestvec.index.building import (
     unit_vectors,
 )
 from nestvec.index.changing import changing
-from nestvec.index.codes import CodeSettings, FirstStage, faiss_threads
+from nestvec.index.codes import CodeSettings, FirstStage
 from nestvec.index.explaining import Explanation, describe_hits, fuse_words, merge_copies
 from nestvec.index.filters import parse_filter
 from nestvec.index.inspecting import Statistics, find_problems, measure_state
@@ -42,6 +42,7 @@ from nestvec.index.segments import (
 )
 from nestvec.index.state import Mask, State, load_state
 from nestvec.index.stored import ROWS_AT_A_TIME, Stored, encode
+from nestvec.index.threads import faiss_threads, one_thread_for_products
 from nestvec.index.tuning import FEWEST_TO_TUNE, check_recall, tune
 from nestvec.index.two_stages import Candidates, SearchSettings, search_exact, search_stages
 from nestvec.plan import Plan
@@ -628,8 +629,12 @@ class Index:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
         queries = check_queries(vectors, state.settings)
         stages, documents = state.searched(masks)
-        with faiss_threads(settings.threads):
-            return search_stages(stages, queries, min(k, max(1, documents)), settings)
+        k = min(k, max(1, documents))
+        if len(queries) == 1:  # whose products are too small for threads
+            with faiss_threads(settings.threads):
+                return search_stages(stages, queries, k, settings)
+        with faiss_threads(settings.threads), one_thread_for_products():
+            return search_stages(stages, queries, k, settings)
 
     def _distinct(
         self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings

@@ -25,6 +25,8 @@ _ROWS_FOR_CODEBOOKS = 65_536
 _VECTORS_PER_BLOCK = 64  # of codes that are scanned together: an eighth faster than 32 for a query alone
 _ROWS_AT_A_TIME = 1024  # whose distances to all centroids stay in the cache
 _PARALLEL_WEIGHT = 8.0
+_LISTS_BY_HEAP, _LISTS_BY_RESERVOIR = 10, 11  # what faiss calls its scans of one list after another
+_LONGEST_HEAP = 20  # from where on faiss itself changes to a reservoir
 
 
 class ProductCodes:
@@ -35,6 +37,7 @@ class ProductCodes:
         faiss = require("faiss", extra="index")
         self._whole = index  # which owns the parts
         self._codes = faiss.downcast_index(index.index)
+        self._parameters: dict[int, Any] = {}
         self.n_codebooks: int = self._codes.M
 
     @cached_property
@@ -84,7 +87,8 @@ class ProductCodes:
         if lists is None:
             self._codes.search_c(n_queries, pointer(transformed), k, pointer(scores), pointer(rows))
         else:
-            self._codes.nprobe = lists.shape[1]
+            # What sorts lists so that several queries share their codes only delays a single one.
+            self._codes.implem = 0 if n_queries > 1 else _LISTS_BY_HEAP if k <= _LONGEST_HEAP else _LISTS_BY_RESERVOIR
             # Codes stand for vectors as they are, not for what is left of them beside a centre.
             unused = np.zeros(lists.shape, np.float32)
             self._codes.search_preassigned_c(
@@ -96,8 +100,15 @@ class ProductCodes:
                 pointer(scores),
                 pointer(rows),
                 False,
+                self._probing(lists.shape[1]),
             )
         return rows, scores
+
+    def _probing(self, width: int) -> Any:
+        """How faiss is told that so many lists are chosen; made once, for that takes as long as scanning a few."""
+        if width not in self._parameters:
+            self._parameters[width] = require("faiss", extra="index").SearchParametersIVF(nprobe=width)
+        return self._parameters[width]
 
     def add(self, vectors: Float32s) -> None:
         """Store vectors, [n, full_dim], float32, by codes that make each as near to queries as it is."""
