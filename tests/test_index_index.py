@@ -104,14 +104,32 @@ def test_the_tuned_search_finds_what_it_was_asked_to(built: Path) -> None:
         assert recall(found.ids, index.exact(queries, 10).ids) > 0.985
 
 
-def test_a_batch_and_single_queries_and_threads_find_the_same(built: Path) -> None:
-    with Index.open(built) as index:
-        queries = make(20, seed=3)
-        together = index.search(queries, k=5)
-        assert index.search(queries, k=5, threads=2).ids == together.ids
-        alone = [index.search(query, k=5) for query in queries]
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"shortlist": 40},
+        {"shortlist": 40, "margin": 0.02},
+        {"shortlist": 60, "dim": 8},
+        {"shortlist": COUNT},
+        {"probes": 2, "shortlist": 300},
+        {"probe_ratio": 0.9, "shortlist": 300, "margin": 0.05},
+        {"probes": 1, "shortlist": 5},
+    ],
+)
+@pytest.mark.parametrize("lists", [None, 64])
+def test_a_batch_and_single_queries_and_threads_find_the_same(
+    tmp_path: Path, lists: int | None, told: dict[str, Any]
+) -> None:
+    vectors, queries = make(COUNT), make(20, seed=3)
+    with Index.build(tmp_path / "i", vectors=vectors, codes=CodeSettings(27, lists=lists), recall=None) as index:
+        together = index.search(queries, k=5, **told)
+        assert index.search(queries, k=5, threads=2, **told).ids == together.ids
+        alone = [index.search(query, k=5, **told) for query in queries]
         assert [one.ids[0] for one in alone] == together.ids
         np.testing.assert_allclose(np.concatenate([one.scores for one in alone]), together.scores, atol=1e-6)
+        details = [index.explain(query, 5, settings=index.search_with(**told)).hits for query in queries]
+        assert [[hit.id for hit in hits] for hits in details] == together.ids
 
 
 @pytest.mark.parametrize(
@@ -539,6 +557,16 @@ def test_a_trial_finds_as_much_as_a_search_with_its_settings(tmp_path: Path, lis
         # A search makes up for lists that hold too little.
         assert trial.recall - 0.01 <= found
         assert trial.probes in (1, 2) or found <= trial.recall + 0.01
+
+
+def test_of_settings_that_take_hardly_longer_the_simplest_is_chosen() -> None:
+    def trial(mean_ms: float, shortlist: int = 50, margin: float | None = None) -> tuning.Trial:
+        return tuning.Trial(shortlist, margin, None, None, 0.99, 0.99, mean_ms)
+
+    plain, longer, slower = trial(1.02), trial(1.0, 100, 0.1), trial(1.5, 40)
+    assert tuning._fastest([longer, plain, slower]) == plain
+    assert tuning._fastest([trial(1.1), longer, slower]) == longer
+    assert tuning._fastest([longer, trial(1.01, 80, 0.2)]).shortlist == 80
 
 
 def test_no_shortlist_is_longer_than_those_that_were_measured(tmp_path: Path) -> None:

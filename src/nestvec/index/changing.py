@@ -1,20 +1,35 @@
-"""A change to an index: all of it is committed, or nothing is left of it."""
+"""Changes to an index: all of one is committed, or nothing is left of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nestvec.index.building import SEGMENTS, remove_old_codecs
+from nestvec.errors import SearchIndexError
+from nestvec.index.building import SEGMENTS, Batch, check_batch, remove_old_codecs, save_codec, unit_vectors
+from nestvec.index.codes import FirstStage
 from nestvec.index.manifest import Manifest, SegmentRecord, Writing
-from nestvec.index.segments import Segment, join_segments, remove_segment, remove_unnamed
+from nestvec.index.segments import (
+    Codec,
+    Segment,
+    draw_vectors,
+    join_segments,
+    remove_segment,
+    remove_unnamed,
+    write_segment,
+)
 from nestvec.index.state import Mask, State, alive_rows
-from nestvec.index.stored import Stored
+from nestvec.index.stored import Stored, encode
+from nestvec.progress import Advance, Progress
+from nestvec.quantization import fit_quantizer
+from nestvec.vectors import check_dims, truncate
 
-__all__ = ["Change", "changing"]
+__all__ = ["Change", "changing", "compact_segments", "delete_documents", "put_documents"]
 
 _MERGED_AT_MOST = 250_000  # rows of segments that adding puts together
 _MERGED_SHARE = 4  # how many times as large a segment may be as what joins it
@@ -23,8 +38,9 @@ _MERGED_SHARE = 4  # how many times as large a segment may be as what joins it
 class Change:
     """A change that is being made."""
 
-    def __init__(self, manifest: Manifest, writing: Writing, state: State) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, writing: Writing, state: State) -> None:
         """Begin, in a transaction of the manifest."""
+        self.folder = folder
         self.manifest = manifest
         self.writing = writing
         self.state = state
@@ -79,7 +95,7 @@ def changing(folder: Path, current: Callable[[], State]) -> Iterator[Change]:
         with manifest.writing() as writing:
             remove_unnamed(segments, manifest.segments())
             remove_old_codecs(folder, manifest.setting("codec")["name"])
-            change = Change(manifest, writing, current())
+            change = Change(folder, manifest, writing, current())
             yield change
     except BaseException:
         # What was interrupted may have been committed: what the manifest names stays.
@@ -93,3 +109,82 @@ def changing(folder: Path, current: Callable[[], State]) -> Iterator[Change]:
             remove_segment(segments, name)
     finally:
         manifest.close()
+
+
+def put_documents(change: Change, batch: Batch, *, replacing: bool) -> int:
+    """Add documents, in place of those that have their ids where they may; see `Index.upsert`.
+
+    Returns:
+        How many were replaced.
+    """
+    settings = change.state.settings
+    documents = check_batch(batch, settings.full_dim)
+    replaced = change.manifest.find(batch.ids) if replacing else {}
+    change.writing.remove(replaced.values())
+    numbers = change.writing.add(documents)
+    if not len(numbers):
+        return 0
+    new = encode(change.state.codec.second, unit_vectors(batch.vectors, settings))
+    old_documents, old_blocks = change.take_small_segments(len(numbers), replaced.values())
+    change.add(
+        write_segment(
+            change.folder / SEGMENTS,
+            change.state.codec,
+            itertools.chain(old_documents, zip(numbers.tolist(), batch.ids, strict=True)),
+            itertools.chain(old_blocks, [new]),
+        )
+    )
+    return len(replaced)
+
+
+def delete_documents(change: Change, ids: Sequence[str]) -> int:
+    """Delete those documents that there are, and return how many that is; see `Index.delete`."""
+    found = change.manifest.find(list(dict.fromkeys(ids)))
+    change.writing.remove(found.values())
+    return len(found)
+
+
+def compact_segments(change: Change, dim: int | None, progress: Progress) -> dict[str, Any] | None:
+    """Put all segments into one whose codes are fitted anew; see `Index.compact`.
+
+    Returns:
+        What the search was tuned for, which was measured with the codes before; None where it was not tuned.
+    """
+    state = change.state
+    check_dims([state.settings.stored_dim if dim is None else dim], state.settings.stored_dim)
+    parts = state.parts()
+    for segment, alive in parts:
+        change.drop(segment, alive)
+    if not len(state):
+        if dim is not None and dim < state.settings.stored_dim:
+            raise SearchIndexError("There are no documents to fit fewer numbers to. Build the index anew.")
+        return None
+    settings, second = state.settings, state.codec.second
+    codes = settings.codes_for(len(state))
+    sample = draw_vectors(parts, codes.rows_to_train)
+    documents, blocks = join_segments(parts)
+    first = state.codec.first.empty()
+    if dim is not None and dim < settings.stored_dim:
+        sample = truncate(sample, dim)
+        settings = settings.cut(dim, len(state))
+        codes = settings.codes_for(len(state))
+        cut = fit_quantizer(sample, settings.precision)
+        blocks = (encode(cut, truncate(second.decode(block.codes), dim)) for block in blocks)
+        second = cut
+    if len(sample) >= codes.fewest_to_train:  # else those that there are go on
+        first = FirstStage.train(sample, codes)
+    codec = Codec(first, second)
+    save_codec(change.folder, codec, change.writing)
+    change.writing.set("settings", settings)
+    change.writing.set("search", state.search.within(settings.stored_dim).kept())
+    tuned: dict[str, Any] | None = change.manifest.setting("tuned")
+    change.writing.set("tuned", None)
+    with progress("storing", len(state)) as advance:
+        change.add(write_segment(change.folder / SEGMENTS, codec, documents, _counted(blocks, advance)))
+    return tuned
+
+
+def _counted(blocks: Iterable[Stored], advance: Advance) -> Iterator[Stored]:
+    for block in blocks:
+        yield block
+        advance(len(block.lengths))

@@ -96,7 +96,7 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
         count: Vectors.
 
     Returns:
-        Five principal components for eight numbers at a sixth of a byte each, in lists beyond 800,000 vectors;
+        One principal component for two numbers at a sixth of a byte each, in lists beyond 800,000 vectors;
         int8 numbers where there are too few vectors, or too few numbers, to learn codebooks from.
     """
     if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:

@@ -17,7 +17,8 @@ from nestvec.index.manifest import Document
 from nestvec.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
-    from nestvec.index.index import Index, Rows
+    from nestvec.index.index import Index
+    from nestvec.index.rows import Rows
 
 __all__ = ["EXPORTS", "ExportFormat", "export"]
 

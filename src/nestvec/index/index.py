@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,37 +19,28 @@ from nestvec.index.building import (
     Batch,
     IndexSettings,
     as_batches,
-    check_batch,
     check_ids,
     check_queries,
     fill,
-    save_codec,
     settings_of,
-    unit_vectors,
 )
-from nestvec.index.changing import changing
-from nestvec.index.codes import CodeSettings, FirstStage
+from nestvec.index.changing import changing, compact_segments, delete_documents, put_documents
+from nestvec.index.codes import CodeSettings
 from nestvec.index.explaining import Explanation, describe_hits, fuse_words, merge_copies
 from nestvec.index.filters import parse_filter
 from nestvec.index.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.manifest import Document, Manifest
-from nestvec.index.segments import (
-    Codec,
-    draw_vectors,
-    join_segments,
-    write_segment,
-)
+from nestvec.index.rows import Rows
+from nestvec.index.segments import draw_vectors
 from nestvec.index.state import Mask, State, load_state
-from nestvec.index.stored import ROWS_AT_A_TIME, Stored, encode
 from nestvec.index.threads import faiss_threads, one_thread_for_products
 from nestvec.index.tuning import FEWEST_TO_TUNE, check_recall, tune
 from nestvec.index.two_stages import Candidates, SearchSettings, search_exact, search_stages
 from nestvec.plan import Plan
-from nestvec.progress import Advance, Progress, silent
-from nestvec.quantization import fit_quantizer
-from nestvec.vectors import check_dims, truncate
+from nestvec.progress import Progress, silent
+from nestvec.vectors import check_dims
 
-__all__ = ["Hits", "Index", "QueryEncoder", "Rows"]
+__all__ = ["Hits", "Index", "QueryEncoder"]
 
 Float32s = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -354,7 +344,8 @@ class Index:
             IndexBusyError: Another process is changing the index.
             StorageError: The disk is full, or the folder cannot be written.
         """
-        self._put(Batch(vectors, ids, texts, metadata), replacing=False)
+        with changing(self.path, self._current) as change:
+            put_documents(change, Batch(vectors, ids, texts, metadata), replacing=False)
 
     def upsert(
         self,
@@ -380,7 +371,8 @@ class Index:
             IndexBusyError: Another process is changing the index.
             StorageError: The disk is full, or the folder cannot be written.
         """
-        return self._put(Batch(vectors, ids, texts, metadata), replacing=True)
+        with changing(self.path, self._current) as change:
+            return put_documents(change, Batch(vectors, ids, texts, metadata), replacing=True)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents; all that there are of these, at once.
@@ -397,9 +389,7 @@ class Index:
         """
         check_ids(ids)
         with changing(self.path, self._current) as change:
-            found = change.manifest.find(list(dict.fromkeys(ids)))
-            change.writing.remove(found.values())
-        return len(found)
+            return delete_documents(change, ids)
 
     def compact(self, *, dim: int | None = None, progress: Progress = silent) -> None:
         """Put all segments into one, without what was deleted, and fit the codes to what there is.
@@ -417,37 +407,7 @@ class Index:
             StorageError: The disk is full, or the folder cannot be written; the index is as it was.
         """
         with changing(self.path, self._current) as change:
-            state = change.state
-            check_dims([state.settings.stored_dim if dim is None else dim], state.settings.stored_dim)
-            parts = state.parts()
-            for segment, alive in parts:
-                change.drop(segment, alive)
-            if not len(state):
-                if dim is not None and dim < state.settings.stored_dim:
-                    raise SearchIndexError("There are no documents to fit fewer numbers to. Build the index anew.")
-                return
-            settings, second = state.settings, state.codec.second
-            codes = settings.codes_for(len(state))
-            sample = draw_vectors(parts, codes.rows_to_train)
-            documents, blocks = join_segments(parts)
-            first = state.codec.first.empty()
-            if dim is not None and dim < settings.stored_dim:
-                sample = truncate(sample, dim)
-                settings = settings.cut(dim, len(state))
-                codes = settings.codes_for(len(state))
-                cut = fit_quantizer(sample, settings.precision)
-                blocks = (encode(cut, truncate(second.decode(block.codes), dim)) for block in blocks)
-                second = cut
-            if len(sample) >= codes.fewest_to_train:  # else those that there are go on
-                first = FirstStage.train(sample, codes)
-            codec = Codec(first, second)
-            save_codec(self.path, codec, change.writing)
-            change.writing.set("settings", settings)
-            change.writing.set("search", state.search.within(settings.stored_dim).kept())
-            tuned = change.manifest.setting("tuned")
-            change.writing.set("tuned", None)  # it was measured with other codes
-            with progress("storing", len(state)) as advance:
-                change.add(write_segment(self.path / SEGMENTS, codec, documents, _counted(blocks, advance)))
+            tuned = compact_segments(change, dim, progress)
         if tuned is not None and len(self) > FEWEST_TO_TUNE:
             tune(self, recall=tuned["target"], k=tuned["k"], dim=self.search_settings.dim, progress=progress)
 
@@ -470,27 +430,6 @@ class Index:
     def stats(self) -> Statistics:
         """Return what the index holds, and what it costs."""
         return measure_state(self.path, self._current())
-
-    def _put(self, batch: Batch, *, replacing: bool) -> int:
-        with changing(self.path, self._current) as change:
-            settings = change.state.settings
-            documents = check_batch(batch, settings.full_dim)
-            replaced = change.manifest.find(batch.ids) if replacing else {}
-            change.writing.remove(replaced.values())
-            numbers = change.writing.add(documents)
-            if not len(numbers):
-                return 0
-            new = encode(change.state.codec.second, unit_vectors(batch.vectors, settings))
-            old_documents, old_blocks = change.take_small_segments(len(numbers), replaced.values())
-            change.add(
-                write_segment(
-                    self.path / SEGMENTS,
-                    change.state.codec,
-                    itertools.chain(old_documents, zip(numbers.tolist(), batch.ids, strict=True)),
-                    itertools.chain(old_blocks, [new]),
-                )
-            )
-        return len(replaced)
 
     def exact(self, vectors: NDArray[Any], k: int = 10, *, dim: int | None = None) -> Hits:
         """Find the nearest of all stored vectors by comparing every one: what recall is measured against.
@@ -712,41 +651,9 @@ class Index:
         self._manifest = manifest
 
 
-class Rows:
-    """All documents of an index with their vectors, in the order they were written, as of one commit."""
-
-    def __init__(self, index: Index) -> None:
-        """Take a connection of its own, which is closed at the end."""
-        self._index = index
-        self._opened = ExitStack()
-        self._opened.callback(index.close)
-        self._state = self._opened.enter_context(index._snapshot())
-
-    def __len__(self) -> int:
-        """Documents."""
-        return len(self._state)
-
-    def __iter__(self) -> Iterator[tuple[list[Document], Float32s]]:
-        """Yield documents and their vectors, of unit length, block by block, once."""
-        with self._opened:
-            for segment, alive in self._state.parts():
-                kept = np.arange(len(segment)) if alive is None else np.flatnonzero(alive)
-                for first in range(0, len(kept), ROWS_AT_A_TIME):
-                    rows = kept[first : first + ROWS_AT_A_TIME]
-                    ids = segment.identities.ids(rows)
-                    known = self._index.read(ids)
-                    yield [known[id_] for id_ in ids], segment.second.decode(rows)
-
-
 def _scores_of(found: Candidates, k: int) -> Float32s:
     if found.rows.shape[1] == k and found.whole:
         return found.scores
     scores = np.full((len(found.rows), k), np.nan, np.float32)
     scores[:, : found.rows.shape[1]] = np.where(found.rows >= 0, found.scores, np.nan)
     return scores
-
-
-def _counted(blocks: Iterable[Stored], advance: Advance) -> Iterator[Stored]:
-    for block in blocks:
-        yield block
-        advance(len(block.lengths))

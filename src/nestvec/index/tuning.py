@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,7 @@ _QUERIES_AT_A_TIME = 100  # whose candidates are in memory
 _LONGEST = 5_000  # documents of a shortlist that is tried
 _GROWTH = 1.25
 _LONGER = (1, 1.5, 2, 3, 4)  # times as long as without a margin: what a shortlist may be that has one
+_HARDLY_LONGER = 1.03  # than another setting: what one run on a busy machine does not tell
 _EQUAL = 1e-5  # cosines that differ by less are equally good
 _LOWER_BOUND = 1.645  # standard errors below the mean: 95 of 100 samples would not be lower
 
@@ -133,10 +135,10 @@ def tune(
                 mean, low = near.recall(shortlist, margin)
                 spent = _mean_ms(index, asked, k, replace(scanned, shortlist=shortlist, margin=margin))
                 tried.append(Trial(shortlist, margin, probes, ratio, round(mean, 4), round(low, 4), spent))
-            trials.append(min(tried, key=lambda trial: trial.mean_ms))
+            trials.append(_fastest(tried))
             advance(1)
     fit = [trial for trial in trials if trial.low >= enough]
-    best = min(fit, key=lambda trial: trial.mean_ms) if fit else max(trials, key=lambda trial: trial.low)
+    best = _fastest(fit) if fit else max(trials, key=lambda trial: trial.low)
     measured = {
         "target": recall,
         "needed": enough,
@@ -148,6 +150,13 @@ def tune(
     chosen = replace(settings, shortlist=best.shortlist, margin=best.margin, probes=None, probe_ratio=best.probe_ratio)
     index.set_search(chosen, measured)
     return Tuned(best, bool(fit), trials)
+
+
+def _fastest(trials: Sequence[Trial]) -> Trial:
+    """The fastest, or of those that take hardly longer, the one with the fewest settings and the shortest shortlist."""
+    least = min(trial.mean_ms for trial in trials)
+    near = [trial for trial in trials if trial.mean_ms <= _HARDLY_LONGER * least]
+    return min(near, key=lambda one: (-(one.margin, one.probe_ratio).count(None), one.shortlist, one.mean_ms))
 
 
 def check_recall(recall: float) -> None:

@@ -91,14 +91,14 @@ class SearchSettings:
         """Say what a search does, in words.
 
         >>> str(SearchSettings(200, margin=0.05, probe_ratio=0.4))
-        'shortlist of 200, up to 0.050 below the k-th by codes, in lists 40% as near as the nearest, reranked'
+        'shortlist of 200, up to 0.05 below the k-th by codes, in lists 40% as near as the nearest, reranked'
         """
         if self.shortlist is None:
             words = ["the scan alone"]
         else:
             words = [f"shortlist of {self.shortlist:,}"]
             if self.margin is not None:
-                words.append(f"up to {self.margin:.3f} below the k-th by codes")
+                words.append(f"up to {self.margin:.4g} below the k-th by codes")
         if self.probes is not None:
             words.append(f"in {self.probes:,} lists")
         if self.probe_ratio is not None:

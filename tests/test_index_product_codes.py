@@ -1,0 +1,99 @@
+"""Codes are chosen so that no document looks nearer to its queries than it is. Run: pytest tests/test_index_product_codes.py (seconds)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from nestvec.index import CodeSettings, FirstStage
+from nestvec.index.product_codes import ProductCodes, choose_codes
+from nestvec.index.threads import faiss_threads, one_thread_for_products
+from nestvec.vectors import normalize
+
+
+def vectors(count: int, dim: int = 48, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    lengths = 1 / np.sqrt(np.arange(1, dim + 1))
+    return normalize((generator.normal(size=(count, dim)) * lengths).astype(np.float32))
+
+
+def in_turn(vector: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """The oracle: the loss as it is written, in float64, one codebook after another from the nearest centroids on."""
+    parts, centroids = vector.astype(np.float64).reshape(len(centroids), -1), centroids.astype(np.float64)
+    t = (centroids**2).sum(axis=2).mean(axis=1).sum()
+    chosen = ((parts[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
+
+    def loss(codes: np.ndarray) -> float:
+        y = centroids[np.arange(len(codes)), codes]
+        return float(((parts - y) ** 2).sum() + 8 * (t - (parts * y).sum()) ** 2)
+
+    for place in range(len(chosen)):
+        tries = np.repeat(chosen[None], 16, axis=0)
+        tries[:, place] = np.arange(16)
+        chosen = tries[np.argmin([loss(one) for one in tries])]
+    return chosen
+
+
+def test_codes_are_those_of_the_loss_as_it_is_written() -> None:
+    generator = np.random.default_rng(0)
+    documents, centroids = vectors(200), generator.normal(size=(12, 16, 4)).astype(np.float32) / 7
+    found = choose_codes(documents, centroids)
+    expected = np.stack([in_turn(one, centroids) for one in documents])
+    assert (found == expected).mean() > 0.999  # bits that make way for places decide near ties
+
+
+@pytest.mark.parametrize("lists", [None, 8])
+def test_what_is_stored_are_the_chosen_codes_and_they_stand_for_all_vectors_alike(lists: int | None) -> None:
+    documents = vectors(3000)
+    first = FirstStage.train(documents, CodeSettings(36, lists=lists))
+    product = ProductCodes(first._index)
+    transformed = product.transform(documents)
+    chosen = product.centroids[np.arange(12), choose_codes(transformed, product.centroids)].reshape(3000, -1)
+    first.add(documents)
+    assert len(first) == first._index.ntotal == 3000
+    queries = vectors(40, seed=1)
+    expected = product.transform(queries) @ chosen.T
+    found = first.search(queries, 20)
+    best = -np.sort(-expected, axis=1)[:, :20]
+    np.testing.assert_allclose(found.scores, best, atol=0.02)  # faiss rounds its tables to 8 bits
+    np.testing.assert_allclose(np.take_along_axis(expected, found.rows, axis=1), best, atol=0.03)
+    # x y spreads less than for the nearest centroids, and what is left out hardly grows.
+    plain = faiss.downcast_index(first._index.index).pq
+    nearest = plain.decode(plain.compute_codes(np.ascontiguousarray(transformed)))
+    spreads, errors = (
+        [float(measure(one)) for one in (chosen, nearest)]
+        for measure in (
+            lambda one: (one * transformed).sum(axis=1).std(),
+            lambda one: ((one - transformed) ** 2).sum(axis=1).mean(),
+        )
+    )
+    assert spreads[0] < 0.6 * spreads[1]
+    assert errors[0] < 1.15 * errors[1]
+
+
+def test_faiss_alone_reads_the_codes_and_finds_the_same(tmp_path: Path) -> None:
+    documents, queries = vectors(3000), vectors(20, seed=1)
+    first = FirstStage.train(documents, CodeSettings(36))
+    first.add(documents)
+    first.save(tmp_path / "codes")
+    scores, rows = faiss.read_index(str(tmp_path / "codes")).search(queries, 10)
+    found = first.search(queries, 10)
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
+
+
+def test_products_take_one_thread_and_leave_those_of_faiss_alone() -> None:
+    def counts() -> list[Any]:
+        return [one["num_threads"] for one in threadpool_info() if one.get("threading_layer") == "pthreads"]
+
+    before = counts()
+    assert before
+    with faiss_threads(3), one_thread_for_products():
+        assert set(counts()) == {1}
+        assert faiss.omp_get_max_threads() == 3
+    assert counts() == before
