@@ -955,13 +955,15 @@ def test_damage_is_found_and_named(tmp_path: Path) -> None:
         Index.open(tmp_path)
 
 
-def test_an_index_of_a_newer_format_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "advice"), [(99, "Update nestvec"), (1, "Build the index anew")])
+def test_an_index_of_another_format_is_refused(tmp_path: Path, version: int, advice: str) -> None:
     Index.build(tmp_path / "i", vectors=make(20), recall=None).close()
     with sqlite3.connect(tmp_path / "i" / "manifest.sqlite") as connection:
-        connection.execute("UPDATE settings SET value = '99' WHERE name = 'format'")
+        connection.execute("UPDATE settings SET value = ? WHERE name = 'format'", (str(version),))
     connection.close()
-    with pytest.raises(SearchIndexError, match="format 99, and this nestvec reads 1"):
+    with pytest.raises(SearchIndexError, match=f"format {version}, and this nestvec reads 2. {advice}"):
         Index.open(tmp_path / "i")
+    Index.build(tmp_path / "i", vectors=make(20), recall=None, overwrite=True).close()
 
 
 def test_a_document_without_vector_is_found_by_verify(tmp_path: Path) -> None:

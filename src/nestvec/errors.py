@@ -128,7 +128,7 @@ class NoPlanError(PlanError):
 
 
 class SearchIndexError(NestvecError, ValueError):
-    """An index is damaged, of a newer format, or does not fit the vectors, ids or settings it gets."""
+    """An index is damaged, of another format, or does not fit the vectors, ids or settings it gets."""
 
 
 class FilterError(SearchIndexError):

@@ -84,7 +84,7 @@ class Index:
             encoder: What encodes queries that are texts; None takes vectors alone.
 
         Raises:
-            SearchIndexError: There is none, it is damaged, or of a newer format.
+            SearchIndexError: There is none, it is damaged, or of another format.
         """
         self.path = Path(path)
         self.encoder = encoder
@@ -104,7 +104,7 @@ class Index:
             The index.
 
         Raises:
-            SearchIndexError: There is none, it is damaged, or of a newer format.
+            SearchIndexError: There is none, it is damaged, or of another format.
         """
         return Index(path, encoder=encoder)
 

@@ -25,7 +25,7 @@ Version: TypeAlias = int | tuple[int, ...]
 """Of what a connection sees: another one after every commit of others."""
 
 MANIFEST = "manifest.sqlite"
-FORMAT = 1
+FORMAT = 2  # 1 had codes that were not padded
 _ROWS_AT_A_TIME = 10_000
 _LISTED = 10
 _SCHEMA = """
@@ -72,7 +72,7 @@ class Manifest:
             writable: To change it; otherwise the file may be on a medium that is read-only.
 
         Raises:
-            SearchIndexError: There is none, it is damaged, or of a newer format.
+            SearchIndexError: There is none, it is damaged, or of another format.
         """
         self.folder = folder
         self.lock = threading.RLock()
@@ -95,7 +95,7 @@ class Manifest:
             self.close()
             raise SearchIndexError(
                 f"{folder} is an index of format {found}, and this nestvec reads {FORMAT}. "
-                "Update nestvec, or build the index anew."
+                + ("Update nestvec." if isinstance(found, int) and found > FORMAT else "Build the index anew.")
             )
 
     @staticmethod
