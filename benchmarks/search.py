@@ -202,7 +202,7 @@ class LanceDB(Tool):
     """LanceDB's IVF with product quantization; it reads vectors from disk and keeps what it likes in memory."""
 
     name = "LanceDB IVF-PQ"
-    efforts = tuple((probes, refine) for probes in (8, 16, 32, 64, 128) for refine in (2, 5, 10, 20, 40))
+    efforts = tuple((probes, refine) for probes in (16, 32, 64, 128) for refine in (5, 10, 20))
 
     def build(self, vectors: Float32s, work: Path) -> None:
         """Take documents in."""
@@ -259,7 +259,7 @@ def tools_for(count: int) -> list[Tool]:
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
         Nestvec("nestvec", [(ratio, *margin) for ratio in ratios for margin in margins] if large else scan),
-        *([Nestvec("nestvec, without lists", scan, CodeSettings(240))] if large else []),
+        *([Nestvec("nestvec, without lists", scan, CodeSettings(192))] if large else []),
         Faiss("faiss HNSW32", "HNSW32", steps, hnsw),
         Faiss(
             "faiss IVF-PQ96x4fs + fp16",

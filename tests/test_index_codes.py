@@ -71,7 +71,7 @@ def test_product_codes_say_nearly_what_the_vectors_say(lists: int | None) -> Non
     everything = first.search(queries, 4000)
     error = everything.scores - np.take_along_axis(expected, everything.rows, axis=1)
     assert np.abs(error).mean() < 0.09
-    assert np.abs(error.mean(axis=1)).max() < 0.04  # of the cosine itself, nearly all of the mean included
+    assert np.abs(error.mean(axis=1)).max() < 0.04  # of .2 or so: of the cosine itself, nearly all of the mean included
     found = first.search(queries, 300)
     top = np.argsort(-expected, axis=1)[:, :5]
     assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(top, found.rows, strict=True)]) > 0.97

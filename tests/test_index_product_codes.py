@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from nestvec.index import CodeSettings, FirstStage
+from nestvec.errors import MissingExtraError, PrecisionError
+from nestvec.index import CodeSettings, FirstStage, threads
 from nestvec.index.product_codes import ProductCodes, choose_codes
 from nestvec.index.threads import faiss_threads, one_thread_for_products
 from nestvec.vectors import normalize
@@ -47,15 +49,36 @@ def test_codes_are_those_of_the_loss_as_it_is_written() -> None:
     assert (found == expected).mean() > 0.999  # bits that make way for places decide near ties
 
 
+@pytest.mark.parametrize(("numbers", "lists"), [(36, None), (36, 8), (33, None), (33, 5), (9, 7), (12, 16)])
+def test_what_is_stored_are_the_chosen_codes_in_the_nearest_lists(numbers: int, lists: int | None) -> None:
+    documents = vectors(3000)
+    first = FirstStage.train(documents, CodeSettings(numbers, lists=lists))
+    product = ProductCodes(first._index)
+    transformed = product.transform(documents)
+    codes = choose_codes(transformed, product.centroids)
+    chosen = product.centroids[np.arange(numbers // 3), codes].reshape(3000, -1)
+    first.add(documents[:1100])
+    first.add(documents[1100:])
+    assert len(first) == first._index.ntotal == 3000
+    index = faiss.downcast_index(first._index.index)
+    written = index.pq.compute_codes(np.ascontiguousarray(chosen)).astype(np.int64)  # two codebooks a byte
+    halves = np.stack([written & 15, written >> 4], axis=2).reshape(3000, -1)[:, : numbers // 3]
+    np.testing.assert_array_equal(halves, codes)
+    if lists is not None:
+        held = [faiss.rev_swig_ptr(index.invlists.get_ids(one), index.invlists.list_size(one)) for one in range(lists)]
+        nearest = product.similarities(transformed).argmax(axis=1)
+        for one, rows in enumerate(held):
+            np.testing.assert_array_equal(np.sort(rows), np.flatnonzero(nearest == one))
+
+
 @pytest.mark.parametrize("lists", [None, 8])
-def test_what_is_stored_are_the_chosen_codes_and_they_stand_for_all_vectors_alike(lists: int | None) -> None:
+def test_codes_stand_for_all_vectors_alike(lists: int | None) -> None:
     documents = vectors(3000)
     first = FirstStage.train(documents, CodeSettings(36, lists=lists))
     product = ProductCodes(first._index)
     transformed = product.transform(documents)
     chosen = product.centroids[np.arange(12), choose_codes(transformed, product.centroids)].reshape(3000, -1)
     first.add(documents)
-    assert len(first) == first._index.ntotal == 3000
     queries = vectors(40, seed=1)
     expected = product.transform(queries) @ chosen.T
     found = first.search(queries, 20)
@@ -76,12 +99,16 @@ def test_what_is_stored_are_the_chosen_codes_and_they_stand_for_all_vectors_alik
     assert errors[0] < 1.15 * errors[1]
 
 
-def test_faiss_alone_reads_the_codes_and_finds_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lists", [None, 8])
+def test_faiss_alone_reads_the_codes_and_finds_the_same(tmp_path: Path, lists: int | None) -> None:
     documents, queries = vectors(3000), vectors(20, seed=1)
-    first = FirstStage.train(documents, CodeSettings(36))
+    first = FirstStage.train(documents, CodeSettings(36, lists=lists))
     first.add(documents)
     first.save(tmp_path / "codes")
-    scores, rows = faiss.read_index(str(tmp_path / "codes")).search(queries, 10)
+    alone = faiss.read_index(str(tmp_path / "codes"))
+    if lists is not None:
+        faiss.extract_index_ivf(alone).nprobe = lists
+    scores, rows = alone.search(queries, 10)
     found = first.search(queries, 10)
     np.testing.assert_array_equal(found.rows, rows)
     np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
@@ -92,8 +119,30 @@ def test_products_take_one_thread_and_leave_those_of_faiss_alone() -> None:
         return [one["num_threads"] for one in threadpool_info() if one.get("threading_layer") == "pthreads"]
 
     before = counts()
-    assert before
-    with faiss_threads(3), one_thread_for_products():
+    if not before:
+        pytest.skip("numpy's products take the threads of OpenMP here, which are counted with those of faiss")
+    first, second = one_thread_for_products(), one_thread_for_products()
+    with faiss_threads(3):
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)  # two that overlap
         assert set(counts()) == {1}
         assert faiss.omp_get_max_threads() == 3
+        second.__exit__(None, None, None)
     assert counts() == before
+
+
+def test_lists_need_codes_that_can_number_them() -> None:
+    with pytest.raises(PrecisionError, match="Codes of 9 numbers are too short for 16 lists. Choose 12"):
+        FirstStage.train(vectors(300), CodeSettings(9, lists=16))
+
+
+def test_without_threadpoolctl_the_pip_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads._products.cache_clear()
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"), one_thread_for_products():
+        pass
+    monkeypatch.undo()
+    threads._products.cache_clear()
+    with one_thread_for_products():
+        pass

@@ -18,6 +18,7 @@ from nestvec.index import (
     StoredVectors,
     encode,
     faiss_threads,
+    one_thread_for_products,
     search_stages,
 )
 from nestvec.progress import Progress, silent
@@ -103,7 +104,8 @@ def _time(search: Callable[..., object], vectors: TaskVectors) -> Latency:
             if len(times) >= _FEWEST and times[-1] + before - started > _SECONDS:
                 break
     started = time.perf_counter()
-    search(queries)
+    with one_thread_for_products():
+        search(queries)
     per_second = len(queries) / (time.perf_counter() - started)
     median, p95 = np.quantile(times, [0.5, 0.95]) * 1000
     return Latency(round(float(median), 4), round(float(p95), 4), round(per_second, 1))

@@ -9,7 +9,7 @@ from nestvec.index.index import Hits, Index
 from nestvec.index.inspecting import Statistics
 from nestvec.index.manifest import Document
 from nestvec.index.stored import StoredVectors, encode
-from nestvec.index.threads import faiss_threads
+from nestvec.index.threads import faiss_threads, one_thread_for_products
 from nestvec.index.tuning import Trial, Tuned, tune
 from nestvec.index.two_stages import Candidates, SearchSettings, Stages, search_stages
 
@@ -36,6 +36,7 @@ __all__ = [
     "encode",
     "export",
     "faiss_threads",
+    "one_thread_for_products",
     "parse_filter",
     "search_stages",
     "tune",

@@ -315,7 +315,7 @@ def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
     if queries.dtype == np.float32 and queries.shape[1:] == (settings.full_dim,) == (settings.stored_dim,):
         # What nearly all queries are: looked at and scaled in a third of the time that all checks take.
         if len(queries) == 1:
-            square = float(queries[0] @ queries[0])
+            square = float(queries[0].dot(queries[0]))  # which lets a number overflow, as a product would not
             if _TINY < square < 1 / _TINY:
                 alone: Float32s = queries / np.float32(math.sqrt(square))
                 return alone

@@ -62,9 +62,12 @@ class Change:
     def take_small_segments(
         self, count: int, deleted: Iterable[int]
     ) -> tuple[Iterable[tuple[int, str]], Iterable[Stored]]:
-        """Take out the segments that are no longer worth files of their own, beside so many new rows."""
+        """Take out the last segments that are no longer worth files of their own, beside so many new rows.
+
+        Those before a larger one stay: segments are searched in the order that their documents were written in.
+        """
         gone, parts, rows = np.fromiter(deleted, np.int64), [], count
-        for segment, alive in sorted(self.state.parts(), key=lambda one: len(one[0])):
+        for segment, alive in reversed(self.state.parts()):
             if len(segment) > _MERGED_SHARE * rows or rows + len(segment) > _MERGED_AT_MOST:
                 break
             kept = alive_rows(segment, gone)

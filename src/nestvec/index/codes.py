@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DimensionError, PrecisionError, SearchIndexError, VectorError
 from nestvec.extras import require
-from nestvec.index.product_codes import BITS, NUMBERS_PER_CODEBOOK, ProductCodes, train_product_codes
+from nestvec.index.product_codes import BITS, NUMBERS_PER_CODEBOOK, ProductCodes, bits_of_lists, train_product_codes
 from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
 from nestvec.vectors import truncate
 
@@ -37,7 +37,7 @@ _LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
 _SHORTEST_TO_LEARN = 24
 _FEWEST_TO_LEARN = 2_000
 _MOST_TO_SCAN = 800_000
-_IDENTITY_BYTES = 8  # that faiss keeps a row in lists
+_IDENTITY_BYTES = 8  # of a row number, which faiss keeps beside each code in lists
 _TINY = 1e-30
 _QUERIES_AT_A_TIME = 512  # whose similarities to all centres are in memory
 
@@ -140,7 +140,8 @@ class FirstStage:
 
         Raises:
             DimensionError: `dim` is outside the vectors.
-            PrecisionError: The precision is not known, or cannot be kept in lists, or `dim` is odd for `product`.
+            PrecisionError: The precision is not known, or cannot be kept in lists; or `dim`, for `product`, is no
+                multiple of three, or too small for so many lists.
             SearchIndexError: There are too few vectors to learn from.
             MissingExtraError: faiss is not installed.
         """
@@ -192,6 +193,16 @@ class FirstStage:
     def __len__(self) -> int:
         """Vectors in it."""
         return int(self._index.ntotal)
+
+    @property
+    def table_bytes(self) -> int:
+        """Memory of what turns vectors into codes."""
+        return 0 if self._product is None else self._product.table_bytes
+
+    @property
+    def copied_bytes(self) -> int:
+        """Memory beside what `save` writes."""
+        return 0 if self._product is None else self._product.copied_bytes
 
     def add(self, vectors: Float32s) -> None:
         """Store vectors.
@@ -310,6 +321,12 @@ def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
         raise SearchIndexError(
             f"These codes are learned from {settings.fewest_to_train:,} documents at least, and there are "
             f"{len(sample):,}. Choose fewer lists or numbers, or another precision."
+        )
+    fewest = 0 if settings.lists is None else NUMBERS_PER_CODEBOOK * bits_of_lists(settings.lists)
+    if settings.dim < fewest:
+        raise PrecisionError(
+            f"Codes of {settings.dim} numbers are too short for {settings.lists:,} lists. Choose {fewest} or more, or "
+            "fewer lists."
         )
     return train_product_codes(sample, settings.dim, settings.lists, rows_for_lists=settings.rows_to_train, seed=seed)
 

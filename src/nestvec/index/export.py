@@ -18,7 +18,7 @@ from nestvec.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
     from nestvec.index.index import Index
-    from nestvec.index.rows import Rows
+    from nestvec.index.rows import DocumentRows
 
 __all__ = ["EXPORTS", "ExportFormat", "export"]
 
@@ -66,7 +66,7 @@ class _Source(NamedTuple):
     blocks: Iterator[tuple[list[Document], Float32s]]
 
 
-def _counted(rows: Rows, advance: Advance) -> Iterator[tuple[list[Document], Float32s]]:
+def _counted(rows: DocumentRows, advance: Advance) -> Iterator[tuple[list[Document], Float32s]]:
     for documents, vectors in rows:
         yield documents, vectors
         advance(len(documents))

@@ -30,7 +30,7 @@ from nestvec.index.explaining import Explanation, describe_hits, fuse_words, mer
 from nestvec.index.filters import parse_filter
 from nestvec.index.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.manifest import Document, Manifest
-from nestvec.index.rows import Rows
+from nestvec.index.rows import DocumentRows
 from nestvec.index.segments import draw_vectors
 from nestvec.index.state import Mask, State, load_state
 from nestvec.index.threads import faiss_threads, one_thread_for_products
@@ -259,7 +259,7 @@ class Index:
             dim: Leading numbers to compare: what was built at 512 numbers answers as if it held 128.
             middle: Numbers and documents of a stage between the two: (64, 50) compares 64 numbers of the shortlist and
                 hands over the best 50.
-            threads: Threads, for many queries; lists that are chosen by a ratio are scanned on one.
+            threads: Threads that scan codes for many queries; what remains takes one.
             distinct: Of documents with the same text, or without a text with the same vector, find the best alone.
             hybrid: Find and order documents by the words they share with the texts as well, one query at a time; their
                 scores are what `explain` gives.
@@ -319,9 +319,9 @@ class Index:
         with self._manifest.lock:
             return self._manifest.read(ids)
 
-    def rows(self) -> Rows:
+    def rows(self) -> DocumentRows:
         """Return all documents with their vectors, as they are now, whatever changes while they are read."""
-        return Rows(Index(self.path))
+        return DocumentRows(Index(self.path))
 
     def add(
         self,
@@ -408,7 +408,7 @@ class Index:
         """
         with changing(self.path, self._current) as change:
             tuned = compact_segments(change, dim, progress)
-        if tuned is not None and len(self) > FEWEST_TO_TUNE:
+        if tuned is not None and len(self) > tuned["k"] + 1:
             tune(self, recall=tuned["target"], k=tuned["k"], dim=self.search_settings.dim, progress=progress)
 
     def verify(self) -> list[str]:
@@ -568,7 +568,7 @@ class Index:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
         queries = check_queries(vectors, state.settings)
         stages, documents = state.searched(masks)
-        k = min(k, max(1, documents))
+        k = min(int(k), max(1, documents))
         if len(queries) == 1:  # whose products are too small for threads
             with faiss_threads(settings.threads):
                 return search_stages(stages, queries, k, settings)

@@ -25,7 +25,7 @@ class Statistics(NamedTuple):
     segments: int
     full_dim: int
     resident_bytes: int
-    """Codes that a search keeps in memory."""
+    """What a search keeps in memory: codes, what makes them, and which documents are deleted."""
     resident_bytes_per_vector: float
     disk_bytes: int
     """All files."""
@@ -49,7 +49,9 @@ def measure_state(folder: Path, state: State) -> Statistics:
         with contextlib.suppress(FileNotFoundError):  # what a writer has just put into another file
             if path.is_file():
                 disk += path.stat().st_size
-    resident, per = sizes["codes"] + masks, max(1, count)
+    # Segments hold what turned vectors into their codes, and the codec, for what will be added, the same once more.
+    copied = state.codec.first.table_bytes + sum(one.first.copied_bytes for one in state.segments)
+    resident, per = sizes["codes"] + masks + copied, max(1, count)
     return Statistics(
         documents=count,
         deleted=sum(len(one) for one in state.segments) - count,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nestvec.extras import require
 
-__all__ = ["BITS", "NUMBERS_PER_CODEBOOK", "ProductCodes", "train_product_codes"]
+__all__ = ["BITS", "NUMBERS_PER_CODEBOOK", "ProductCodes", "bits_of_lists", "choose_codes", "train_product_codes"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -18,11 +18,11 @@ Rows = NDArray[np.int64]
 NUMBERS_PER_CODEBOOK = 3
 BITS = 4
 """Of a code in each codebook."""
-_PADDED = (
-    4  # numbers that faiss is given in place of three, the last of them 0: it has a fast table of four, not of three
-)
+# Numbers that faiss is given in place of three, the last of them 0: it is fast at tables of four, and not of three.
+_PADDED = 4
 _ROWS_FOR_CODEBOOKS = 65_536
-_VECTORS_PER_BLOCK = 64  # of codes that are scanned together: an eighth faster than 32 for a query alone
+# Codes that are scanned together: an eighth faster than by 32 for a query alone. faiss reconstructs such codes wrongly.
+_VECTORS_PER_BLOCK = 64
 _ROWS_AT_A_TIME = 1024  # whose distances to all centroids stay in the cache
 _PARALLEL_WEIGHT = 8.0
 _LISTS_BY_HEAP, _LISTS_BY_RESERVOIR = 10, 11  # what faiss calls its scans of one list after another
@@ -44,8 +44,10 @@ class ProductCodes:
     def components(self) -> Float32s:
         """Principal components, turned at random, with a zero after every three, [full_dim, 4 x n_codebooks]."""
         faiss = require("faiss", extra="index")
-        transform = faiss.downcast_VectorTransform(self._whole.chain.at(0))
-        return np.ascontiguousarray(faiss.vector_to_array(transform.A).reshape(-1, self._whole.d).T)
+        numbers = faiss.downcast_VectorTransform(self._whole.chain.at(0)).A
+        held = faiss.rev_swig_ptr(numbers.data(), numbers.size())  # by faiss: no copy
+        turned: Float32s = held.reshape(-1, self._whole.d).T
+        return turned
 
     @cached_property
     def centres(self) -> Float32s:
@@ -58,6 +60,21 @@ class ProductCodes:
         faiss = require("faiss", extra="index")
         found: Float32s = faiss.vector_to_array(self._codes.pq.centroids)
         return found.reshape(self.n_codebooks, 2**BITS, _PADDED)
+
+    @property
+    def table_bytes(self) -> int:
+        """Memory of what turns vectors into codes, which every file of codes holds as well."""
+        numbers = self.components.size + self.n_codebooks * 2**BITS * _PADDED + self._n_lists * self._codes.d
+        return 4 * int(numbers)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Memory beside that: the centres of lists once more, without zeros."""
+        return 4 * self._n_lists * self.n_codebooks * NUMBERS_PER_CODEBOOK
+
+    @property
+    def _n_lists(self) -> int:
+        return getattr(self._codes, "nlist", 0)
 
     def transform(self, vectors: Float32s) -> Float32s:
         """Return what of vectors, [n, full_dim], codes stand for, as faiss takes it, [n, 4 x n_codebooks]."""
@@ -111,13 +128,49 @@ class ProductCodes:
         return self._parameters[width]
 
     def add(self, vectors: Float32s) -> None:
-        """Store vectors, [n, full_dim], float32, by codes that make each as near to queries as it is."""
+        """Store vectors, [n, full_dim], float32: the codes of `choose_codes`, in the list whose centre is nearest."""
         for first in range(0, len(vectors), _ROWS_AT_A_TIME):
             transformed = self.transform(vectors[first : first + _ROWS_AT_A_TIME])
             chosen = choose_codes(transformed, self.centroids)
-            stand_ins = self.centroids[np.arange(self.n_codebooks), chosen].reshape(transformed.shape)
-            self._codes.add(stand_ins)  # faiss takes the nearest centroids: those very ones
+            stand_ins = self.centroids[np.arange(self.n_codebooks), chosen]  # [n, n_codebooks, 4]
+            if self._marks is None:
+                self._codes.add(stand_ins.reshape(transformed.shape))
+            else:
+                lists = self.similarities(transformed).argmax(axis=1)
+                self._add_to_lists(stand_ins, lists, *self._marks)
         self._whole.ntotal = self._codes.ntotal
+
+    @cached_property
+    def _marks(self) -> tuple[Float32s, Any] | None:
+        """What tells faiss the list of a vector: a sign for each bit of its number, and what reads it; None without.
+
+        faiss chooses a list by what it is given, and the list of a stand-in is another one than its vector's for one in
+        eight. The signs stand where all centroids have a zero, and so change no code.
+        """
+        faiss, lists = require("faiss", extra="index"), self._n_lists
+        if not lists:
+            return None
+        bits = np.arange(lists)[:, None] >> np.arange(bits_of_lists(lists)) & 1  # [lists, bits]
+        signs = (2 * bits - 1).astype(np.float32)
+        places = _PADDED * np.arange(signs.shape[1], dtype=np.int32) + NUMBERS_PER_CODEBOOK
+        chosen = faiss.RemapDimensionsTransform(self._codes.d, len(places), faiss.swig_ptr(places))
+        numbers = faiss.IndexFlatIP(len(places))
+        numbers.add(signs)
+        return signs, faiss.IndexPreTransform(chosen, numbers)
+
+    def _add_to_lists(self, stand_ins: Float32s, lists: Rows, signs: Float32s, reader: Any) -> None:
+        centres = self._codes.quantizer
+        self._codes.quantizer = reader
+        try:
+            stand_ins[:, : signs.shape[1], NUMBERS_PER_CODEBOOK] = signs[lists]
+            self._codes.add(stand_ins.reshape(len(stand_ins), -1))
+        finally:
+            self._codes.quantizer = centres
+
+
+def bits_of_lists(lists: int) -> int:
+    """Return how many codebooks it takes to number so many lists; see `ProductCodes.add`."""
+    return max(1, (lists - 1).bit_length())
 
 
 def _without_zeros(transformed: Float32s) -> Float32s:
@@ -126,12 +179,14 @@ def _without_zeros(transformed: Float32s) -> Float32s:
 
 
 def choose_codes(transformed: Float32s, centroids: Float32s) -> Rows:
-    """Choose what stands for vectors, so that nobody looks nearer to queries than it is beside others.
+    """Choose what stands for vectors, so that none looks nearer to its queries than it is beside others.
 
-    The nearest centroids leave more of some vectors out than of others, and what stands for these is shorter along
-    them: x y, for what y stands for x, differs. Documents are found by queries that lie near them, so this is an error
-    in the order of documents, and worse than others of the same size. What is made small here is
-    |x - y|^2 + 8 (t - x y)^2, where t is the same for all: from the nearest centroids on, one codebook after another.
+    Let y stand for x. The nearest centroids leave more of some vectors out than of others, and x y, the share of x
+    that is left, differs among them. Documents are looked for by queries that lie near them, so that this changes their
+    order, more than other errors of the same size. Here |x - y|^2 + 8 (t - x y)^2 is made small, where t is the same
+    for all: the mean squared length of a codebook's centroids, summed over the codebooks. Codes start from the nearest
+    centroids and are chosen anew, one codebook after another, once: a second round, or a weight of 4 or 16, finds as
+    much.
 
     Args:
         transformed: Vectors, [n, n_codebooks x numbers], float32.
@@ -148,8 +203,8 @@ def choose_codes(transformed: Float32s, centroids: Float32s) -> Rows:
     blocks = transformed.reshape(-1, n_codebooks, numbers).transpose(1, 2, 0)
     products = np.matmul(centroids, blocks)  # [n_codebooks, 16, n]
     lengths = np.einsum("cjn,cjn->cj", centroids, centroids)
-    distances = lengths[:, :, None] - 2 * products  # but for what all centroids share
-    distances += 1 - distances.min()
+    distances = lengths[:, :, None] - 2 * products
+    distances += 1 + np.einsum("cjn,cjn->cn", blocks, blocks)[:, None]  # above 0 by 1: see `_least`
     chosen = _least(distances.copy())
     along = np.take_along_axis(products, chosen[:, None], axis=1)[:, 0]  # [n_codebooks, n]
     missing = lengths.mean(axis=1).sum() - along.sum(axis=0)  # t - x y
@@ -192,7 +247,7 @@ def train_product_codes(sample: Float32s, dim: int, lists: int | None, *, rows_f
         A faiss index without vectors, which turns them and then codes them.
     """
     faiss = require("faiss", extra="index")
-    full_dim, product = sample.shape[1], faiss.METRIC_INNER_PRODUCT
+    full_dim, metric = sample.shape[1], faiss.METRIC_INNER_PRODUCT
     n_codebooks = dim // NUMBERS_PER_CODEBOOK
     padded_dim = n_codebooks * _PADDED
     rows = np.random.default_rng(seed).permutation(len(sample))
@@ -206,10 +261,10 @@ def train_product_codes(sample: Float32s, dim: int, lists: int | None, *, rows_f
     faiss.copy_array_to_vector(padded.ravel(), transform.A)
     transform.is_trained = True
     if lists is None:
-        codes = faiss.IndexPQFastScan(padded_dim, n_codebooks, BITS, product, _VECTORS_PER_BLOCK)
+        codes = faiss.IndexPQFastScan(padded_dim, n_codebooks, BITS, metric, _VECTORS_PER_BLOCK)
     else:
         coarse = faiss.IndexFlatIP(padded_dim)
-        codes = faiss.IndexIVFPQFastScan(coarse, padded_dim, lists, n_codebooks, BITS, product)
+        codes = faiss.IndexIVFPQFastScan(coarse, padded_dim, lists, n_codebooks, BITS, metric)
         coarse.this.disown()  # the lists own it from here on
         codes.own_fields = True
         codes.by_residual = False

@@ -15,12 +15,12 @@ from nestvec.index.stored import ROWS_AT_A_TIME
 if TYPE_CHECKING:
     from nestvec.index.index import Index
 
-__all__ = ["Rows"]
+__all__ = ["DocumentRows"]
 
 Float32s = NDArray[np.float32]
 
 
-class Rows:
+class DocumentRows:
     """All documents of an index with their vectors, in the order they were written, as of one commit."""
 
     def __init__(self, index: Index) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -40,14 +42,33 @@ class faiss_threads:  # noqa: N801  # used as a function is; a generator would t
             self._faiss.omp_set_num_threads(self._before)
 
 
-def one_thread_for_products() -> AbstractContextManager[Any]:
-    """Let numpy's matrix products use one thread meanwhile.
+_lock = threading.Lock()
+_users = 0
+_limited = ExitStack()
+
+
+@contextmanager
+def one_thread_for_products() -> Iterator[None]:
+    """Let numpy's matrix products use one thread meanwhile, in the whole process.
 
     Theirs wait for work by spinning, and take the processors from those of faiss: on two cores a batch of queries takes
-    twice as long on two threads as it takes with this.
+    longer on two threads than on one without this. The last of several users at once sets back what the first found.
+
+    Raises:
+        MissingExtraError: threadpoolctl is not installed.
     """
-    found: AbstractContextManager[Any] = _products().limit(limits=1)
-    return found
+    global _users  # the number of threads is one for the process
+    with _lock:
+        if not _users:
+            _limited.enter_context(_products().limit(limits=1))
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if not _users:
+                _limited.close()
 
 
 @cache

@@ -82,6 +82,11 @@ class SearchSettings:
         counts = (self.shortlist, self.probes, self.threads, *(self.middle or ()))
         if any(value is not None and (not isinstance(value, (int, np.integer)) or value < 1) for value in counts):
             raise VectorError("shortlist, probes, threads and the two of middle are whole numbers of 1 or more.")
+        for name in ("shortlist", "probes", "threads"):  # faiss and JSON take no whole numbers of numpy's
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
+        if self.middle is not None:
+            object.__setattr__(self, "middle", (int(self.middle[0]), int(self.middle[1])))
         if self.margin is not None and not self.margin >= 0:
             raise VectorError(f"A margin is a difference of similarities, 0 or more, not {self.margin}.")
         if self.probe_ratio is not None and not self.probe_ratio <= 1:
@@ -189,10 +194,9 @@ def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: 
 
 
 def _search_one(part: Stages, query: Float32s, k: int, wanted: int, settings: SearchSettings) -> Candidates | None:
-    """Do the same for one query of one part, all of which counts; None where its codes find too few.
+    """Do what `search_stages` does, for one query of one part that counts whole; None where its codes find too few.
 
-    A scan leaves little else in the processor's cache. Every step after it is as slow as its first time ever, so that
-    this, which has few, saves a tenth of a search of a hundred thousand documents.
+    A scan leaves little else in the processor's cache, and each step after it waits for memory: this one has few.
     """
     started = time.perf_counter()
     if len(part.first) <= wanted:
