@@ -14,9 +14,11 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from rich.text import Text
 
 from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
+from nestvec.cli import search
 from nestvec.cli.index import index as index_group
 from nestvec.data import read_documents
 from nestvec.errors import DataError, SearchIndexError, SourceNotFoundError
@@ -191,6 +193,25 @@ def test_the_command_offers_what_the_library_has() -> None:
     assert choices(index_commands["export"], "kind") == EXPORTS
     assert set(choices(index_commands["build"], "precision")) == set(BITS_PER_NUMBER)
     assert set(choices(index_commands["build"], "codes")) == {PRODUCT, *BITS_PER_NUMBER}
+
+
+def test_the_words_of_a_query_are_marked_in_the_part_of_a_text_that_has_most_of_them() -> None:
+    def marked(text: Text) -> list[str]:
+        return [text.plain[span.start : span.end] for span in text.spans]
+
+    short = search._highlighted("Read the Table\nof a file, tables too", "table, of FILE", full=False)
+    assert short.plain == "Read the Table of a file, tables too"
+    assert marked(short) == ["Table", "file"]  # whole words of three letters or more, in any case
+    filler = " ".join(f"filler{n}" for n in range(200))
+    long = f"a table here {filler} a table from some file {filler}"
+    cut = search._highlighted(long, "table file", full=False)
+    assert marked(cut) == ["table", "file"]
+    assert cut.plain.startswith("... ")
+    assert cut.plain.endswith(" ...")
+    assert set(cut.plain.split()) <= {*long.split(), "..."}  # no word is cut in two
+    assert marked(search._highlighted(long, "table file", full=True)) == ["table", "table", "file"]
+    assert search._highlighted(filler, "a (b", full=False).spans == []
+    assert search._highlighted("x" * 2000, "", full=False).plain.startswith("xxx")
 
 
 def test_documents_are_read_from_files_of_others(tmp_path: Path) -> None:

@@ -496,6 +496,31 @@ def test_filters_and_checks_see_one_state_while_another_process_writes(tmp_path:
         writer.communicate()
 
 
+def test_readers_in_several_processes_see_a_commit_without_opening_the_index_again(tmp_path: Path) -> None:
+    path, vectors = tmp_path / "i", make(300)
+    np.save(tmp_path / "v.npy", vectors[-1])
+    script = (
+        "import numpy as np\n"
+        "from nestvec.index import Index\n"
+        f"index, vector = Index.open({str(path)!r}), np.load({str(tmp_path / 'v.npy')!r})\n"
+        "assert index.search(vector, k=1).ids[0] != ['new']\n"
+        "print('ready', flush=True)\n"
+        "while index.search(vector, k=1).ids[0] != ['new']: pass\n"
+        "print(len(index), flush=True)\n"
+    )
+    with Index.build(path, vectors=vectors[:-1], recall=None) as index:
+        readers = [
+            subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)
+        ]
+        try:
+            assert [one.stdout.readline() for one in readers if one.stdout] == ["ready\n"] * 3
+            index.add(vectors[-1:], ["new"])
+            assert [one.communicate()[0] for one in readers] == ["300\n"] * 3
+        finally:
+            for one in readers:
+                one.kill()
+
+
 @pytest.mark.parametrize("end", ["codec", "first", "second"])
 def test_a_damaged_codec_is_found(tmp_path: Path, end: str) -> None:
     path = tmp_path / "i"

@@ -209,8 +209,12 @@ def _densest(text: str, words: set[str]) -> str:
     places = [match.start() for match in re.finditer(r"\w+", text) if match.group().lower() in words]
     starts = [max(0, place - 80) for place in places] or [0]
     best = max(starts, key=lambda start: sum(start <= place < start + _SHOWN_CHARACTERS for place in places))
-    cut = text[best : best + _SHOWN_CHARACTERS]
-    return f"{'... ' if best else ''}{cut.strip()}{' ...' if best + _SHOWN_CHARACTERS < len(text) else ''}"
+    best = text.rfind(" ", 0, best + 1) + 1  # whole words, as far as there are spaces
+    end = best + _SHOWN_CHARACTERS
+    if end < len(text):
+        space = text.rfind(" ", best, end + 1)
+        end = space if space > best else end
+    return f"{'... ' if best else ''}{text[best:end].strip()}{' ...' if end < len(text) else ''}"
 
 
 def _spell(value: object) -> str:
