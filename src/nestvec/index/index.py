@@ -24,6 +24,7 @@ from nestvec.index.building import (
     fill,
     settings_of,
 )
+from nestvec.index.change_count import ChangeCount
 from nestvec.index.changing import changing, compact_segments, delete_documents, put_documents
 from nestvec.index.codes import CodeSettings
 from nestvec.index.explaining import Explanation, describe_hits, fuse_words, merge_copies
@@ -182,6 +183,7 @@ class Index:
                 with Index(folder) as made:
                     if len(made) > FEWEST_TO_TUNE:  # fewer are all reranked anyway
                         tune(made, recall=target, queries=queries, seed=seed, progress=progress)
+            ChangeCount.mark(path)
         return Index(path)
 
     def close(self) -> None:
@@ -632,6 +634,8 @@ class Index:
     def _current(self) -> State:
         """The index as of the last commit."""
         with self._manifest.lock:
+            if self._manifest.is_unchanged():
+                return self._state
             if self._manifest.is_replaced():
                 before = self._manifest
                 self._open()  # where that fails, what was open stays open

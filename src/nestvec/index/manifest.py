@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DataError, IndexBusyError, SearchIndexError, StorageError
 from nestvec.files import storage_errors
+from nestvec.index.change_count import ChangeCount
 from nestvec.index.filters import Condition
 
 __all__ = ["MANIFEST", "Document", "Manifest", "SegmentRecord", "Version", "Writing", "listed"]
@@ -27,6 +29,7 @@ Version: TypeAlias = int | tuple[int, ...]
 MANIFEST = "manifest.sqlite"
 FORMAT = 2  # 1 had codes that were not padded
 _ROWS_AT_A_TIME = 10_000
+_SECONDS_BETWEEN_LOOKS = 0.05
 _LISTED = 10
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -84,6 +87,9 @@ class Manifest:
         self._path = str(path)
         self._connection, self._frozen = self._connect(path, writable=writable)
         self._identity = self._identify()
+        self._changes = ChangeCount(folder)
+        self._asked_at: bytes | None = None  # the number of changes when SQLite was asked last
+        self._looked = 0.0  # when the place of the file was looked at last
         self._versions = self._connection.cursor()  # one for all queries: making one takes as long as asking
         try:
             self._counts = self._count() == self._count()
@@ -122,6 +128,7 @@ class Manifest:
                 "INSERT INTO settings VALUES (?, ?)", [(k, json.dumps(v)) for k, v in values.items()]
             )
             connection.execute("COMMIT")
+        ChangeCount.create(folder)
         return Manifest(folder, writable=True)
 
     @staticmethod
@@ -150,10 +157,28 @@ class Manifest:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+        self._changes.close()
+
+    def is_unchanged(self) -> bool:
+        """Tell whether nothing was committed since `version` was asked, in a fraction of the time of asking it.
+
+        An index that was removed and made anew by hand is noticed a twentieth of a second later.
+        """
+        asked_at = self._asked_at
+        return (
+            asked_at is not None
+            and self._changes.now() == asked_at
+            and time.monotonic() - self._looked < _SECONDS_BETWEEN_LOOKS
+        )
 
     def version(self) -> Version:
         """Return what changes with every commit of another connection, and with nothing else."""
-        return self._count() if self._counts else self._dates()
+        if not self._counts:
+            return self._dates()
+        asked_at = self._changes.now()  # before SQLite is asked: what is committed meanwhile is seen the next time
+        found = self._count()
+        self._asked_at = asked_at
+        return found
 
     def _count(self) -> int:
         version: int = self._versions.execute("PRAGMA data_version").fetchone()[0]
@@ -170,6 +195,7 @@ class Manifest:
 
     def is_replaced(self) -> bool:
         """Tell whether another file has its place, as when the index was built anew."""
+        self._looked = time.monotonic()
         try:
             return self._identify() != self._identity
         except FileNotFoundError:
@@ -194,6 +220,7 @@ class Manifest:
                 yield
             finally:
                 self._connection.execute("COMMIT")
+                self._asked_at = None  # what SQLite said within is of when this began
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Writing]:
@@ -217,8 +244,9 @@ class Manifest:
             finally:
                 self._connection.execute("PRAGMA busy_timeout = 5000")
             try:
-                yield Writing(self._connection)
-                self._connection.execute("COMMIT")
+                with ChangeCount.raised(self.folder):
+                    yield Writing(self._connection)
+                    self._connection.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
