@@ -32,7 +32,7 @@ from provenance import describe_run, write_result
 from sizes import SETS
 
 Float32s = NDArray[np.float32]
-K, QUERIES, TUNING, FEW, ROUNDS, BATCH, BLOCK = 10, 1000, 1500, 400, 5, 64, 50_000
+K, QUERIES, TUNING, FEW, TRIED, ROUNDS, BATCH, BLOCK = 10, 1000, 1500, 400, 100, 5, 64, 50_000
 TARGETS = (0.95, 0.99)
 TIED = 1e-6
 
@@ -257,11 +257,12 @@ def tools_for(count: int) -> list[Tool]:
     probes = (16, 32, 64, 96, 128, 192, 256, 384) if large else (4, 8, 16, 32, 64, 96, 128)
     steps = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
     scan = [(None, None, shortlist) for shortlist in shortlists]
+    deep = [(None, margin, length) for margin in (0.05, 0.06, 0.07, 0.08) for length in (100, 120, 150, 200)]
     ratios = (0.6, 0.55, 0.5, 0.45, 0.42, 0.39, 0.36, 0.33, 0.31, 0.29, 0.27, 0.25)
     margins = ((0.03, 160), (0.04, 200), (0.05, 300), (0.06, 400), (0.07, 500), (0.08, 700), (0.1, 1000))
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
-        Nestvec("nestvec", [(ratio, *margin) for ratio in ratios for margin in margins] if large else scan),
+        Nestvec("nestvec", [(ratio, *margin) for ratio in ratios for margin in margins] if large else scan + deep),
         *([Nestvec("nestvec, without lists", scan, CodeSettings(192))] if large else []),
         Faiss("faiss HNSW32", "HNSW32", steps, hnsw),
         Faiss(
@@ -295,7 +296,7 @@ def choose_efforts(tool: Tool, queries: Float32s, documents: Float32s, least: Fl
             recall = min(recall, recall_of(tool, queries[:most], effort, documents, least[:most]))
         for target in TARGETS:
             if recall >= target and (target not in chosen or isinstance(effort, tuple)):
-                spent = one_by_one(tool, queries[:40], effort)
+                spent = one_by_one(tool, queries[:TRIED], effort)
                 median = float(np.median(spent))
                 if target not in chosen or median < chosen[target][0]:
                     chosen[target] = (median, effort)
