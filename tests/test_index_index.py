@@ -688,6 +688,13 @@ def test_no_shortlist_is_longer_than_those_that_were_measured(tmp_path: Path) ->
     assert [shortlist for shortlist, _ in near.shortest(0.9, 299)] == [150, 150, 225, 299]
 
 
+def test_a_query_of_any_length_is_the_same_query(tmp_path: Path) -> None:
+    with Index.build(tmp_path / "i", vectors=make(500), recall=None) as index:
+        query = make(1, seed=1)
+        for scale in (1e-18, 1.0, 1e20):  # whose squares leave the range of float32
+            assert index.search(np.float32(scale) * query).ids == index.search(query).ids
+
+
 def test_no_queries_have_no_hits(tmp_path: Path) -> None:
     index = Index.build(tmp_path / "i", vectors=make(500), codes=CodeSettings(15, lists=8), recall=None)
     for given in ({}, {"margin": 0.1}, {"probe_ratio": 0.5}, {"margin": 0.1, "probe_ratio": 0.5, "middle": (4, 9)}):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -314,11 +313,6 @@ def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
     queries = queries[None] if queries.ndim == 1 else queries
     if queries.dtype == np.float32 and queries.shape[1:] == (settings.full_dim,) == (settings.stored_dim,):
         # What nearly all queries are: looked at and scaled in a third of the time that all checks take.
-        if len(queries) == 1:
-            square = float(queries[0].dot(queries[0]))  # which lets a number overflow, as a product would not
-            if _TINY < square < 1 / _TINY:
-                alone: Float32s = queries / np.float32(math.sqrt(square))
-                return alone
         squares = np.einsum("ij,ij->i", queries, queries)
         if all(_TINY < square < 1 / _TINY for square in squares.tolist()):
             unit: Float32s = queries / np.sqrt(squares)[:, None]

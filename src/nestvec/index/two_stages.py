@@ -82,11 +82,10 @@ class SearchSettings:
         counts = (self.shortlist, self.probes, self.threads, *(self.middle or ()))
         if any(value is not None and (not isinstance(value, (int, np.integer)) or value < 1) for value in counts):
             raise VectorError("shortlist, probes, threads and the two of middle are whole numbers of 1 or more.")
-        for name in ("shortlist", "probes", "threads"):  # faiss and JSON take no whole numbers of numpy's
-            if isinstance(getattr(self, name), np.integer):
-                object.__setattr__(self, name, int(getattr(self, name)))
-        if self.middle is not None:
-            object.__setattr__(self, "middle", (int(self.middle[0]), int(self.middle[1])))
+        for name in ("shortlist", "probes", "threads", "middle"):
+            value = getattr(self, name)
+            if value is not None:  # faiss and JSON take no whole numbers of numpy's
+                object.__setattr__(self, name, tuple(map(int, value)) if name == "middle" else int(value))
         if self.margin is not None and not self.margin >= 0:
             raise VectorError(f"A margin is a difference of similarities, 0 or more, not {self.margin}.")
         if self.probe_ratio is not None and not self.probe_ratio <= 1:
@@ -210,22 +209,8 @@ def _search_one(part: Stages, query: Float32s, k: int, wanted: int, settings: Se
             return None
         rows, prefix_scores = rows[:, :there], prefix_scores[:, :there]
     scanned = time.perf_counter()
-    scores = prefix_scores
-    if settings.shortlist is not None and part.second is not None:
-        if settings.margin is not None:
-            near = np.count_nonzero(prefix_scores >= prefix_scores[0, k - 1] - np.float32(settings.margin))
-            rows = rows[:, :near]
-        scores = part.second.score(query, rows, settings.dim)
-    order = _order(scores, (rows,), k)
-    best = order[0]
-    return Candidates(
-        np.zeros(order.shape, np.int64),
-        rows.take(best, axis=1),
-        scores.take(best, axis=1),
-        prefix_scores.take(best, axis=1),
-        order + 1,
-        {"first stage": scanned - started, "second stage": time.perf_counter() - scanned},
-    )
+    best = _rerank_whole(_Shortlist(0, rows, prefix_scores, whole=True), part, query, k, settings)
+    return best._replace(seconds={"first stage": scanned - started, "second stage": time.perf_counter() - scanned})
 
 
 def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | None = None) -> Candidates:
