@@ -3,9 +3,9 @@
 Forward and backward pass of in-batch negatives at nested sizes, from ready embeddings, so that only the loss counts.
 Every measurement is a process of its own; the variants take turns, round after round (batches above 4,096: one round).
 Time is the median over all steps but each process's first; memory is the highest resident size of a process above that
-before its first step.
+before its first step, on a GPU the highest that torch gave out.
 
-    python benchmarks/loss_step.py [--batches 512 2048 4096 8192 16384 32768] [--rounds 3]
+    python benchmarks/loss_step.py [--batches 512 2048 4096 8192 16384 32768] [--rounds 3] [--device cuda]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from provenance import describe_run, write_result
 DIM = 768
 DIMS = [768, 512, 256, 128, 64]
 MINI_BATCH = 512
-LARGEST_MIB = 16 * 1024  # of the 24 GiB here, some are other processes'
+LARGEST_MIB = {"cpu": 16 * 1024, "cuda": 72 * 1024}  # of 24 and 80 GiB, some are other processes'
 LONGEST_STEP = 60.0  # seconds
 SECONDS_PER_PROCESS = 6.0
 ONE_ROUND_ABOVE = 4096  # larger batches take long, and vary little
@@ -80,31 +80,53 @@ VARIANTS: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
 }
 
 
-def take_steps(variant: str, batch: int) -> dict[str, Any]:
+def take_steps(variant: str, batch: int, device: str) -> dict[str, Any]:
     """Measure one variant in this process: seconds of each step after the first, and memory in MiB."""
     torch.manual_seed(0)
-    loss = VARIANTS[variant][1](Given())
+    loss = VARIANTS[variant][1](Given()).to(device)
+    on_gpu = device == "cuda"
 
     def draw(rows: int) -> tuple[Tensor, Tensor]:
-        queries = torch.randn(rows, DIM)
-        return queries.requires_grad_(), (torch.randn(rows, DIM) + queries.detach() / 2).requires_grad_()
+        queries = torch.randn(rows, DIM, device=device)
+        documents = torch.randn(rows, DIM, device=device) + queries / 2
+        return queries.requires_grad_(), documents.requires_grad_()
 
     def step(queries: Tensor, documents: Tensor) -> float:
         queries.grad = documents.grad = None
+        _ended(on_gpu)
         started = time.perf_counter()
         loss([{"vectors": queries}, {"vectors": documents}], None).backward()
+        _ended(on_gpu)
         return time.perf_counter() - started
 
     step(*draw(64))  # loads what is loaded on first use
     columns = draw(batch)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the highest resident size
-    before = _resident_mib("VmRSS")
+    before = _reset_highest(on_gpu)
     first = step(*columns)
     seconds = [step(*columns) for _ in range(max(1, min(30, int(SECONDS_PER_PROCESS / first))))]
     gradient = columns[0].grad
     if gradient is None or not gradient.isfinite().all():
         raise RuntimeError(f"{variant} gave no usable gradient.")
-    return {"seconds": seconds, "extra_mib": _resident_mib("VmHWM") - before, "gradient_norm": gradient.norm().item()}
+    return {"seconds": seconds, "extra_mib": _highest(on_gpu) - before, "gradient_norm": gradient.norm().item()}
+
+
+def _ended(on_gpu: bool) -> None:
+    """Wait for what was started."""
+    if on_gpu:
+        torch.cuda.synchronize()
+
+
+def _reset_highest(on_gpu: bool) -> float:
+    """Memory in use now, in MiB, from where on the highest is looked for."""
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _resident_mib("VmRSS")
+
+
+def _highest(on_gpu: bool) -> float:
+    return torch.cuda.max_memory_allocated() / 2**20 if on_gpu else _resident_mib("VmHWM")
 
 
 def _resident_mib(key: str) -> float:
@@ -113,24 +135,24 @@ def _resident_mib(key: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def in_own_process(variant: str, batch: int) -> dict[str, Any]:
+def in_own_process(variant: str, batch: int, device: str) -> dict[str, Any]:
     """The same in a fresh process."""
-    command = [sys.executable, __file__, "--child", variant, "--batches", str(batch)]
+    command = [sys.executable, __file__, "--child", variant, "--batches", str(batch), "--device", device]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured: dict[str, Any] = json.loads(output.splitlines()[-1])
     return measured
 
 
-def measure(batches: list[int], rounds: int) -> list[dict[str, Any]]:
+def measure(batches: list[int], rounds: int, device: str) -> list[dict[str, Any]]:
     """Measure every variant at every batch size, in turns."""
     cells: list[dict[str, Any]] = []
     for batch in batches:
         runs: dict[str, list[dict[str, Any]]] = {}
-        skipped = {variant: reason for variant in VARIANTS if (reason := _out_of_reach(cells, variant, batch))}
+        skipped = {variant: reason for variant in VARIANTS if (reason := _out_of_reach(cells, variant, batch, device))}
         for _ in range(rounds if batch <= ONE_ROUND_ABOVE else 1):
             for variant in VARIANTS:
                 if variant not in skipped:
-                    runs.setdefault(variant, []).append(in_own_process(variant, batch))
+                    runs.setdefault(variant, []).append(in_own_process(variant, batch, device))
         for variant in VARIANTS:
             cell: dict[str, Any] = {"variant": variant, "batch": batch}
             if variant in skipped:
@@ -149,7 +171,7 @@ def measure(batches: list[int], rounds: int) -> list[dict[str, Any]]:
     return cells
 
 
-def _out_of_reach(cells: list[dict[str, Any]], variant: str, batch: int) -> str | None:
+def _out_of_reach(cells: list[dict[str, Any]], variant: str, batch: int, device: str) -> str | None:
     """Why a variant cannot be run, judged by its last size; time and memory grow with the square of the batch."""
     earlier = [cell for cell in cells if cell["variant"] == variant]
     if not earlier:
@@ -158,7 +180,7 @@ def _out_of_reach(cells: list[dict[str, Any]], variant: str, batch: int) -> str 
         return str(earlier[-1]["skipped"])
     growth = (batch / earlier[-1]["batch"]) ** 2
     tiled = variant.startswith("nestvec") or "cached" in variant
-    if not tiled and earlier[-1]["extra_mib"] * growth > LARGEST_MIB:
+    if not tiled and earlier[-1]["extra_mib"] * growth > LARGEST_MIB[device]:
         return f"would need about {earlier[-1]['extra_mib'] * growth / 1024:.0f} GiB"
     if earlier[-1]["ms"] * growth / 1e3 > LONGEST_STEP:
         return f"a step would take about {earlier[-1]['ms'] * growth / 60e3:.0f} minutes"
@@ -190,14 +212,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", nargs="+", type=int, default=[512, 2048, 4096, 8192, 16384, 32768])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--child", choices=list(VARIANTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(take_steps(arguments.child, arguments.batches[0])))
+        print(json.dumps(take_steps(arguments.child, arguments.batches[0], arguments.device)))
         return
-    cells = measure(arguments.batches, arguments.rounds)
+    cells = measure(arguments.batches, arguments.rounds, arguments.device)
     result = {**describe_run(), "dims": DIMS, "rounds": arguments.rounds, "cells": cells}
-    write_result("loss_step", result)
+    write_result("loss_step" if arguments.device == "cpu" else "loss_step-gpu", result)
 
 
 if __name__ == "__main__":

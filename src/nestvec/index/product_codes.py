@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.extras import require
+from nestvec.index.threads import one_thread_for_products
 
 __all__ = ["BITS", "NUMBERS_PER_CODEBOOK", "ProductCodes", "bits_of_lists", "choose_codes", "train_product_codes"]
 
@@ -128,17 +130,27 @@ class ProductCodes:
         return self._parameters[width]
 
     def add(self, vectors: Float32s) -> None:
-        """Store vectors, [n, full_dim], float32: the codes of `choose_codes`, in the list whose centre is nearest."""
-        for first in range(0, len(vectors), _ROWS_AT_A_TIME):
-            transformed = self.transform(vectors[first : first + _ROWS_AT_A_TIME])
-            chosen = choose_codes(transformed, self.centroids)
-            stand_ins = self.centroids[np.arange(self.n_codebooks), chosen]  # [n, n_codebooks, 4]
-            if self._marks is None:
-                self._codes.add(stand_ins.reshape(transformed.shape))
-            else:
-                lists = self.similarities(transformed).argmax(axis=1)
-                self._add_to_lists(stand_ins, lists, *self._marks)
+        """Store vectors, [n, full_dim], float32: the codes of `choose_codes`, in the list whose centre is nearest.
+
+        Codes are chosen on as many threads as faiss may use.
+        """
+        parts = [vectors[first : first + _ROWS_AT_A_TIME] for first in range(0, len(vectors), _ROWS_AT_A_TIME)]
+        marks = self._marks
+        threads = require("faiss", extra="index").omp_get_max_threads()
+        with one_thread_for_products(), ThreadPoolExecutor(threads) as pool:
+            for stand_ins, lists in pool.map(self._stand_ins, parts):
+                if marks is None or lists is None:
+                    self._codes.add(stand_ins.reshape(len(stand_ins), -1))
+                else:
+                    self._add_to_lists(stand_ins, lists, *marks)
         self._whole.ntotal = self._codes.ntotal
+
+    def _stand_ins(self, vectors: Float32s) -> tuple[Float32s, Rows | None]:
+        """What is stored for vectors, [n, n_codebooks, 4], and in which list, [n]; None where there are none."""
+        transformed = self.transform(vectors)
+        chosen = choose_codes(transformed, self.centroids)
+        lists = self.similarities(transformed).argmax(axis=1) if self._n_lists else None
+        return self.centroids[np.arange(self.n_codebooks), chosen], lists
 
     @cached_property
     def _marks(self) -> tuple[Float32s, Any] | None:
