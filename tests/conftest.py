@@ -15,6 +15,9 @@ from builders import build_tiny_model, synthetic_rows, write_json_lines
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a processor of its own: with more threads they wait for one another, and all take twice as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,12 @@ def value_and_gradients(name: str, device: str, dtype: torch.dtype) -> list[torc
     columns = [column.requires_grad_() for column in moved(drawn)]
     extras = {key: moved(given) for key, given in extras.items()}
     value = case.function(
-        columns, None if labels is None else moved(labels), dims=DIMS, weights=[1.0, 0.5, 2.0], **case.settings, **extras
+        columns,
+        None if labels is None else moved(labels),
+        dims=DIMS,
+        weights=[1.0, 0.5, 2.0],
+        **case.settings,
+        **extras,
     )
     return [one.cpu() for one in (value, *torch.autograd.grad(value, columns))]
 

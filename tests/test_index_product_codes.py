@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nestvec.errors import MissingExtraError, PrecisionError
-from nestvec.index import CodeSettings, FirstStage, threads
+from nestvec.index import CodeSettings, FirstStage, product_codes, threads
 from nestvec.index.product_codes import ProductCodes, choose_codes
 from nestvec.index.threads import faiss_threads, one_thread_for_products
 from nestvec.vectors import normalize
@@ -112,6 +112,39 @@ def test_faiss_alone_reads_the_codes_and_finds_the_same(tmp_path: Path, lists: i
     found = first.search(queries, 10)
     np.testing.assert_array_equal(found.rows, rows)
     np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lists", [None, 8])
+def test_any_number_of_threads_stores_the_same(tmp_path: Path, lists: int | None) -> None:
+    documents = vectors(20_000)
+    first = FirstStage.train(documents[:3000], CodeSettings(36, lists=lists))
+    for count in (1, 4):
+        codes = first.empty()
+        with faiss_threads(count):
+            codes.add(documents)
+        codes.save(tmp_path / str(count))
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "4").read_bytes()
+
+
+def test_an_error_in_a_thread_is_raised_and_what_was_stored_before_it_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = FirstStage.train(vectors(3000), CodeSettings(36, lists=8))
+    before = threadpool_info()
+
+    def fails_late(transformed: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+        if transformed[0, 0] == last:
+            raise MemoryError
+        return choose_codes(transformed, centroids)
+
+    documents = vectors(20_000, seed=1)
+    product = ProductCodes(first._index)
+    last = product.transform(documents[18 * 1024 : 19 * 1024])[0, 0]
+    monkeypatch.setattr(product_codes, "choose_codes", fails_late)
+    with pytest.raises(MemoryError):
+        product.add(documents)
+    assert first._index.ntotal == 18 * 1024
+    assert threadpool_info() == before
 
 
 def test_products_take_one_thread_and_leave_those_of_faiss_alone() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ _ROWS_FOR_CODEBOOKS = 65_536
 # Codes that are scanned together: an eighth faster than by 32 for a query alone. faiss reconstructs such codes wrongly.
 _VECTORS_PER_BLOCK = 64
 _ROWS_AT_A_TIME = 1024  # whose distances to all centroids stay in the cache
+_PARTS_AT_A_TIME = 16  # of so many rows each, whose codes wait to be stored at most
 _PARALLEL_WEIGHT = 8.0
 _LISTS_BY_HEAP, _LISTS_BY_RESERVOIR = 10, 11  # what faiss calls its scans of one list after another
 _LONGEST_HEAP = 20  # from where on faiss itself changes to a reservoir
@@ -85,8 +86,7 @@ class ProductCodes:
 
     def similarities(self, transformed: Float32s) -> Float32s:
         """Return those of queries to the centres of lists, [n_queries, lists]."""
-        found: Float32s = _without_zeros(transformed) @ self.centres
-        return found
+        return _similarities(transformed, self.centres)
 
     def scan(self, transformed: Float32s, k: int, lists: Rows | None = None) -> tuple[Rows, Float32s]:
         """Find the vectors whose codes are nearest.
@@ -134,23 +134,19 @@ class ProductCodes:
 
         Codes are chosen on as many threads as faiss may use.
         """
-        parts = [vectors[first : first + _ROWS_AT_A_TIME] for first in range(0, len(vectors), _ROWS_AT_A_TIME)]
-        marks = self._marks
         threads = require("faiss", extra="index").omp_get_max_threads()
-        with one_thread_for_products(), ThreadPoolExecutor(threads) as pool:
-            for stand_ins, lists in pool.map(self._stand_ins, parts):
-                if marks is None or lists is None:
-                    self._codes.add(stand_ins.reshape(len(stand_ins), -1))
-                else:
-                    self._add_to_lists(stand_ins, lists, *marks)
-        self._whole.ntotal = self._codes.ntotal
-
-    def _stand_ins(self, vectors: Float32s) -> tuple[Float32s, Rows | None]:
-        """What is stored for vectors, [n, n_codebooks, 4], and in which list, [n]; None where there are none."""
-        transformed = self.transform(vectors)
-        chosen = choose_codes(transformed, self.centroids)
-        lists = self.similarities(transformed).argmax(axis=1) if self._n_lists else None
-        return self.centroids[np.arange(self.n_codebooks), chosen], lists
+        # Made here: while documents go into lists the centres are not to be seen, and workers would make each twice.
+        marks, centres = self._marks, self.centres if self._n_lists else None
+        choose = partial(_stand_ins, components=self.components, centroids=self.centroids, centres=centres)
+        parts = [vectors[first : first + _ROWS_AT_A_TIME] for first in range(0, len(vectors), _ROWS_AT_A_TIME)]
+        try:
+            with one_thread_for_products(), ThreadPoolExecutor(threads) as pool:
+                for first in range(0, len(parts), _PARTS_AT_A_TIME):
+                    some = parts[first : first + _PARTS_AT_A_TIME]
+                    for stand_ins, lists in map(choose, some) if threads == 1 else pool.map(choose, some):
+                        self._add(stand_ins, lists, marks)
+        finally:
+            self._whole.ntotal = self._codes.ntotal
 
     @cached_property
     def _marks(self) -> tuple[Float32s, Any] | None:
@@ -170,7 +166,11 @@ class ProductCodes:
         numbers.add(signs)
         return signs, faiss.IndexPreTransform(chosen, numbers)
 
-    def _add_to_lists(self, stand_ins: Float32s, lists: Rows, signs: Float32s, reader: Any) -> None:
+    def _add(self, stand_ins: Float32s, lists: Rows, marks: tuple[Float32s, Any] | None) -> None:
+        if marks is None:
+            self._codes.add(stand_ins.reshape(len(stand_ins), -1))
+            return
+        signs, reader = marks
         centres = self._codes.quantizer
         self._codes.quantizer = reader
         try:
@@ -183,6 +183,23 @@ class ProductCodes:
 def bits_of_lists(lists: int) -> int:
     """Return how many codebooks it takes to number so many lists; see `ProductCodes.add`."""
     return max(1, (lists - 1).bit_length())
+
+
+def _stand_ins(
+    vectors: Float32s, *, components: Float32s, centroids: Float32s, centres: Float32s | None
+) -> tuple[Float32s, Rows]:
+    """What is stored for vectors, [n, n_codebooks, 4], and in which list, [n]; 0 without lists."""
+    transformed = vectors @ components
+    chosen = choose_codes(transformed, centroids)
+    lists = np.zeros(len(vectors), np.int64)
+    if centres is not None:
+        lists = _similarities(transformed, centres).argmax(axis=1)
+    return centroids[np.arange(len(centroids)), chosen], lists
+
+
+def _similarities(transformed: Float32s, centres: Float32s) -> Float32s:
+    found: Float32s = _without_zeros(transformed) @ centres
+    return found
 
 
 def _without_zeros(transformed: Float32s) -> Float32s:

@@ -1,4 +1,4 @@
-"""How many threads a search takes."""
+"""How many threads searches and builds take."""
 
 from __future__ import annotations
 
