@@ -138,7 +138,7 @@ def _resident_mib(key: str) -> float:
 def in_own_process(variant: str, batch: int, device: str) -> dict[str, Any]:
     """The same in a fresh process."""
     command = [sys.executable, __file__, "--child", variant, "--batches", str(batch), "--device", device]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     measured: dict[str, Any] = json.loads(output.splitlines()[-1])
     return measured
 

@@ -17,14 +17,14 @@ from nestvec.jobs.provenance import git_commit, hardware, package_versions
 RESULTS = Path(__file__).parent / "results"
 
 
-def describe_run() -> dict[str, Any]:
-    """Return commit, versions, hardware and the command of this process."""
+def describe_run(*packages: str) -> dict[str, Any]:
+    """Return commit, hardware, the command of this process, and versions, also of other packages that take part."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "command": shlex.join(["python", *sys.argv]),
         "commit": git_commit(Path(__file__).parent),
         "hardware": {**hardware(), "gpu": gpu},
-        "versions": package_versions(),
+        "versions": package_versions(*packages),
     }
 
 

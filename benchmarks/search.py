@@ -4,7 +4,8 @@ Documents are MiniLM vectors of the corpora and training documents of three sets
 benchmarks. More documents than there are real ones are made between neighbours: a real vector, plus a random share of
 the way to one of its ten nearest, plus noise a tenth as long as the way, at unit length. Each tool is asked with
 growing effort until it finds enough, then all are timed in turns in one process: one query at a time on one thread, and
-64 at once on one thread and on two. Prints a table and one JSON line last, and writes it to benchmarks/results.
+64 at once on one thread and on two; LanceDB takes the threads it likes, and one query after another. Prints a table and
+one JSON line last, and writes it to benchmarks/results.
 
     pip install usearch hnswlib lancedb
     python benchmarks/search.py --data ../shared/data --documents 58000
@@ -399,7 +400,7 @@ def main() -> None:
     write_result(
         f"search-{len(documents)}",
         {
-            **describe_run(),
+            **describe_run("faiss-cpu", "numkong", "usearch", "hnswlib", "lancedb"),
             "documents": len(documents),
             "real_documents": min(len(real), len(documents)),
             "queries": len(timed),

@@ -126,7 +126,8 @@ def main() -> None:
     for name, value in facts.items():
         print(f"{name:28s} {value}")
     write_result(
-        f"search-{arguments.documents}", {**describe_run(), "documents": arguments.documents, "queries": TIMED, **facts}
+        f"search-{arguments.documents}",
+        {**describe_run("faiss-cpu", "numkong"), "documents": arguments.documents, "queries": TIMED, **facts},
     )
 
 

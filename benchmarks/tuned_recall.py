@@ -74,7 +74,7 @@ def main() -> None:
                             + "".join(f"{recall:9.4f}" for recall in recalls),
                             flush=True,
                         )
-    write_result("tuned-recall", {**describe_run(), "rows": rows})
+    write_result("tuned-recall", {**describe_run("faiss-cpu", "numkong"), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from conftest import RunNestvec
 from nestvec.cli import search
 from nestvec.cli.index import index as index_group
 from nestvec.data import read_documents
+from nestvec.encoders import cache_entries
 from nestvec.errors import DataError, SearchIndexError, SourceNotFoundError
 from nestvec.index import EXPORTS, PRODUCT, CodeSettings, Index
 from nestvec.jobs.index import open_index
@@ -89,6 +90,7 @@ def test_documents_are_built_found_changed_and_verified(built: Path, folder: Pat
     assert lines[0].split() == ["score", "id", "lang", "year", "text"]
     assert len(lines) == 4
     assert "1.0000" in lines[1]
+    kept = cache_entries()
     with open_index(built) as index:
         assert index.search([text, "nothing of the kind"], k=2).ids[0][0] in ("d7", "new")
         words = index.search(text, k=3, hybrid=True, filter='lang = "de"')
@@ -96,6 +98,7 @@ def test_documents_are_built_found_changed_and_verified(built: Path, folder: Pat
         assert words.scores.shape == (1, 3)
         with pytest.raises(SearchIndexError, match="Give texts"):
             index.search(np.ones((1, 128), np.float32), hybrid=True)
+    assert cache_entries() == kept  # searches leave no texts behind
     with Index.open(built) as index, pytest.raises(SearchIndexError, match="has no encoder"):
         index.search("a text")
 
@@ -117,12 +120,21 @@ def test_documents_are_built_found_changed_and_verified(built: Path, folder: Pat
     assert exported.returncode == 0, exported.stderr
     assert len((folder / "out" / "corpus.jsonl").read_text().splitlines()) == 118
 
-    victim = next((built / "segments").glob("*.vectors"))
-    content = bytearray(victim.read_bytes())
-    content[100] ^= 1
-    victim.write_bytes(content)
-    damaged = nestvec("index", "verify", built)
-    assert (damaged.returncode, victim.name in damaged.stderr) == (1, True)
+    victims = [next(built.rglob(f"*.{end}")) for end in ("vectors", "ids", "codes", "codec")]
+    for (
+        victim
+    ) in victims:  # from the second on more than one is named, and from the third on the index cannot be opened
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+        damaged = nestvec("index", "verify", built)
+        named = [one.name in damaged.stderr for one in victims]
+        assert (damaged.returncode, sum(named), "Traceback" in damaged.stderr) == (1, victims.index(victim) + 1, False)
+    victim.unlink()
+    assert nestvec("index", "verify", built).returncode == 1
+    (built / "manifest.sqlite").write_bytes(b"nothing of the kind")
+    assert nestvec("index", "verify", built).returncode == 1
+    assert nestvec("index", "verify", folder).returncode == 2  # no index at all
 
 
 def test_a_plan_is_obeyed(folder: Path, tiny_model: Path, nestvec: RunNestvec) -> None:
@@ -163,6 +175,8 @@ def test_another_model_is_refused_unless_forced(built: Path, folder: Path, nestv
         (["search", "{index}", "x", "--filter", "lng = 1"], 2, "did you mean lang"),
         (["search", "{index}", "x", "--dim", "999"], 2, "128 are stored"),
         (["search", "{index}/nothing", "x"], 2, "is no index"),
+        (["search", "{index}", "x", "--table", "--explain"], 2, "--table shows a line"),
+        (["search", "{index}", "x", "--json", "--full"], 2, "whole texts already"),
         (["index", "info", "{folder}"], 2, "Make one: nestvec index build"),
         (["index", "build", "{index}", "--model", "static", "--docs", "{folder}/docs.jsonl"], 2, "exists"),
         (["index", "build", "{folder}/n", "--docs", "{folder}/docs.jsonl"], 2, "--model"),

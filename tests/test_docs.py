@@ -234,8 +234,9 @@ def test_the_table_of_the_readme_is_that_of_the_newest_results() -> None:
     assert run["process_seconds"] < 360
 
 
-def test_the_table_of_the_losses_is_that_of_the_newest_results() -> None:
-    newest = max((ROOT / "benchmarks" / "results").glob("*-loss_step.json"))
+@pytest.mark.parametrize(("question", "title"), [("loss_step", "loss step"), ("loss_step-gpu", "loss step on a GPU")])
+def test_the_tables_of_the_losses_are_those_of_the_newest_results(question: str, title: str) -> None:
+    newest = max((ROOT / "benchmarks" / "results").glob(f"*-{question}.json"))
     cells = {(cell["variant"], cell["batch"]): cell for cell in json.loads(newest.read_text())["cells"]}
     expected = []
     for batch in sorted({batch for _, batch in cells}):
@@ -245,7 +246,7 @@ def test_the_table_of_the_losses_is_that_of_the_newest_results() -> None:
             row.append("-" if "skipped" in cell else f"{cell['ms']:,.0f} ms, {cell['extra_mib']:,.0f} MiB")
         expected.append(" | ".join(row) + " |")
     text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
-    table = text.split("<!-- table: loss step -->")[1].split("<!-- end -->")[0]
+    table = text.split(f"<!-- table: {title} -->")[1].split("<!-- end -->")[0]
     assert table.strip().splitlines()[2:] == expected
 
 

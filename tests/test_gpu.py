@@ -1,8 +1,7 @@
-"""What runs on a GPU gives what it gives on a processor. Run: pytest tests/test_gpu.py, where there is a GPU."""
+"""What runs on a GPU gives what it gives on a processor. Run: pytest tests/test_gpu.py, where there is a GPU (half a minute)."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def value_and_gradients(name: str, device: str, dtype: torch.dtype) -> list[torc
     drawn = draw_columns(3, case.n_columns, ROWS, DIMS[0])
     labels = case.labels(torch.Generator().manual_seed(4), ROWS)
     extras = extras_of(case, drawn, DIMS)
-    extras.pop("full", None)
+    extras.pop("full", None)  # for the oracle alone
 
     def moved(given: object) -> object:
         if isinstance(given, list):
@@ -70,7 +69,7 @@ def test_texts_have_the_same_vectors_on_both(tiny_model: Path) -> None:
     model = load_model(str(tiny_model))
     assert model.device.type == "cuda"
     encoder = SentenceTransformerEncoder(model)
-    texts = [json.dumps(row) for row in range(50)] + ["what does the river do", "the engine powers the stone every day"]
+    texts = [str(row) for row in range(50)] + ["what does the river do", "the engine powers the stone every day"]
     on_gpu = encoder.encode_documents(texts)
     model.to("cpu")
     assert on_gpu == pytest.approx(encoder.encode_documents(texts), abs=1e-5)

@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nestvec import files
 from nestvec.errors import (
     DataError,
     DimensionError,
@@ -27,6 +30,8 @@ from nestvec.errors import (
     VectorError,
 )
 from nestvec.index import Batch, Candidates, CodeSettings, Index, SearchSettings, changing, export, tune, tuning
+from nestvec.index import index as index_module
+from nestvec.index.manifest import Manifest
 from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.quantization import BITS_PER_NUMBER, fit_quantizer
 from nestvec.vectors import normalize, truncate
@@ -469,7 +474,8 @@ def test_all_rows_are_those_of_one_moment(tmp_path: Path) -> None:
 def test_filters_and_checks_see_one_state_while_another_process_writes(tmp_path: Path) -> None:
     path, count = tmp_path / "i", 40
     vectors = make(count)
-    Index.build(path, vectors=vectors, ids=ids_of(count), metadata=[{"a": 1}] * count, recall=None).close()
+    texts = ["word", *[None] * (count - 1)]
+    Index.build(path, vectors=vectors, ids=ids_of(count), texts=texts, metadata=[{"a": 1}] * count, recall=None).close()
     script = (
         "import sys, numpy as np\n"
         "from nestvec.index import Index\n"
@@ -477,9 +483,9 @@ def test_filters_and_checks_see_one_state_while_another_process_writes(tmp_path:
         "print('ready', flush=True)\n"
         "for turn in range(10**6):\n"
         "    row = turn % len(vectors)\n"
-        "    index.upsert(vectors[row:row + 1], [f'd{row}'], metadata=[{'a': 1}])\n"
+        "    index.upsert(vectors[row:row + 1], [f'd{row}'], [None if row else 'word'], [{'a': 1}])\n"
         "    if turn % 7 == 0: index.compact()\n"
-    )
+    )  # d0 has the only text
     np.save(tmp_path / "v.npy", vectors)
     writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
@@ -488,7 +494,9 @@ def test_filters_and_checks_see_one_state_while_another_process_writes(tmp_path:
         with Index.open(path) as index:
             before = index._current().version
             for _ in range(60):
-                assert len(index.search(vectors[0], k=count + 1, filter="a = 1").ids[0]) == count
+                assert len(index.search(vectors[0], count + 1, "a = 1").ids[0]) == count
+                (hit, *_) = index.explain(vectors[0], count + 1, text="word").hits
+                assert (hit.id, hit.words_rank, hit.cosine is None) == ("d0", 1, False)
                 assert index.verify() == []
             assert index._current().version != before
     finally:
@@ -645,6 +653,38 @@ def test_a_trial_finds_as_much_as_a_search_with_its_settings(tmp_path: Path, lis
         # A search makes up for lists that hold too little.
         assert trial.recall - 0.01 <= found
         assert trial.probes in (1, 2) or found <= trial.recall + 0.01
+
+
+def test_a_compaction_that_ends_before_it_has_tuned_says_so_and_is_made_up_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(3000), recall=0.95)
+    assert index.tuned is not None
+    assert "stale" not in index.tuned
+    with monkeypatch.context() as patched:
+        patched.setattr(index_module, "tune", ended := Ended(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            index.compact(dim=16)
+        assert index.tuned["stale"]
+        patched.setattr(index_module, "tune", Ended(IndexBusyError))
+        with pytest.raises(IndexBusyError, match="is compacted, but"):
+            index.compact()
+    assert ended.asked == {"recall": 0.95, "k": 10}
+    assert index.tuned["stale"]
+    index.compact()
+    assert "stale" not in index.tuned
+    assert index.tuned["target"] == 0.95
+
+
+class Ended:
+    """In place of tuning."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __call__(self, index: Index, *, recall: float, k: int, **_: Any) -> None:
+        self.asked = {"recall": recall, "k": k}
+        raise self.error
 
 
 def test_an_index_with_fewer_documents_than_its_tuning_found_is_compacted(tmp_path: Path) -> None:
@@ -1019,6 +1059,8 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         Index.build(tmp_path / "i", vectors=make(3)[:0])
     with pytest.raises(DataError, match="no documents"):
         Index.build(tmp_path / "i", vectors=iter([]))
+    with pytest.raises(DataError, match="their own ids"):
+        Index.build(tmp_path / "i", vectors=iter([Batch(make(2), ids_of(2))]), texts=["a", "b"])
     Index.build(tmp_path / "i", vectors=make(5), recall=None)
     with pytest.raises(OutputExistsError, match="overwrite"):
         Index.build(tmp_path / "i", vectors=make(5))
@@ -1039,6 +1081,57 @@ def test_one_process_at_a_time_may_change_an_index(tmp_path: Path) -> None:
         other.execute("ROLLBACK")
     other.close()
     assert index.delete(["d1"]) == 1
+
+
+def test_who_changes_an_index_while_it_is_built_anew_is_told_so_or_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "i"
+    index = Index.build(path, vectors=make(20), ids=ids_of(20), recall=None)
+    move, refused = files.move_into_place, []
+
+    def move_while_others_write(source: Path, target: Path) -> None:
+        if target == path:
+            with pytest.raises(IndexBusyError, match="Another process"):
+                index.add(make(1), ["x"])
+            refused.append(True)
+        move(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "move_into_place", move_while_others_write)
+        Index.build(path, vectors=make(30), ids=ids_of(30), recall=None, overwrite=True).close()
+    assert refused
+    index.add(make(1), ["x"])  # to the new one
+    assert (len(index), index.verify()) == (31, [])
+
+    with changing.changing(path, index._current) as change:
+        builder = threading.Thread(
+            target=lambda: Index.build(path, vectors=make(7), recall=None, overwrite=True).close()
+        )
+        builder.start()
+        while not list(tmp_path.glob(".i.partial-*/segments/*.codes")):
+            time.sleep(0.01)
+        changing.delete_documents(change, ["x"])
+    builder.join()
+    assert (len(index), index.verify()) == (7, [])
+
+
+def test_a_change_that_begins_while_an_index_is_built_anew_leaves_the_new_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "i"
+    index = Index.build(path, vectors=make(20), ids=ids_of(20), recall=None)
+    writing = Manifest.writing
+
+    def writing_late(manifest: Manifest) -> Any:
+        monkeypatch.setattr(Manifest, "writing", writing)  # between opening the manifest and locking it
+        Index.build(path, vectors=make(30), ids=ids_of(30), recall=None, overwrite=True).close()
+        return manifest.writing()
+
+    monkeypatch.setattr(Manifest, "writing", writing_late)
+    with pytest.raises(IndexBusyError, match="built anew"):
+        index.add(make(1), ["x"])
+    assert (len(index), index.verify()) == (30, [])
 
 
 def test_damage_is_found_and_named(tmp_path: Path) -> None:
@@ -1132,8 +1225,13 @@ def test_a_full_disk_leaves_the_index_as_it_was(tmp_path: Path) -> None:
         f"index = Index.open({str(tmp_path / 'i')!r})\n"
         f"vectors = np.load({str(tmp_path / 'more.npy')!r})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
-        "for change in (lambda: index.add(vectors, [f'x{n}' for n in range(20_000)]),\n"
-        "               lambda: index.add(vectors[:3], ['a', 'b', 'c'], ['word ' * 100_000] * 3)):\n"
+        "changes = [lambda: index.add(vectors, [f'x{n}' for n in range(20_000)]),\n"
+        "           lambda: index.add(vectors[:3], ['a', 'b', 'c'], ['word ' * 100_000] * 3)]\n"
+        "tight = [lambda: index.upsert(vectors[:1], ['d1']), lambda: index.delete(['d1']), index.compact,\n"
+        "         lambda: index.set_search(index.search_settings),\n"
+        f"         lambda: Index.build({str(tmp_path / 'new')!r}, vectors=vectors[:90], recall=None)]\n"
+        "for change in changes + tight:\n"
+        "    if change in tight:\n        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 300_000))\n"
         "    try:\n        change()\n"
         "    except StorageError as error:\n        print(error)\n"
         "print(len(index), index.verify())\n"
@@ -1141,7 +1239,8 @@ def test_a_full_disk_leaves_the_index_as_it_was(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *refused, last = done.stdout.strip().split("\n")
-    assert len(refused) == 2, done.stdout
+    assert len(refused) == 7, done.stdout
+    assert not (tmp_path / "new").exists()
     assert last == "200 []"
     with Index.open(tmp_path / "i") as index:
         assert len(index) == 200

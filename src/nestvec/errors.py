@@ -19,7 +19,8 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
     |-- GridError (ValueError)               cells that cannot be measured, compared or planned with
     |-- PlanError (ValueError)               a plan, target or budget that cannot be read or met
     |   `-- NoPlanError                      no cell of a grid will do
-    |-- SearchIndexError (ValueError)        an index that is damaged, newer, or not of the vectors it gets
+    |-- SearchIndexError (ValueError)        an index that is not there, newer, or not of the vectors it gets
+    |   |-- DamagedIndexError                files of an index that are not those that were written
     |   |-- FilterError                      a filter that cannot be read, or names a field that is not there
     |   `-- IndexBusyError                   another process is changing the index
     |-- OutputExistsError (FileExistsError)  results that would be overwritten
@@ -34,6 +35,7 @@ from __future__ import annotations
 __all__ = [
     "AdaptorError",
     "BenchmarkError",
+    "DamagedIndexError",
     "DataError",
     "DimensionError",
     "EndpointError",
@@ -128,7 +130,11 @@ class NoPlanError(PlanError):
 
 
 class SearchIndexError(NestvecError, ValueError):
-    """An index is damaged, of another format, or does not fit the vectors, ids or settings it gets."""
+    """An index is not there, of another format, or does not fit the vectors, ids or settings it gets."""
+
+
+class DamagedIndexError(SearchIndexError):
+    """A file of an index is not there, or not as it was written."""
 
 
 class FilterError(SearchIndexError):

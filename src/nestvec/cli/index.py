@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.errors import DamagedIndexError
 
 if TYPE_CHECKING:
     from nestvec.index import Index, Tuned
@@ -29,6 +30,7 @@ def _more_documents(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of documents for an index that is there."""
     for option in (
         click.option("--force", is_flag=True, help="Accept a model that gives other vectors."),
+        click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts."),
         click.option("--model", help="What encodes, where the model has moved."),
         click.option("--docs", required=True, type=_Source, help="Documents, as for build."),
     ):
@@ -122,27 +124,27 @@ def build(
 @index.command()
 @click.argument("folder", type=_Folder)
 @_more_documents
-def add(folder: Path, docs: Path, model: str | None, force: bool) -> None:
+def add(folder: Path, docs: Path, model: str | None, no_cache: bool, force: bool) -> None:
     """Add documents whose ids are new.
 
     \b
     Example:
       nestvec index add runs/index --docs more.jsonl
     """
-    _add(folder, docs, model, force=force, replacing=False)
+    _add(folder, docs, model, no_cache=no_cache, force=force, replacing=False)
 
 
 @index.command()
 @click.argument("folder", type=_Folder)
 @_more_documents
-def upsert(folder: Path, docs: Path, model: str | None, force: bool) -> None:
+def upsert(folder: Path, docs: Path, model: str | None, no_cache: bool, force: bool) -> None:
     """Add documents, in place of those that have their ids.
 
     \b
     Example:
       nestvec index upsert runs/index --docs changed.jsonl
     """
-    _add(folder, docs, model, force=force, replacing=True)
+    _add(folder, docs, model, no_cache=no_cache, force=force, replacing=True)
 
 
 @index.command()
@@ -172,6 +174,8 @@ def delete(folder: Path, ids: tuple[str, ...], file: IO[str] | None) -> None:
 def compact(folder: Path, dim: int | None) -> None:
     """Put all files of vectors into one, without what was deleted, and fit the codes anew.
 
+    A search that was tuned is tuned again, on the documents.
+
     \b
     Example:
       nestvec index compact runs/index
@@ -191,13 +195,18 @@ def verify(folder: Path) -> None:
     Example:
       nestvec index verify runs/index
     """
-    with _open(folder) as found:
-        problems = found.verify()
-        for problem in problems:
-            click.echo(problem, err=True)
-        if problems:
-            raise SystemExit(_DAMAGED)
-        console().print(f"{folder}: {len(found):,} documents, all files as they were written.", soft_wrap=True)
+    from nestvec.index import find_damage
+
+    try:
+        with _open(folder) as found:
+            problems, count = found.verify(), len(found)
+    except DamagedIndexError as error:
+        problems, count = find_damage(folder) or [str(error)], 0
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        raise SystemExit(_DAMAGED)
+    console().print(f"{folder}: {count:,} documents, all files as they were written.", soft_wrap=True)
 
 
 @index.command()
@@ -232,9 +241,17 @@ def info(folder: Path, as_json: bool) -> None:
 @click.option("--queries", type=_Source, help="Texts of queries, one a line.  [default: documents]")
 @click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: all]")
 @click.option("--model", help="What encodes the queries, where the model has moved.")
+@click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the draw.")
 def tune(
-    folder: Path, recall: float, k: int, queries: Path | None, dim: int | None, model: str | None, seed: int
+    folder: Path,
+    recall: float,
+    k: int,
+    queries: Path | None,
+    dim: int | None,
+    model: str | None,
+    force: bool,
+    seed: int,
 ) -> None:
     """Find the fastest search that finds enough, measured against the exact scan, and keep it.
 
@@ -251,7 +268,9 @@ def tune(
             quiet_libraries()
             from nestvec.jobs.index import encoder_of
 
-            vectors = encoder_of(found, model, progress=draw_progress).encode_queries(texts, progress=draw_progress)
+            vectors = encoder_of(found, model, force=force, cache=True, progress=draw_progress).encode_queries(
+                texts, progress=draw_progress
+            )
         _print_tuned(
             tune_index(found, recall=recall, k=k, queries=vectors, dim=dim, seed=seed, progress=draw_progress), recall
         )
@@ -284,12 +303,12 @@ def _open(folder: Path) -> Index:
     return Index.open(folder)
 
 
-def _add(folder: Path, docs: Path, model: str | None, *, force: bool, replacing: bool) -> None:
+def _add(folder: Path, docs: Path, model: str | None, *, no_cache: bool, force: bool, replacing: bool) -> None:
     quiet_libraries()
     from nestvec.jobs.index import add_documents, encoder_of
 
     with _open(folder) as found:
-        encoder = encoder_of(found, model, force=force, progress=draw_progress)
+        encoder = encoder_of(found, model, force=force, cache=not no_cache, progress=draw_progress)
         written, replaced = add_documents(found, docs, encoder, replacing=replacing, progress=draw_progress)
         how = f"{written - replaced:,} added, {replaced:,} replaced" if replacing else f"{written:,} added"
         console().print(f"{how}; {len(found):,} documents are there.")
@@ -347,7 +366,7 @@ def _describe(found: Index) -> None:
         f"bytes a vector with its codes; with texts {spell_bytes(stats.disk_bytes)}",
     )
     measured = ""
-    if tuned is not None:
+    if tuned is not None and not tuned.get("stale"):
         whose = "its own documents" if tuned["measured_on"] == "documents" else "queries"
         measured = f"; finds {tuned['recall']:.1%} of the exact {tuned['k']} best for {whose}"
     table.add_row("search", f"{search}{measured}")
@@ -355,7 +374,9 @@ def _describe(found: Index) -> None:
     if tuned is None:
         return
     advice = []
-    if tuned["low"] < tuned["needed"]:
+    if tuned.get("stale"):
+        advice.append("It was tuned before it was compacted, whose codes are new. Tune it again: nestvec index tune")
+    elif tuned["low"] < tuned["needed"]:
         advice.append(
             f"Recall of {tuned['target']} was asked for and is not sure: its lower bound is {tuned['low']:.3f} where "
             f"{tuned['needed']:.3f} is needed. More numbers in the first stage (--dim), or vectors of more bits "

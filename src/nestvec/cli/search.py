@@ -93,6 +93,10 @@ def search(
         raise click.UsageError("The query is empty.")
     if middle is not None and len(middle) != 2:
         raise click.UsageError("--middle takes two numbers: how many to compare, and how many documents to hand over.")
+    if as_table and (as_json or explain or full):
+        raise click.UsageError("--table shows a line a document: it goes with none of --json, --explain and --full.")
+    if as_json and full:
+        raise click.UsageError("--json has whole texts already: leave --full out.")
     quiet_libraries()
     from nestvec.index import Index
     from nestvec.jobs.index import encoder_of

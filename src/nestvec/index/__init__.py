@@ -6,7 +6,7 @@ from nestvec.index.explaining import Explanation, HitDetails
 from nestvec.index.export import EXPORTS, ExportFormat, export
 from nestvec.index.filters import parse_filter
 from nestvec.index.index import Hits, Index
-from nestvec.index.inspecting import Statistics
+from nestvec.index.inspecting import Statistics, find_damage
 from nestvec.index.manifest import Document
 from nestvec.index.stored import StoredVectors, encode
 from nestvec.index.threads import faiss_threads, one_thread_for_products
@@ -36,6 +36,7 @@ __all__ = [
     "encode",
     "export",
     "faiss_threads",
+    "find_damage",
     "one_thread_for_products",
     "parse_filter",
     "search_stages",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DataError, DimensionError, SearchIndexError, VectorError
+from nestvec.errors import DamagedIndexError, DataError, DimensionError, VectorError
 from nestvec.files import sync
 from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
 from nestvec.index.manifest import Document, Manifest, Writing, listed
@@ -281,18 +281,18 @@ def load_codec(folder: Path, named: Mapping[str, Any]) -> Codec:
 
     Raises:
         FileNotFoundError: A file is not there.
-        SearchIndexError: A file is damaged.
+        DamagedIndexError: A file is damaged.
     """
     for file in named["files"]:
         (folder / file).stat()  # one that is not there has been replaced, or lost
     if problems := file_problems(folder, named["files"]):
-        raise SearchIndexError(f"{folder} is damaged: {problems[0]}")
+        raise DamagedIndexError(f"{folder} is damaged: {problems[0]}")
     name, codes = named["name"], CodeSettings(*named["codes"])
     try:
         first = None if codes.precision == PRODUCT else load_codes(folder / f"{name}.first").quantizer
         second = load_codes(folder / f"{name}.second").quantizer
     except VectorError as error:
-        raise SearchIndexError(f"{folder} is damaged: {error}") from error
+        raise DamagedIndexError(f"{folder} is damaged: {error}") from error
     return Codec(FirstStage.load(folder / f"{name}.codec", codes, first), second)
 
 
@@ -347,6 +347,8 @@ def as_batches(
         first = next(batches, None)
         if first is None:
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
+        if not (ids is None and texts is None and metadata is None):
+            raise DataError("Batches come with their own ids, texts and metadata: give them there.")
         if not isinstance(first, Batch):
             raise VectorError(f"Vectors are an array [n, dim], or batches, and not a list of {type(first).__name__}.")
         return itertools.chain([first], batches), first.vectors.shape[-1]

@@ -151,7 +151,8 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     """Put all segments into one whose codes are fitted anew; see `Index.compact`.
 
     Returns:
-        What the search was tuned for, which was measured with the codes before; None where it was not tuned.
+        What the search was tuned for, which was measured with the codes before; None where it was not tuned, or there
+        are too few documents left to tune it on.
     """
     state = change.state
     check_dims([state.settings.stored_dim if dim is None else dim], state.settings.stored_dim)
@@ -181,7 +182,9 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     change.writing.set("settings", settings)
     change.writing.set("search", state.search.within(settings.stored_dim).kept())
     tuned: dict[str, Any] | None = change.manifest.setting("tuned")
-    change.writing.set("tuned", None)
+    if tuned is not None and len(state) <= tuned["k"] + 1:
+        tuned = None
+    change.writing.set("tuned", None if tuned is None else {**tuned, "stale": True})
     with progress("storing", len(state)) as advance:
         change.add(write_segment(change.folder / SEGMENTS, codec, documents, _counted(blocks, advance)))
     return tuned

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DimensionError, PrecisionError, SearchIndexError, VectorError
+from nestvec.errors import DamagedIndexError, DimensionError, PrecisionError, SearchIndexError, VectorError
 from nestvec.extras import require
 from nestvec.index.product_codes import BITS, NUMBERS_PER_CODEBOOK, ProductCodes, bits_of_lists, train_product_codes
 from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
@@ -169,14 +169,14 @@ class FirstStage:
 
         Raises:
             FileNotFoundError: It is not there.
-            SearchIndexError: The file is damaged.
+            DamagedIndexError: The file is damaged.
         """
         faiss = require("faiss", extra="index")
         try:
             index = faiss.read_index(str(path))
         except RuntimeError as error:
             path.stat()
-            raise SearchIndexError(f"{path} is damaged: faiss cannot read it.") from error
+            raise DamagedIndexError(f"{path} is damaged: faiss cannot read it.") from error
         return FirstStage(index, settings, quantizer)
 
     def save(self, path: Path) -> None:

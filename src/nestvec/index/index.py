@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DimensionError, OutputExistsError, SearchIndexError, VectorError
+from nestvec.errors import DimensionError, IndexBusyError, OutputExistsError, SearchIndexError, VectorError
 from nestvec.files import atomic_folder, remove_leftovers
 from nestvec.index.building import (
     DEFAULT_SHORTLIST,
@@ -24,11 +24,10 @@ from nestvec.index.building import (
     fill,
     settings_of,
 )
-from nestvec.index.change_count import ChangeCount
 from nestvec.index.changing import changing, compact_segments, delete_documents, put_documents
 from nestvec.index.codes import CodeSettings
 from nestvec.index.explaining import Explanation, describe_hits, fuse_words, merge_copies
-from nestvec.index.filters import parse_filter
+from nestvec.index.filters import Condition, parse_filter
 from nestvec.index.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.manifest import Document, Manifest
 from nestvec.index.rows import DocumentRows
@@ -170,7 +169,7 @@ class Index:
             check_recall(target)
             if queries is not None:
                 check_queries(queries, settings)
-        with atomic_folder(path) as folder:
+        with ExitStack() as held, atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(
                 folder, {"model": None if model is None else dict(model), "search": search.kept()}
@@ -183,7 +182,8 @@ class Index:
                 with Index(folder) as made:
                     if len(made) > FEWEST_TO_TUNE:  # fewer are all reranked anyway
                         tune(made, recall=target, queries=queries, seed=seed, progress=progress)
-            ChangeCount.mark(path)
+            if Manifest.is_one(path):
+                held.enter_context(Manifest.replacing(path))
         return Index(path)
 
     def close(self) -> None:
@@ -221,7 +221,10 @@ class Index:
 
     @property
     def tuned(self) -> dict[str, Any] | None:
-        """What the search settings were measured to do; None where they were not measured."""
+        """What the search settings were measured to do; None where they were not measured.
+
+        `stale` is true where that was with codes from before the index was compacted.
+        """
         with self._manifest.lock:
             found: dict[str, Any] | None = self._manifest.setting("tuned")
         return found
@@ -234,8 +237,8 @@ class Index:
         self,
         vectors: NDArray[Any] | str | Sequence[str],
         k: int = 10,
-        *,
         filter: str | None = None,  # noqa: A002  # the field's word
+        *,
         shortlist: int | None = None,
         margin: float | None = None,
         probes: int | None = None,
@@ -405,13 +408,19 @@ class Index:
         Raises:
             DimensionError: `dim` is outside what is stored.
             SearchIndexError: There are no documents to fit fewer numbers to.
-            IndexBusyError: Another process is changing the index.
+            IndexBusyError: Another process is changing the index, before it is compacted or before it is tuned.
             StorageError: The disk is full, or the folder cannot be written; the index is as it was.
         """
         with changing(self.path, self._current) as change:
             tuned = compact_segments(change, dim, progress)
-        if tuned is not None and len(self) > tuned["k"] + 1:
+        if tuned is None:
+            return
+        try:
             tune(self, recall=tuned["target"], k=tuned["k"], dim=self.search_settings.dim, progress=progress)
+        except IndexBusyError as error:
+            raise IndexBusyError(
+                f"{self.path} is compacted, but another process has changed it since: the search was not tuned again."
+            ) from error
 
     def verify(self) -> list[str]:
         """Compare every file with what was written, and the documents with their vectors.
@@ -528,9 +537,16 @@ class Index:
             VectorError: The query is of another width, zero, or not finite.
             FilterError: The filter cannot be read, or names a field that no document has.
         """
-        state, masks = self._filtered(filter)
-        chosen = state.search if settings is None else settings
         depth = k if text is None else max(k, DEFAULT_SHORTLIST)
+        by_words: list[tuple[str, float]] = []
+        with self._snapshot() as state:
+            condition = None if filter is None else parse_filter(filter, self._manifest.fields())
+            masks = None if filter is None or condition is None else self._matching(state, filter, condition)
+            started = time.perf_counter()
+            if text is not None:
+                by_words = self._manifest.best_by_words(text, depth, condition)
+            spent = time.perf_counter() - started
+        chosen = state.search if settings is None else settings
         contents: dict[str, object] = {}
         if distinct:
             found, ids, contents = self._distinct(state, vector, depth, masks, chosen)
@@ -541,10 +557,8 @@ class Index:
         seconds = dict(found.seconds)
         if text is not None:
             started = time.perf_counter()
-            with self._manifest.lock:
-                condition = None if filter is None else parse_filter(filter, self._manifest.fields())
-                hits = fuse_words(hits, self._manifest.best_by_words(text, depth, condition))
-            seconds["words"] = time.perf_counter() - started
+            hits = fuse_words(hits, by_words)
+            seconds["words"] = spent + time.perf_counter() - started
         if distinct:
             others = [hit.id for hit in hits if hit.id not in contents]  # which words have found
             contents.update({id_: document.text for id_, document in self.read(others).items()})
@@ -596,9 +610,8 @@ class Index:
                 return found, ids, contents
             depth = min(2 * depth, remaining)
 
-    def _matching(self, state: State, condition: str) -> list[Mask | None]:
+    def _matching(self, state: State, condition: str, parsed: Condition) -> list[Mask | None]:
         """Which rows meet a filter and are not deleted; metadata of a number never change, so answers are kept."""
-        parsed = parse_filter(condition, self._manifest.fields())
         upto, numbers = self._filters.pop(condition, (0, np.empty(0, np.int64)))
         highest = self._manifest.highest()
         if highest > upto:
@@ -619,7 +632,7 @@ class Index:
         if condition is None:
             return self._current(), None
         with self._snapshot() as state:
-            return state, self._matching(state, condition)
+            return state, self._matching(state, condition, parse_filter(condition, self._manifest.fields()))
 
     @contextmanager
     def _snapshot(self) -> Iterator[State]:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nestvec.errors import DamagedIndexError
 from nestvec.index.building import SEGMENTS
 from nestvec.index.manifest import Manifest, listed
 from nestvec.index.segments import FILES, file_problems, segment_problems
 from nestvec.index.state import State
 
-__all__ = ["Statistics", "find_problems", "measure_state"]
+__all__ = ["Statistics", "find_damage", "find_problems", "measure_state"]
 
 
 class Statistics(NamedTuple):
@@ -63,6 +64,28 @@ def measure_state(folder: Path, state: State) -> Statistics:
         disk_bytes_per_vector=round(disk / per, 2),
         vector_bytes_per_vector=round((sizes["codes"] + sizes["vectors"]) / per, 2),
     )
+
+
+def find_damage(folder: Path) -> list[str]:
+    """Compare every file with what was written, of an index that is too damaged to be opened.
+
+    Args:
+        folder: The index.
+
+    Returns:
+        What is wrong, a sentence each; empty where files are as they were written.
+
+    Raises:
+        SearchIndexError: There is no index, or it is of another format.
+    """
+    try:
+        with contextlib.closing(Manifest(folder)) as manifest, manifest.reading():
+            found = manifest.problems() + file_problems(folder, manifest.setting("codec")["files"])
+            for record in manifest.segments():
+                found += segment_problems(folder / SEGMENTS, record)
+    except DamagedIndexError as error:
+        return [str(error)]
+    return found
 
 
 def find_problems(folder: Path, manifest: Manifest, state: State) -> list[str]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DataError, IndexBusyError, SearchIndexError, StorageError
+from nestvec.errors import DamagedIndexError, DataError, IndexBusyError, SearchIndexError, StorageError
 from nestvec.files import storage_errors
 from nestvec.index.change_count import ChangeCount
 from nestvec.index.filters import Condition
@@ -30,6 +30,7 @@ MANIFEST = "manifest.sqlite"
 FORMAT = 2  # 1 had codes that were not padded
 _ROWS_AT_A_TIME = 10_000
 _SECONDS_BETWEEN_LOOKS = 0.05
+_LONGEST_CHANGE = 24 * 3600.0  # seconds
 _LISTED = 10
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -96,7 +97,7 @@ class Manifest:
             found = self.setting("format")
         except sqlite3.DatabaseError as error:
             self.close()
-            raise SearchIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
+            raise DamagedIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
         if found != FORMAT:
             self.close()
             raise SearchIndexError(
@@ -119,8 +120,12 @@ class Manifest:
 
         Returns:
             It, writable.
+
+        Raises:
+            StorageError: The disk is full, or the folder cannot be written.
         """
-        with contextlib.closing(sqlite3.connect(folder / MANIFEST, isolation_level=None)) as connection:
+        made = sqlite3.connect(folder / MANIFEST, isolation_level=None)
+        with _storage_errors(folder), contextlib.closing(made) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(f"BEGIN; {_SCHEMA}")
             values = {"format": FORMAT, **settings}
@@ -148,7 +153,7 @@ class Manifest:
                     raise SearchIndexError(f"{path} cannot be opened: {error}") from error
             except sqlite3.DatabaseError as error:
                 connection.close()
-                raise SearchIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
+                raise DamagedIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
             else:
                 connection.execute("PRAGMA busy_timeout = 5000")
                 return connection, "immutable" in mode
@@ -201,6 +206,10 @@ class Manifest:
         except FileNotFoundError:
             return False  # what is gone is searched on as it was
 
+    def _check_place(self) -> None:
+        if self.is_replaced():
+            raise IndexBusyError(f"{self.folder} was built anew at this moment. Do it again.")
+
     def _identify(self) -> tuple[int, ...]:
         """What the file is, and where it is taken for one that nobody changes, as of when."""
         found = os.stat(self._path)  # noqa: PTH116  # asked for every search: a Path takes longer
@@ -211,7 +220,7 @@ class Manifest:
         """See one state of the index meanwhile.
 
         Raises:
-            SearchIndexError: The file is damaged.
+            DamagedIndexError: The file is damaged.
         """
         with self.lock, _damage(self._path):
             self._connection.execute("BEGIN")
@@ -244,6 +253,7 @@ class Manifest:
             finally:
                 self._connection.execute("PRAGMA busy_timeout = 5000")
             try:
+                self._check_place()
                 with ChangeCount.raised(self.folder):
                     yield Writing(self._connection)
                     self._connection.execute("COMMIT")
@@ -251,6 +261,24 @@ class Manifest:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+    @staticmethod
+    @contextlib.contextmanager
+    def replacing(folder: Path) -> Iterator[None]:
+        """Let nobody change an index meanwhile, which another one is about to replace, and let readers look for that.
+
+        Waits for who is changing it. What is damaged or of another format is not held.
+
+        Args:
+            folder: The index.
+        """
+        place = f"file:{quote(str((folder / MANIFEST).resolve()))}?mode=rw"
+        held = sqlite3.connect(place, uri=True, isolation_level=None, timeout=_LONGEST_CHANGE)
+        with contextlib.closing(held):
+            with contextlib.suppress(sqlite3.DatabaseError):
+                held.execute("BEGIN IMMEDIATE")
+            ChangeCount.mark(folder)
+            yield
 
     def setting(self, name: str) -> Any:
         """Return a setting; None where there is none of that name."""
@@ -438,7 +466,7 @@ def _damage(path: str) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
             raise
-        raise SearchIndexError(f"{path} is damaged: {error}. Build the index anew.") from error
+        raise DamagedIndexError(f"{path} is damaged: {error}. Build the index anew.") from error
 
 
 @contextlib.contextmanager

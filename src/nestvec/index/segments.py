@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import SearchIndexError
+from nestvec.errors import DamagedIndexError
 from nestvec.files import append, sync
 from nestvec.index.codes import FirstStage
 from nestvec.index.manifest import SegmentRecord
@@ -72,7 +72,7 @@ class Identities:
         mapped = np.frombuffer(np.memmap(path, np.uint8, mode="r"), np.uint8)
         text_bytes = len(mapped) - 8 * (2 * count + 1)
         if text_bytes < 0 or text_bytes % 8:
-            raise SearchIndexError(f"{path} has {len(mapped):,} bytes, which is not what it holds: it is damaged.")
+            raise DamagedIndexError(f"{path} has {len(mapped):,} bytes, which is not what it holds: it is damaged.")
         self._text = mapped[:text_bytes]
         self._ends = mapped[text_bytes : text_bytes + 8 * (count + 1)].view(np.int64)
         self.numbers: Numbers = mapped[text_bytes + 8 * (count + 1) :].view(np.int64)
@@ -187,13 +187,13 @@ def open_segment(folder: Path, record: SegmentRecord, codec: Codec) -> Segment:
 
     Raises:
         FileNotFoundError: A file is not there.
-        SearchIndexError: A file is not as long as it was, or the codes are damaged.
+        DamagedIndexError: A file is not as long as it was, or the codes are damaged.
     """
     for end, (size, crc) in record.files.items():
         path = folder / f"{record.name}.{end}"
         found = path.stat().st_size
         if found != size or (end == "codes" and checksum(path) != (size, crc)):
-            raise SearchIndexError(
+            raise DamagedIndexError(
                 f"{path} is damaged: it has {found:,} bytes of {size:,}, or not those that were written. "
                 "Restore it, or build the index anew."
             )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import SearchIndexError
+from nestvec.errors import DamagedIndexError
 from nestvec.index.building import SEGMENTS, IndexSettings, load_codec, load_settings
 from nestvec.index.manifest import Manifest, Version
 from nestvec.index.segments import Codec, Segment, open_segment
@@ -103,7 +103,7 @@ def load_state(folder: Path, manifest: Manifest, before: State | None = None) ->
         The state.
 
     Raises:
-        SearchIndexError: A file is not there, or damaged.
+        DamagedIndexError: A file is not there, or damaged.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -112,7 +112,7 @@ def load_state(folder: Path, manifest: Manifest, before: State | None = None) ->
         except FileNotFoundError as error:
             # A writer has merged these files away since we read their names; once more, with the new ones.
             if attempt == _ATTEMPTS - 1:
-                raise SearchIndexError(f"{folder} is damaged: {error.filename or error} is not there.") from error
+                raise DamagedIndexError(f"{folder} is damaged: {error.filename or error} is not there.") from error
     raise AssertionError("unreachable")
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import SearchIndexError
+from nestvec.errors import DamagedIndexError
 from nestvec.extras import require
 from nestvec.files import append
 from nestvec.quantization import Quantizer, ScalarQuantizer
@@ -85,7 +85,9 @@ class StoredVectors:
         code_bytes = count * width * quantizer.code_type.itemsize
         expected = code_bytes + 4 * count
         if path.stat().st_size != expected:
-            raise SearchIndexError(f"{path} has {path.stat().st_size:,} bytes in place of {expected:,}: it is damaged.")
+            raise DamagedIndexError(
+                f"{path} has {path.stat().st_size:,} bytes in place of {expected:,}: it is damaged."
+            )
         mapped = np.memmap(path, np.uint8, mode="r") if count else np.empty(0, np.uint8)
         whole = np.frombuffer(mapped, np.uint8)  # indexing a memmap costs more than an array
         codes = whole[:code_bytes].view(quantizer.code_type).reshape(count, width)

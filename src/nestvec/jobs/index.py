@@ -116,13 +116,16 @@ def add_documents(
     return written, replaced
 
 
-def encoder_of(index: Index, model: str | None = None, *, force: bool = False, progress: Progress = silent) -> Encoder:
+def encoder_of(
+    index: Index, model: str | None = None, *, force: bool = False, cache: bool = False, progress: Progress = silent
+) -> Encoder:
     """Load the encoder of an index, and check that it is the same that encoded its documents.
 
     Args:
         index: The index.
         model: What encodes, where the model has moved; None takes what the index names.
         force: Accept another one.
+        cache: Keep vectors in the cache of encoded texts; a lookup takes longer than most searches.
         progress: How to report progress.
 
     Returns:
@@ -136,7 +139,7 @@ def encoder_of(index: Index, model: str | None = None, *, force: bool = False, p
     source = model or known.get("name")
     if source is None:
         raise SearchIndexError(f"{index.path} was built from ready vectors. Say what encodes queries: --model.")
-    encoder = load_encoder(source, force=force, progress=progress)
+    encoder = load_encoder(source, cache=cache, force=force, progress=progress)
     wrong = [side for side in ("query", "document") if side in known and encoder.identity(side) != known[side]]
     if wrong and not force:
         raise SearchIndexError(

@@ -14,10 +14,10 @@ __all__ = ["git_commit", "hardware", "package_versions"]
 _PACKAGES = ("nestvec", "torch", "sentence-transformers", "transformers", "datasets", "numpy")
 
 
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of every installed package that a result depends on."""
+def package_versions(*more: str) -> dict[str, str]:
+    """Return the versions of Python and of every installed package that a result depends on, of these and of others."""
     versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *more):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
