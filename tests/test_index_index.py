@@ -1083,6 +1083,37 @@ def test_one_process_at_a_time_may_change_an_index(tmp_path: Path) -> None:
     assert index.delete(["d1"]) == 1
 
 
+def test_of_two_processes_that_write_at_once_both_lose_nothing(tmp_path: Path) -> None:
+    Index.build(tmp_path / "i", vectors=make(20), ids=ids_of(20), recall=None).close()
+    script = (
+        "import sys, numpy as np\n"
+        "from nestvec.errors import IndexBusyError\n"
+        "from nestvec.index import Index\n"
+        f"index, refused = Index.open({str(tmp_path / 'i')!r}), 0\n"
+        "vectors = np.random.default_rng(0).normal(size=(60, 32)).astype('float32')\n"
+        "input()\n"
+        "for turn in range(60):\n"
+        "    while True:\n"
+        "        try:\n            index.add(vectors[turn:turn + 1], [f'{sys.argv[1]}{turn}'])\n"
+        "        except IndexBusyError:\n            refused += 1\n"
+        "        else:\n            break\n"
+        "print(refused)\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, name], stdin=-1, stdout=-1, stderr=-1, text=True)
+        for name in "xy"
+    ]
+    for writer in writers:
+        writer.stdin.write("\n")  # type: ignore[union-attr]
+        writer.stdin.flush()  # type: ignore[union-attr]
+    answers = [writer.communicate() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], answers
+    assert any(int(refused) for refused, _ in answers)
+    with Index.open(tmp_path / "i") as index:
+        assert (len(index), index.verify()) == (140, [])
+        assert len(index.read([f"{name}{turn}" for name in "xy" for turn in range(60)])) == 120
+
+
 def test_who_changes_an_index_while_it_is_built_anew_is_told_so_or_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
