@@ -9,7 +9,7 @@ quickstart: $(INSTALLED)  ## Set up, then train and measure on the docs of the i
 	$(BIN)/nestvec quickstart $(if $(wildcard runs/quickstart/work),--resume,--overwrite)
 
 test: $(INSTALLED)  ## The whole test suite.
-	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
+	$(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 
 check: $(INSTALLED)  ## Format, lint, types.
 	$(BIN)/ruff format --check .

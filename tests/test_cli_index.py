@@ -121,9 +121,8 @@ def test_documents_are_built_found_changed_and_verified(built: Path, folder: Pat
     assert len((folder / "out" / "corpus.jsonl").read_text().splitlines()) == 118
 
     victims = [next(built.rglob(f"*.{end}")) for end in ("vectors", "ids", "codes", "codec")]
-    for (
-        victim
-    ) in victims:  # from the second on more than one is named, and from the third on the index cannot be opened
+    # From the second on more than one is named, and from the third on the index cannot be opened.
+    for victim in victims:
         content = bytearray(victim.read_bytes())
         content[len(content) // 2] ^= 1
         victim.write_bytes(content)

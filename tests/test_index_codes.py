@@ -221,8 +221,8 @@ def test_threads_are_put_back() -> None:
     import faiss
 
     before = faiss.omp_get_max_threads()
-    with faiss_threads(1):
-        assert faiss.omp_get_max_threads() == 1
+    with faiss_threads(before + 1):
+        assert faiss.omp_get_max_threads() == before + 1
     assert faiss.omp_get_max_threads() == before
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from nestvec import files
 from nestvec.errors import (
+    DamagedIndexError,
     DataError,
     DimensionError,
     FilterError,
@@ -29,7 +30,18 @@ from nestvec.errors import (
     SearchIndexError,
     VectorError,
 )
-from nestvec.index import Batch, Candidates, CodeSettings, Index, SearchSettings, changing, export, tune, tuning
+from nestvec.index import (
+    Batch,
+    Candidates,
+    CodeSettings,
+    Index,
+    SearchSettings,
+    changing,
+    export,
+    find_damage,
+    tune,
+    tuning,
+)
 from nestvec.index import index as index_module
 from nestvec.index.manifest import Manifest
 from nestvec.plan import FirstStage, Plan, SecondStage
@@ -1091,6 +1103,7 @@ def test_of_two_processes_that_write_at_once_both_lose_nothing(tmp_path: Path) -
         "from nestvec.index import Index\n"
         f"index, refused = Index.open({str(tmp_path / 'i')!r}), 0\n"
         "vectors = np.random.default_rng(0).normal(size=(60, 32)).astype('float32')\n"
+        "print('ready', flush=True)\n"
         "input()\n"
         "for turn in range(60):\n"
         "    while True:\n"
@@ -1099,14 +1112,16 @@ def test_of_two_processes_that_write_at_once_both_lose_nothing(tmp_path: Path) -
         "        else:\n            break\n"
         "print(refused)\n"
     )
-    writers = [
-        subprocess.Popen([sys.executable, "-c", script, name], stdin=-1, stdout=-1, stderr=-1, text=True)
-        for name in "xy"
-    ]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    writers = [subprocess.Popen([sys.executable, "-c", script, name], text=True, **pipes) for name in "xy"]
     for writer in writers:
-        writer.stdin.write("\n")  # type: ignore[union-attr]
-        writer.stdin.flush()  # type: ignore[union-attr]
-    answers = [writer.communicate() for writer in writers]
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n", writer.communicate()
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    answers = [writer.communicate(timeout=300) for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0], answers
     assert any(int(refused) for refused, _ in answers)
     with Index.open(tmp_path / "i") as index:
@@ -1135,16 +1150,84 @@ def test_who_changes_an_index_while_it_is_built_anew_is_told_so_or_waited_for(
     index.add(make(1), ["x"])  # to the new one
     assert (len(index), index.verify()) == (31, [])
 
+    events: list[str] = []
+    waits, replacing = threading.Event(), Manifest.replacing
+
+    def waiting(folder: Path, progress: Any) -> Any:
+        waits.set()
+        return replacing(folder, progress)
+
+    def move_and_say_so(source: Path, target: Path) -> None:
+        events.extend(["moved"] * (target == path))
+        move(source, target)
+
+    monkeypatch.setattr(Manifest, "replacing", waiting)
+    monkeypatch.setattr(files, "move_into_place", move_and_say_so)
     with changing.changing(path, index._current) as change:
         builder = threading.Thread(
-            target=lambda: Index.build(path, vectors=make(7), recall=None, overwrite=True).close()
+            target=lambda: Index.build(path, vectors=make(7), recall=None, overwrite=True).close(), daemon=True
         )
         builder.start()
-        while not list(tmp_path.glob(".i.partial-*/segments/*.codes")):
-            time.sleep(0.01)
+        assert waits.wait(300)
+        builder.join(1)  # time enough to do what it must not
+        assert not events
         changing.delete_documents(change, ["x"])
-    builder.join()
+    builder.join(300)
+    assert events == ["moved"]
     assert (len(index), index.verify()) == (7, [])
+
+
+def test_what_is_held_for_a_build_is_what_is_there_and_not_what_another_build_has_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, connect = tmp_path / "i", sqlite3.connect
+    Index.build(path, vectors=make(20), ids=ids_of(20), recall=None).close()
+
+    def connect_and_be_overtaken(*given: Any, **more: Any) -> sqlite3.Connection:
+        connection = connect(*given, **more)
+        monkeypatch.setattr(sqlite3, "connect", connect)
+        Index.build(path, vectors=make(30), ids=ids_of(30), recall=None, overwrite=True).close()
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_be_overtaken)
+    with Manifest.replacing(path), pytest.raises(IndexBusyError, match="Another process"):
+        Index.open(path).delete(["d1"])
+    with Index.open(path) as index:
+        assert (index.delete(["d1"]), len(index), index.verify()) == (1, 29, [])
+
+
+def test_an_index_that_was_made_meanwhile_is_not_replaced_unasked(tmp_path: Path) -> None:
+    def batches() -> Iterator[Batch]:
+        Index.build(tmp_path / "i", vectors=make(5), recall=None).close()
+        yield Batch(make(2), ids_of(2))
+
+    with pytest.raises(OutputExistsError, match="overwrite"):
+        Index.build(tmp_path / "i", vectors=batches(), recall=None)
+    with Index.open(tmp_path / "i") as index:
+        assert len(index) == 5
+
+
+def test_an_index_is_built_over_one_that_is_damaged(tmp_path: Path) -> None:
+    Index.build(tmp_path / "i", vectors=make(20), recall=None).close()
+    (tmp_path / "i" / "manifest.sqlite").write_bytes(b"no database")
+    assert len(Index.build(tmp_path / "i", vectors=make(7), recall=None, overwrite=True)) == 7
+
+
+@pytest.mark.parametrize("name", ["codec", "settings", "search", "segments"])
+@pytest.mark.parametrize("change", ["lost", "flipped"])
+def test_damage_inside_the_manifest_is_named(tmp_path: Path, name: str, change: str) -> None:
+    Index.build(tmp_path / "i", vectors=make(20), recall=None).close()
+    table, column = ("segments", "files") if name == "segments" else ("settings", "value")
+    where = "" if name == "segments" else f"WHERE name = '{name}'"
+    with sqlite3.connect(tmp_path / "i" / "manifest.sqlite") as connection:
+        if change == "flipped":
+            connection.execute(f"UPDATE {table} SET {column} = '!' || {column} {where}")
+        else:
+            connection.execute("DROP TABLE segments" if name == "segments" else f"DELETE FROM settings {where}")
+    connection.close()
+    with pytest.raises(DamagedIndexError, match="is damaged"):
+        Index.open(tmp_path / "i")
+    assert any("is damaged" in problem for problem in find_damage(tmp_path / "i")) or name in ("settings", "search")
 
 
 def test_a_change_that_begins_while_an_index_is_built_anew_leaves_the_new_one_alone(

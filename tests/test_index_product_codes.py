@@ -9,7 +9,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nestvec.errors import MissingExtraError, PrecisionError
 from nestvec.index import CodeSettings, FirstStage, product_codes, threads
@@ -139,9 +139,10 @@ def test_an_error_in_a_thread_is_raised_and_what_was_stored_before_it_is_counted
 
     documents = vectors(20_000, seed=1)
     product = ProductCodes(first._index)
-    last = product.transform(documents[18 * 1024 : 19 * 1024])[0, 0]
+    with one_thread_for_products():
+        last = product.transform(documents[18 * 1024 : 19 * 1024])[0, 0]
     monkeypatch.setattr(product_codes, "choose_codes", fails_late)
-    with pytest.raises(MemoryError):
+    with faiss_threads(4), pytest.raises(MemoryError):
         product.add(documents)
     assert first._index.ntotal == 18 * 1024
     assert threadpool_info() == before
@@ -149,8 +150,10 @@ def test_an_error_in_a_thread_is_raised_and_what_was_stored_before_it_is_counted
 
 def test_products_take_one_thread_and_leave_those_of_faiss_alone() -> None:
     def counts() -> list[Any]:
-        return [one["num_threads"] for one in threadpool_info() if one.get("threading_layer") == "pthreads"]
+        ours = [one for one in threadpool_info() if "numpy" in one["filepath"]]  # scipy brings a library of its own
+        return [one["num_threads"] for one in ours if one.get("threading_layer") == "pthreads"]
 
+    limited = threadpool_limits(3, user_api="blas")
     before = counts()
     if not before:
         pytest.skip("numpy's products take the threads of OpenMP here, which are counted with those of faiss")
@@ -163,6 +166,7 @@ def test_products_take_one_thread_and_leave_those_of_faiss_alone() -> None:
         assert faiss.omp_get_max_threads() == 3
         second.__exit__(None, None, None)
     assert counts() == before
+    limited.restore_original_limits()
 
 
 def test_lists_need_codes_that_can_number_them() -> None:

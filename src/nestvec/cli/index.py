@@ -241,6 +241,7 @@ def info(folder: Path, as_json: bool) -> None:
 @click.option("--queries", type=_Source, help="Texts of queries, one a line.  [default: documents]")
 @click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: all]")
 @click.option("--model", help="What encodes the queries, where the model has moved.")
+@click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts.")
 @click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the draw.")
 def tune(
@@ -250,6 +251,7 @@ def tune(
     queries: Path | None,
     dim: int | None,
     model: str | None,
+    no_cache: bool,
     force: bool,
     seed: int,
 ) -> None:
@@ -268,7 +270,7 @@ def tune(
             quiet_libraries()
             from nestvec.jobs.index import encoder_of
 
-            vectors = encoder_of(found, model, force=force, cache=True, progress=draw_progress).encode_queries(
+            vectors = encoder_of(found, model, force=force, cache=not no_cache, progress=draw_progress).encode_queries(
                 texts, progress=draw_progress
             )
         _print_tuned(

@@ -265,7 +265,7 @@ def remove_old_codecs(folder: Path, name: str) -> None:
 
 def load_settings(manifest: Manifest) -> IndexSettings:
     """Return what an index stores of each vector."""
-    full_dim, stored_dim, precision, codes = manifest.setting("settings")
+    full_dim, stored_dim, precision, codes = manifest.needed("settings")
     return IndexSettings(full_dim, stored_dim, precision, None if codes is None else CodeSettings(*codes))
 
 
@@ -339,7 +339,7 @@ def as_batches(
     """Return documents as batches, and the numbers of their vectors; see `Index.build` for the arguments.
 
     Raises:
-        DataError: There are no documents, or lists are of different lengths.
+        DataError: There are no documents, or lists are of different lengths, or given together with batches.
         VectorError: The vectors are no [n, dim].
     """
     if not isinstance(vectors, np.ndarray):

@@ -97,7 +97,7 @@ def changing(folder: Path, current: Callable[[], State]) -> Iterator[Change]:
     try:
         with manifest.writing() as writing:
             remove_unnamed(segments, manifest.segments())
-            remove_old_codecs(folder, manifest.setting("codec")["name"])
+            remove_old_codecs(folder, manifest.needed("codec")["name"])
             change = Change(folder, manifest, writing, current())
             yield change
     except BaseException:

@@ -27,7 +27,7 @@ from nestvec.index.building import (
 from nestvec.index.changing import changing, compact_segments, delete_documents, put_documents
 from nestvec.index.codes import CodeSettings
 from nestvec.index.explaining import Explanation, describe_hits, fuse_words, merge_copies
-from nestvec.index.filters import Condition, parse_filter
+from nestvec.index.filters import parse_filter
 from nestvec.index.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.manifest import Document, Manifest
 from nestvec.index.rows import DocumentRows
@@ -143,7 +143,7 @@ class Index:
             recall: Share of the exact best 10 that a search is to find: the shortlist is made as long as that needs.
                 None, or a plan, leaves the shortlist as it is.
             queries: Vectors of queries to measure that on, [n, full_dim]; None uses documents, see `tune`.
-            overwrite: Replace an index that is there.
+            overwrite: Replace an index that is there, once the new one is complete and nobody is changing the old one.
             seed: Of every draw.
             progress: How to report progress, in documents.
 
@@ -152,16 +152,15 @@ class Index:
 
         Raises:
             OutputExistsError: There is something at `path`.
-            DataError: There are no documents; ids are missing, empty or repeated; lists are of different lengths.
+            DataError: There are no documents; ids are missing, empty or repeated; lists are of different lengths, or
+                given together with batches.
             VectorError: Vectors are of different widths, zero or not finite.
             DimensionError: The plan is for vectors of another width.
             StorageError: The disk is full, or the folder cannot be written.
         """
         path = Path(path)
         remove_leftovers(path.resolve().parent, path.name)
-        if path.exists() and not (overwrite and Manifest.is_one(path)):
-            hint = "overwrite it" if Manifest.is_one(path) else "choose another place"
-            raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")
+        _check_free(path, overwrite=overwrite)
         batches, full_dim = as_batches(vectors, ids, texts, metadata)
         settings, search = settings_of(full_dim, plan, codes, precision)
         target = recall if plan is None else None
@@ -182,8 +181,9 @@ class Index:
                 with Index(folder) as made:
                     if len(made) > FEWEST_TO_TUNE:  # fewer are all reranked anyway
                         tune(made, recall=target, queries=queries, seed=seed, progress=progress)
-            if Manifest.is_one(path):
-                held.enter_context(Manifest.replacing(path))
+            _check_free(path, overwrite=overwrite)  # now that much time has passed
+            if path.exists():
+                held.enter_context(Manifest.replacing(path, progress))
         return Index(path)
 
     def close(self) -> None:
@@ -409,7 +409,8 @@ class Index:
             DimensionError: `dim` is outside what is stored.
             SearchIndexError: There are no documents to fit fewer numbers to.
             IndexBusyError: Another process is changing the index, before it is compacted or before it is tuned.
-            StorageError: The disk is full, or the folder cannot be written; the index is as it was.
+            StorageError: The disk is full, or the folder cannot be written; the index is as it was, or is compacted and
+                its search not tuned, see `tuned`.
         """
         with changing(self.path, self._current) as change:
             tuned = compact_segments(change, dim, progress)
@@ -419,7 +420,8 @@ class Index:
             tune(self, recall=tuned["target"], k=tuned["k"], dim=self.search_settings.dim, progress=progress)
         except IndexBusyError as error:
             raise IndexBusyError(
-                f"{self.path} is compacted, but another process has changed it since: the search was not tuned again."
+                f"{self.path} is compacted, but another process is changing it, so that its search was not tuned. "
+                f"Do so: nestvec index tune {self.path}"
             ) from error
 
     def verify(self) -> list[str]:
@@ -539,13 +541,16 @@ class Index:
         """
         depth = k if text is None else max(k, DEFAULT_SHORTLIST)
         by_words: list[tuple[str, float]] = []
-        with self._snapshot() as state:
-            condition = None if filter is None else parse_filter(filter, self._manifest.fields())
-            masks = None if filter is None or condition is None else self._matching(state, filter, condition)
-            started = time.perf_counter()
-            if text is not None:
+        spent = 0.0
+        if text is None:
+            state, masks = self._filtered(filter)
+        else:
+            with self._snapshot() as state:
+                condition = None if filter is None else parse_filter(filter, self._manifest.fields())
+                masks = None if filter is None else self._matching(state, filter)
+                started = time.perf_counter()
                 by_words = self._manifest.best_by_words(text, depth, condition)
-            spent = time.perf_counter() - started
+                spent = time.perf_counter() - started
         chosen = state.search if settings is None else settings
         contents: dict[str, object] = {}
         if distinct:
@@ -610,8 +615,9 @@ class Index:
                 return found, ids, contents
             depth = min(2 * depth, remaining)
 
-    def _matching(self, state: State, condition: str, parsed: Condition) -> list[Mask | None]:
+    def _matching(self, state: State, condition: str) -> list[Mask | None]:
         """Which rows meet a filter and are not deleted; metadata of a number never change, so answers are kept."""
+        parsed = parse_filter(condition, self._manifest.fields())
         upto, numbers = self._filters.pop(condition, (0, np.empty(0, np.int64)))
         highest = self._manifest.highest()
         if highest > upto:
@@ -632,7 +638,7 @@ class Index:
         if condition is None:
             return self._current(), None
         with self._snapshot() as state:
-            return state, self._matching(state, condition, parse_filter(condition, self._manifest.fields()))
+            return state, self._matching(state, condition)
 
     @contextmanager
     def _snapshot(self) -> Iterator[State]:
@@ -666,6 +672,12 @@ class Index:
             manifest.close()
             raise
         self._manifest = manifest
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not (overwrite and Manifest.is_one(path)):
+        hint = "overwrite it" if Manifest.is_one(path) else "choose another place"
+        raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")
 
 
 def _scores_of(found: Candidates, k: int) -> Float32s:

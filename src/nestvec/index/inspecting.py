@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,14 +79,24 @@ def find_damage(folder: Path) -> list[str]:
     Raises:
         SearchIndexError: There is no index, or it is of another format.
     """
-    try:
-        with contextlib.closing(Manifest(folder)) as manifest, manifest.reading():
-            found = manifest.problems() + file_problems(folder, manifest.setting("codec")["files"])
+    found: list[str] = []
+    with _noted(found), contextlib.closing(Manifest(folder)) as manifest, manifest.reading():
+        with _noted(found):
+            found += manifest.problems()
+        with _noted(found):
+            found += file_problems(folder, manifest.needed("codec")["files"])
+        with _noted(found):
             for record in manifest.segments():
                 found += segment_problems(folder / SEGMENTS, record)
-    except DamagedIndexError as error:
-        return [str(error)]
     return found
+
+
+@contextlib.contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except DamagedIndexError as error:
+        problems.append(str(error))
 
 
 def find_problems(folder: Path, manifest: Manifest, state: State) -> list[str]:
@@ -99,7 +110,7 @@ def find_problems(folder: Path, manifest: Manifest, state: State) -> list[str]:
     Returns:
         What is wrong, a sentence each; empty where all is well.
     """
-    problems = manifest.problems() + file_problems(folder, manifest.setting("codec")["files"])
+    problems = manifest.problems() + file_problems(folder, manifest.needed("codec")["files"])
     known = dict(manifest.numbers_and_ids())
     for segment, alive in state.parts():
         damaged = segment_problems(folder / SEGMENTS, segment.record)

@@ -20,6 +20,7 @@ from nestvec.errors import DamagedIndexError, DataError, IndexBusyError, SearchI
 from nestvec.files import storage_errors
 from nestvec.index.change_count import ChangeCount
 from nestvec.index.filters import Condition
+from nestvec.progress import Progress, silent
 
 __all__ = ["MANIFEST", "Document", "Manifest", "SegmentRecord", "Version", "Writing", "listed"]
 
@@ -30,7 +31,7 @@ MANIFEST = "manifest.sqlite"
 FORMAT = 2  # 1 had codes that were not padded
 _ROWS_AT_A_TIME = 10_000
 _SECONDS_BETWEEN_LOOKS = 0.05
-_LONGEST_CHANGE = 24 * 3600.0  # seconds
+_SECONDS_OF_A_WAIT = 0.5  # in which an interrupt is not noticed
 _LISTED = 10
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -86,8 +87,10 @@ class Manifest:
                 f"{folder} is no index: it has no {MANIFEST}. Make one: nestvec index build {folder}"
             )
         self._path = str(path)
+        # Looked at before it is opened: where another one takes its place in between, that is noticed.
+        found_at = os.stat(path)  # noqa: PTH116
         self._connection, self._frozen = self._connect(path, writable=writable)
-        self._identity = self._identify()
+        self._identity = self._identity_of(found_at)
         self._changes = ChangeCount(folder)
         self._asked_at: bytes | None = None  # the number of changes when SQLite was asked last
         self._looked = 0.0  # when the place of the file was looked at last
@@ -95,7 +98,7 @@ class Manifest:
         try:
             self._counts = self._count() == self._count()
             found = self.setting("format")
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, DamagedIndexError) as error:
             self.close()
             raise DamagedIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
         if found != FORMAT:
@@ -124,8 +127,10 @@ class Manifest:
         Raises:
             StorageError: The disk is full, or the folder cannot be written.
         """
-        made = sqlite3.connect(folder / MANIFEST, isolation_level=None)
-        with _storage_errors(folder), contextlib.closing(made) as connection:
+        with (
+            _storage_errors(folder),
+            contextlib.closing(sqlite3.connect(folder / MANIFEST, isolation_level=None)) as connection,
+        ):
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(f"BEGIN; {_SCHEMA}")
             values = {"format": FORMAT, **settings}
@@ -211,8 +216,10 @@ class Manifest:
             raise IndexBusyError(f"{self.folder} was built anew at this moment. Do it again.")
 
     def _identify(self) -> tuple[int, ...]:
+        return self._identity_of(os.stat(self._path))  # noqa: PTH116  # asked for every search: a Path takes longer
+
+    def _identity_of(self, found: os.stat_result) -> tuple[int, ...]:
         """What the file is, and where it is taken for one that nobody changes, as of when."""
-        found = os.stat(self._path)  # noqa: PTH116  # asked for every search: a Path takes longer
         return (found.st_ino, found.st_mtime_ns, found.st_size) if self._frozen else (found.st_ino,)
 
     @contextlib.contextmanager
@@ -264,32 +271,44 @@ class Manifest:
 
     @staticmethod
     @contextlib.contextmanager
-    def replacing(folder: Path) -> Iterator[None]:
+    def replacing(folder: Path, progress: Progress = silent) -> Iterator[None]:
         """Let nobody change an index meanwhile, which another one is about to replace, and let readers look for that.
 
-        Waits for who is changing it. What is damaged or of another format is not held.
+        Waits for who is changing it. What is no database that can be changed, nobody else can change either.
 
         Args:
             folder: The index.
+            progress: How to report that it waits.
         """
-        place = f"file:{quote(str((folder / MANIFEST).resolve()))}?mode=rw"
-        held = sqlite3.connect(place, uri=True, isolation_level=None, timeout=_LONGEST_CHANGE)
-        with contextlib.closing(held):
-            with contextlib.suppress(sqlite3.DatabaseError):
-                held.execute("BEGIN IMMEDIATE")
+        with contextlib.ExitStack() as held:
+            if not _lock(folder / MANIFEST, held):
+                with progress(f"waiting for who is changing {folder}", None):
+                    while not _lock(folder / MANIFEST, held):
+                        pass
             ChangeCount.mark(folder)
             yield
 
     def setting(self, name: str) -> Any:
         """Return a setting; None where there is none of that name."""
         found = self._rows("SELECT value FROM settings WHERE name = ?", (name,))
-        return json.loads(found[0][0]) if found else None
+        return self._loaded(found[0][0], name) if found else None
+
+    def needed(self, name: str) -> Any:
+        """Return a setting that every index has.
+
+        Raises:
+            DamagedIndexError: There is none.
+        """
+        found = self.setting(name)
+        if found is None:
+            raise DamagedIndexError(f"{self._path} is damaged: it lacks {name}. Build the index anew.")
+        return found
 
     def segments(self) -> list[SegmentRecord]:
         """Return all segments, by name."""
         rows = self._rows("SELECT name, documents, files FROM segments ORDER BY name")
         return [
-            SegmentRecord(name, count, {end: (size, crc) for end, (size, crc) in json.loads(files).items()})
+            SegmentRecord(name, count, {end: (size, crc) for end, (size, crc) in self._loaded(files, name).items()})
             for name, count, files in rows
         ]
 
@@ -345,6 +364,14 @@ class Manifest:
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with the file."""
         return [text for (text,) in self._rows("PRAGMA integrity_check") if text != "ok"]
+
+    def _loaded(self, text: str, name: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise DamagedIndexError(
+                f"{self._path} is damaged: what it says of {name} cannot be read. Build the index anew."
+            ) from error
 
     def _numbers(self, sql: str, parameters: Sequence[Any] = ()) -> NDArray[np.int64]:
         with _damage(self._path):
@@ -416,6 +443,27 @@ class Writing:
         self._connection.executemany("DELETE FROM segments WHERE name = ?", [(name,) for name in names])
 
 
+def _lock(path: Path, held: contextlib.ExitStack) -> bool:
+    """Lock the manifest at a path until a stack is left, where there is one; False where another process has it."""
+    with contextlib.suppress(sqlite3.DatabaseError, FileNotFoundError):
+        before = path.stat().st_ino
+        place = f"file:{quote(str(path.resolve()))}?mode=rw"
+        connection = sqlite3.connect(place, uri=True, isolation_level=None, timeout=_SECONDS_OF_A_WAIT)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if path.stat().st_ino != before:
+                connection.close()
+                return False  # what was locked is no longer there
+        except sqlite3.OperationalError as error:
+            connection.close()
+            return "locked" not in str(error)
+        except BaseException:
+            connection.close()
+            raise
+        held.callback(connection.close)
+    return True
+
+
 def _highest(connection: sqlite3.Connection) -> int:
     row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
     return 0 if row is None else int(row[0])
@@ -464,7 +512,7 @@ def _damage(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
+        if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)) and "no such" not in str(error):
             raise
         raise DamagedIndexError(f"{path} is damaged: {error}. Build the index anew.") from error
 

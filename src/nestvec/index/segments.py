@@ -67,7 +67,7 @@ class Identities:
 
         Raises:
             FileNotFoundError: It is not there.
-            SearchIndexError: It is of another length than it says itself.
+            DamagedIndexError: It is of another length than it says itself.
         """
         mapped = np.frombuffer(np.memmap(path, np.uint8, mode="r"), np.uint8)
         text_bytes = len(mapped) - 8 * (2 * count + 1)
@@ -299,6 +299,9 @@ def file_problems(folder: Path, files: Mapping[str, tuple[int, int]]) -> list[st
             found = checksum(path)
         except (FileNotFoundError, IsADirectoryError):
             problems.append(f"{path} is not there.")
+            continue
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror}.")
             continue
         if found[0] != size:
             problems.append(f"{path} has {found[0]:,} bytes in place of {size:,}.")

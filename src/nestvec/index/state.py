@@ -117,7 +117,7 @@ def load_state(folder: Path, manifest: Manifest, before: State | None = None) ->
 
 
 def _read(folder: Path, manifest: Manifest, before: State | None) -> State:
-    settings, named = load_settings(manifest), manifest.setting("codec")
+    settings, named = load_settings(manifest), manifest.needed("codec")
     codec = load_codec(folder, named)
     records, version = manifest.segments(), manifest.version()
     known = {} if before is None else {one.record.name: one for one in before.segments}
@@ -125,7 +125,7 @@ def _read(folder: Path, manifest: Manifest, before: State | None) -> State:
     segments.sort(key=lambda one: int(one.identities.numbers[0]) if len(one) else 0)
     deleted = manifest.deleted()
     alive = [alive_rows(segment, deleted) for segment in segments]
-    return State(version, segments, alive, settings, codec, _read_search(manifest.setting("search")))
+    return State(version, segments, alive, settings, codec, _read_search(manifest.needed("search")))
 
 
 def _read_search(kept: dict[str, Any]) -> SearchSettings:

@@ -79,7 +79,7 @@ class StoredVectors:
 
         Raises:
             FileNotFoundError: It is not there.
-            SearchIndexError: It is of another length than that of so many vectors.
+            DamagedIndexError: It is of another length than that of so many vectors.
         """
         width = quantizer.width(quantizer.full_dim)
         code_bytes = count * width * quantizer.code_type.itemsize
