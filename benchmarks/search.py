@@ -259,8 +259,8 @@ def tools_for(count: int) -> list[Tool]:
     steps = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
     scan = [(None, None, shortlist) for shortlist in shortlists]
     deep = [(None, margin, length) for margin in (0.05, 0.06, 0.07, 0.08) for length in (100, 120, 150, 200)]
-    ratios = (0.6, 0.55, 0.5, 0.45, 0.42, 0.39, 0.36, 0.33, 0.31, 0.29, 0.27, 0.25)
-    margins = ((0.03, 160), (0.04, 200), (0.05, 300), (0.06, 400), (0.07, 500), (0.08, 700), (0.1, 1000))
+    ratios = (0.6, 0.55, 0.5, 0.45, 0.42, 0.4, 0.38, 0.36, 0.34, 0.32, 0.3, 0.28, 0.26)
+    margins = ((0.03, 160), (0.04, 200), (0.05, 300), (0.06, 400), (0.07, 400), (0.08, 500), (0.09, 700))
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
         Nestvec("nestvec", [(ratio, *margin) for ratio in ratios for margin in margins] if large else scan + deep),

@@ -22,6 +22,7 @@ from nestvec.index import (
     faiss_threads,
     search_stages,
 )
+from nestvec.index.codes import default_codes
 from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector, fit_quantizer
 from nestvec.vectors import normalize, truncate
 
@@ -215,6 +216,22 @@ def test_without_faiss_the_pip_command_is_named(monkeypatch: pytest.MonkeyPatch)
         scan(vectors(30), 8, "int8")
     with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
         measure_latency(TaskVectors(vectors(5), vectors(30)), [CellKey(8)])
+
+
+@pytest.mark.parametrize(
+    ("full_dim", "count", "expected"),
+    [
+        (384, 58_000, CodeSettings(192)),
+        (384, 800_000, CodeSettings(192)),
+        (384, 1_000_000, CodeSettings(192, lists=4096)),
+        (1024, 10_000_000, CodeSettings(510, lists=8192)),
+        (3072, 10**9, CodeSettings(768, lists=8192)),
+        (384, 1999, CodeSettings(384, "int8")),
+        (23, 10**6, CodeSettings(23, "int8")),
+    ],
+)
+def test_the_first_stage_suits_how_many_vectors_there_are(full_dim: int, count: int, expected: CodeSettings) -> None:
+    assert default_codes(full_dim, count) == expected
 
 
 def test_threads_are_put_back() -> None:

@@ -37,6 +37,7 @@ _LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
 _SHORTEST_TO_LEARN = 24
 _FEWEST_TO_LEARN = 2_000
 _MOST_TO_SCAN = 800_000
+_MOST_LISTS = 2**13  # by default: every query is compared with all their centres
 _IDENTITY_BYTES = 8  # of a row number, which faiss keeps beside each code in lists
 _TINY = 1e-30
 _QUERIES_AT_A_TIME = 512  # whose similarities to all centres are in memory
@@ -101,7 +102,7 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
     """
     if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:
         return CodeSettings(full_dim, "int8")
-    lists = None if count <= _MOST_TO_SCAN else 2 ** round(math.log2(count) / 2 + 1)
+    lists = None if count <= _MOST_TO_SCAN else min(_MOST_LISTS, 2 ** round(math.log2(count) / 2 + 2))
     return CodeSettings(codebook_numbers(min(int(full_dim * _SHARE), _LONGEST_DEFAULT)), lists=lists)
 
 
