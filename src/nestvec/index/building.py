@@ -347,10 +347,10 @@ def as_batches(
         first = next(batches, None)
         if first is None:
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
-        if not (ids is None and texts is None and metadata is None):
-            raise DataError("Batches come with their own ids, texts and metadata: give them there.")
         if not isinstance(first, Batch):
             raise VectorError(f"Vectors are an array [n, dim], or batches, and not a list of {type(first).__name__}.")
+        if not (ids is None and texts is None and metadata is None):
+            raise DataError("Batches come with their own ids, texts and metadata: give them there.")
         return itertools.chain([first], batches), first.vectors.shape[-1]
     if vectors.ndim != 2:
         raise VectorError(f"Vectors are floating-point numbers [n, dim], not {vectors.dtype} {list(vectors.shape)}.")
