@@ -33,7 +33,7 @@ def test_however_often_a_change_is_ended_no_committed_document_is_lost_and_no_ot
         path, vectors=rows, ids=names, texts=list(documents.values()), codes=CodeSettings(15), recall=None
     ).close()
     generator = random.Random(0)
-    turn, interrupted, finished = 1, 0, 0
+    turn, interrupted, finished, longest = 1, 0, 0, 0.12
     # Forked from a process without threads, and without what swallows an interrupt: hypothesis counts in a callback of
     # garbage collection, numpy.random is imported at its first use.
     context = multiprocessing.get_context("forkserver")
@@ -45,7 +45,8 @@ def test_however_often_a_change_is_ended_no_committed_document_is_lost_and_no_ot
         while not said.stat().st_size:
             assert child.exitcode is None
             time.sleep(0.001)
-        time.sleep(generator.uniform(0, 0.12))
+        longest *= 1.2 if finished < kill else 1  # where the machine is busy a change takes longer
+        time.sleep(generator.uniform(0, longest))
         assert child.pid is not None
         os.kill(child.pid, ending)
         child.join()
@@ -75,8 +76,8 @@ def test_however_often_a_change_is_ended_no_committed_document_is_lost_and_no_ot
                 np.stack([vector_of(documents[name]) for name in some]), k=1, shortlist=len(documents) - 1
             )
             assert hits.ids == [[name] for name in some]
-    assert interrupted > times / 10
-    assert finished > times / 10
+    assert interrupted > times / 2
+    assert finished > times / 2
     with Index.open(path) as index:
         index.compact()
         index.delete([])  # a writer clears what killed ones have left

@@ -153,20 +153,19 @@ def test_products_take_one_thread_and_leave_those_of_faiss_alone() -> None:
         ours = [one for one in threadpool_info() if "numpy" in one["filepath"]]  # scipy brings a library of its own
         return [one["num_threads"] for one in ours if one.get("threading_layer") == "pthreads"]
 
-    limited = threadpool_limits(3, user_api="blas")
-    before = counts()
-    if not before:
-        pytest.skip("numpy's products take the threads of OpenMP here, which are counted with those of faiss")
-    first, second = one_thread_for_products(), one_thread_for_products()
-    with faiss_threads(3):
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)  # two that overlap
-        assert set(counts()) == {1}
-        assert faiss.omp_get_max_threads() == 3
-        second.__exit__(None, None, None)
-    assert counts() == before
-    limited.restore_original_limits()
+    with threadpool_limits(3, user_api="blas"):
+        before = counts()
+        if not before:
+            pytest.skip("numpy's products take the threads of OpenMP here, which are counted with those of faiss")
+        first, second = one_thread_for_products(), one_thread_for_products()
+        with faiss_threads(3):
+            first.__enter__()
+            second.__enter__()
+            first.__exit__(None, None, None)  # two that overlap
+            assert set(counts()) == {1}
+            assert faiss.omp_get_max_threads() == 3
+            second.__exit__(None, None, None)
+        assert counts() == before
 
 
 def test_lists_need_codes_that_can_number_them() -> None:

@@ -8,10 +8,11 @@ from nestvec.index.filters import parse_filter
 from nestvec.index.index import Hits, Index
 from nestvec.index.inspecting import Statistics, find_damage
 from nestvec.index.manifest import Document
+from nestvec.index.search_settings import SearchSettings
 from nestvec.index.stored import StoredVectors, encode
 from nestvec.index.threads import faiss_threads, one_thread_for_products
 from nestvec.index.tuning import Trial, Tuned, tune
-from nestvec.index.two_stages import Candidates, SearchSettings, Stages, search_stages
+from nestvec.index.two_stages import Candidates, Stages, search_stages
 
 __all__ = [
     "EXPORTS",

@@ -15,9 +15,9 @@ from nestvec.errors import DamagedIndexError, DataError, DimensionError, VectorE
 from nestvec.files import sync
 from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
 from nestvec.index.manifest import Document, Manifest, Writing, listed
+from nestvec.index.search_settings import SearchSettings
 from nestvec.index.segments import Codec, checksum, draw_rows, file_problems, finish_segment, new_name
 from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
-from nestvec.index.two_stages import SearchSettings
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 from nestvec.quantization import Quantizer, fit_quantizer, load_codes, save_codes

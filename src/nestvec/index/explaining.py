@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from nestvec.index.two_stages import Candidates, SearchSettings
+from nestvec.index.search_settings import SearchSettings
+from nestvec.index.two_stages import Candidates
 
 __all__ = ["Explanation", "HitDetails", "describe_hits", "fuse_words", "merge_copies"]
 

@@ -31,11 +31,12 @@ from nestvec.index.filters import parse_filter
 from nestvec.index.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.manifest import Document, Manifest
 from nestvec.index.rows import DocumentRows
+from nestvec.index.search_settings import SearchSettings
 from nestvec.index.segments import draw_vectors
 from nestvec.index.state import Mask, State, load_state
 from nestvec.index.threads import faiss_threads, one_thread_for_products
 from nestvec.index.tuning import FEWEST_TO_TUNE, check_recall, tune
-from nestvec.index.two_stages import Candidates, SearchSettings, search_exact, search_stages
+from nestvec.index.two_stages import Candidates, search_exact, search_stages
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 from nestvec.vectors import check_dims

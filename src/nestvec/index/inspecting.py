@@ -83,6 +83,9 @@ def find_damage(folder: Path) -> list[str]:
     with _noted(found), contextlib.closing(Manifest(folder)) as manifest, manifest.reading():
         with _noted(found):
             found += manifest.problems()
+        for setting in ("settings", "search"):
+            with _noted(found):
+                manifest.needed(setting)
         with _noted(found):
             found += file_problems(folder, manifest.needed("codec")["files"])
         with _noted(found):

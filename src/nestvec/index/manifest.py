@@ -308,7 +308,11 @@ class Manifest:
         """Return all segments, by name."""
         rows = self._rows("SELECT name, documents, files FROM segments ORDER BY name")
         return [
-            SegmentRecord(name, count, {end: (size, crc) for end, (size, crc) in self._loaded(files, name).items()})
+            SegmentRecord(
+                name,
+                count,
+                {end: (size, crc) for end, (size, crc) in self._loaded(files, f"segments ({name})").items()},
+            )
             for name, count, files in rows
         ]
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from nestvec.errors import DamagedIndexError
 from nestvec.index.building import SEGMENTS, IndexSettings, load_codec, load_settings
 from nestvec.index.manifest import Manifest, Version
+from nestvec.index.search_settings import SearchSettings
 from nestvec.index.segments import Codec, Segment, open_segment
-from nestvec.index.two_stages import Candidates, SearchSettings, Stages
+from nestvec.index.two_stages import Candidates, Stages
 
 __all__ = ["Mask", "State", "alive_rows", "load_state"]
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import SearchIndexError
-from nestvec.index.two_stages import Candidates, SearchSettings, kth_scores
+from nestvec.index.search_settings import SearchSettings
+from nestvec.index.two_stages import Candidates, kth_scores
 from nestvec.progress import Progress, silent
 from nestvec.vectors import normalize
 
