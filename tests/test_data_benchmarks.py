@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from nestvec.data import Benchmark, RetrievalRow, hold_out_queries, read_benchmark, without_leaks, write_benchmark
-from nestvec.errors import BenchmarkError, DataError, SourceNotFoundError, StorageError
+from nestvec.errors import BenchmarkError, DataError, NestvecWarning, SourceNotFoundError, StorageError
 
 
 def small() -> Benchmark:
@@ -61,7 +62,18 @@ def test_compressed_files_and_titles_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "qrels",
-    ["q1\ta\t1\n", "q1 0 a 1\n", "query-id\tcorpus-id\tscore\r\nq1\ta\t1\r\n", "\nq1\ta\t1.0\n", "\ufeffq1\ta\t1\n"],
+    [
+        "q1\ta\t1\n",
+        "q1 0 a 1\n",
+        "q1 Q0 a 1\n",
+        "query-id\tcorpus-id\tscore\r\nq1\ta\t1\r\n",
+        "\nq1\ta\t1.0\n",
+        "\ufeffq1\ta\t1\n",
+        "query-id\tcorpus-id\tscore\tannotator\nq1\ta\t1\tAnn Lee\n",
+        "grade\tdocid\tqid\n1\ta\tq1\n",
+        "q1\ta\t1\tAnn\tsure\n",
+        "q1\ta\t1\t2\n",
+    ],
 )
 def test_qrels_are_read_with_and_without_header_and_as_trec_writes_them(tmp_path: Path, qrels: str) -> None:
     assert read_benchmark(write_beir(tmp_path / "b", qrels)).qrels == {"q1": {"a": 1}}
@@ -70,12 +82,11 @@ def test_qrels_are_read_with_and_without_header_and_as_trec_writes_them(tmp_path
 @pytest.mark.parametrize(
     ("qrels", "message"),
     [
-        ("q1\tzzz\t1\n", "no such document 'zzz'"),
+        ("q1\tzzz\t1\n", "none of its 1 relevant documents in its corpus, such as 'zzz'"),
         ("q9\ta\t1\n", "no such query"),
         ("q1\ta\t0\n", "no relevant document for any query"),
         ("", "it has no qrels"),
         ("q1\ta\thigh\nq1\tb\t1\n", "line 1: needs a query id"),
-        ("q1\ta\t1\nq1\ta\t2\n", "line 2: 'a' has another grade for 'q1' already"),
         ("q1\ta\t1\nq1\tb\tgood\nq2 b\n", "2 problems.*\n.*line 2.*\n.*line 3"),
     ],
 )
@@ -87,15 +98,79 @@ def test_qrels_that_do_not_fit_are_refused(tmp_path: Path, qrels: str, message: 
 @pytest.mark.parametrize(
     ("corpus", "message"),
     [
-        ('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n', "line 2: _id 'a' stands twice"),
         ('{"text": "x"}\n', "line 1: _id is missing"),
-        ('{"_id": "a", "text": " "}\n', "line 1: text is missing, empty"),
-        ('{"_id": "a", "text": 3}\n', "line 1: text is missing"),
+        ('{"_id": "a"}\n', "line 1: text is missing"),
+        ('{"_id": "a", "text": 3}\n', "line 1: text or title is no text"),
     ],
 )
 def test_a_bad_corpus_says_where(tmp_path: Path, corpus: str, message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
         read_benchmark(write_beir(tmp_path / "b", "q1\ta\t1\n", corpus))
+
+
+AS_PUBLISHED = [
+    pytest.param(
+        "q1\ta\t1\n",
+        '{"_id": "a", "text": "x"}\n{"_id": "e", "title": null, "text": ""}\n{"_id": "n", "text": null}\n',
+        "documents without text, found by nothing: 2 (the first: line 2)",
+        "line 2: text is empty",
+        id="empty documents",
+    ),
+    pytest.param(
+        "q1\ta\t1\nq1\tgone\t1\nq2\tgone\t0\n",
+        None,
+        "judgements of documents that are not in the corpus, never found: 2 (the first: qrels of 'q1')",
+        "qrels of 'q1': no such document 'gone'",
+        id="unknown documents",
+    ),
+    pytest.param(
+        "q1\ta\t1\nq9\ta\t1\n",
+        None,
+        "judged queries that are not there or without text, left out: 1 (the first: qrels of 'q9')",
+        "qrels of 'q9': no such query",
+        id="unknown queries",
+    ),
+    pytest.param(
+        "q1\ta\t1\nq1\ta\t2\n",
+        None,
+        "judgements made twice with different grades, of which the last counts: 1 (the first: line 2)",
+        "line 2: 'a' has another grade for 'q1' already",
+        id="judged twice",
+    ),
+    pytest.param(
+        "q1\ta\t1\n",
+        '{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n',
+        "ids that stand twice, of which the last counts: 1 (the first: line 2)",
+        "line 2: _id 'a' stands twice",
+        id="ids twice",
+    ),
+]
+
+
+@pytest.mark.parametrize(("qrels", "corpus", "said", "refused"), AS_PUBLISHED)
+def test_what_published_sets_have_is_counted_and_said_once_and_strict_refuses_it(
+    tmp_path: Path, qrels: str, corpus: str | None, said: str, refused: str
+) -> None:
+    folder = write_beir(tmp_path / "b", qrels, corpus)
+    with pytest.warns(NestvecWarning) as caught:
+        benchmark = read_benchmark(folder)
+    assert [said in str(one.message) for one in caught] == [True]
+    assert set(benchmark.qrels) <= set(benchmark.queries)
+    with pytest.raises(BenchmarkError, match=re.escape(refused)):
+        read_benchmark(folder, strict=True)
+
+
+def test_a_query_that_stands_in_the_corpus_is_said_and_is_no_document_of_its_own(tmp_path: Path) -> None:
+    corpus = '{"_id": "q1", "text": "one?"}\n{"_id": "q2", "text": "two"}\n{"_id": "a", "text": "eins"}\n'
+    with pytest.warns(NestvecWarning, match="1 queries stand in the corpus under their own id"):
+        benchmark = read_benchmark(write_beir(tmp_path / "b", "q1\ta\t1\nq2\tq2\t1\n", corpus))
+    assert benchmark.own_document("q1") == "q1"
+    assert benchmark.own_document("q2") is None  # judged relevant: equal ids are a coincidence
+
+
+def test_rows_leave_out_what_is_not_there_or_without_text() -> None:
+    benchmark = Benchmark({"q": "x"}, {"a": "y", "e": " "}, {"q": {"a": 1, "e": 1, "gone": 1, "lost": 0}})
+    assert benchmark.rows() == [RetrievalRow("x", "y")]
 
 
 def test_ids_with_quotes_survive_and_ids_with_tabs_are_refused(tmp_path: Path) -> None:
@@ -127,7 +202,7 @@ def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
         read_benchmark(tmp_path / "nowhere")
     with pytest.raises(SourceNotFoundError, match=r"has no corpus.jsonl"):
         read_benchmark(tmp_path)
-    with pytest.raises(SourceNotFoundError, match=r"qrels/dev.tsv"):
+    with pytest.raises(SourceNotFoundError, match=r"qrels/dev.tsv.*Its splits are: test\."):
         read_benchmark(write_beir(tmp_path / "b", "q1\ta\t1\n"), split="dev")
 
 

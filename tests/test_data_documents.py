@@ -2,33 +2,150 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import datasets
+import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from nestvec.data import read_documents
-from nestvec.errors import DataError
+from nestvec.errors import DataError, NestvecWarning
 
 
-def test_cells_that_are_numbers_or_truth_values_can_be_filtered_as_such(tmp_path: Path) -> None:
-    (tmp_path / "d.csv").write_text(
-        "id,text,year,share,zip,flag,word\n7,a text,2020,-1.5e3,00501,true,yes\n8,12,,x,1.,False,\n", encoding="utf-8"
-    )
-    first, second = read_documents(tmp_path / "d.csv")
-    assert first == ("7", "a text", {"year": 2020, "share": -1500.0, "zip": "00501", "flag": True, "word": "yes"})
-    assert (second.id, second.text) == ("8", "12")
-    assert {name: second.metadata.get(name) for name in ("share", "zip", "flag")} == {
-        "share": "x",
-        "zip": "1.",
-        "flag": "False",
-    }
+def facts(path: Path, **options: Any) -> list[dict[str, Any]]:
+    return [document.metadata for document in read_documents(path, **options)]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["2020", "1999", "-5", "0"], [2020, 1999, -5, 0]),
+        (["1", "2.5", "1e+16"], [1, 2.5, 1e16]),
+        (["7", "", "9"], [7, None, 9]),
+        (["true", "false", ""], [True, False, None]),
+        (["12e3", "12E3", "12000"], ["12e3", "12E3", "12000"]),
+        (["00501", "12345"], ["00501", "12345"]),
+        (["1.10", "1.1"], ["1.10", "1.1"]),
+        (["1e999", "123"], ["1e999", "123"]),
+        (["1_000", "5"], ["1_000", "5"]),
+        (["9223372036854775808", "5"], ["9223372036854775808", "5"]),
+        (["-0", "5"], ["-0", "5"]),
+        (["nan", "inf"], ["nan", "inf"]),
+        (["true", "1"], ["true", "1"]),
+        (["\u0663", "3"], ["\u0663", "3"]),
+    ],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_column_of_cells_has_one_type(tmp_path: Path, cells: list[str], values: list[object], quoted: bool) -> None:
+    with (tmp_path / "d.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
+        writer.writerows([["id", "text", "x"], *([str(row), "some", cell] for row, cell in enumerate(cells))])
+    found = [one.get("x") for one in facts(tmp_path / "d.csv")]
+    assert found == values
+    assert [type(one) for one in found] == [type(one) for one in values]
+
+
+@pytest.mark.parametrize("separator", [";", "|", "\t", ","])
+def test_the_separator_of_a_table_is_found_out(tmp_path: Path, separator: str) -> None:
+    rows = [["id", "text", "lang"], ["a", "Der Reiher; er wartet, lange", "de"], ["b", "zwei\nZeilen", "de"]]
+    with (tmp_path / "d.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    assert [tuple(one)[:3] for one in read_documents(tmp_path / "d.csv")] == [
+        (key, text, {"lang": lang}) for key, text, lang in rows[1:]
+    ]
+
+
+def test_a_line_that_states_the_separator_is_no_row(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("sep=;\nid;text\na;x\n", encoding="utf-8")
+    assert [one.text for one in read_documents(tmp_path / "d.csv")] == ["x"]
+
+
+def test_columns_of_documents_can_be_mapped_or_named_where_there_is_no_header(tmp_path: Path) -> None:
+    (tmp_path / "mapped.csv").write_text("key,body_html,head\na,x,T\n", encoding="utf-8")
+    mapped = {"id": "key", "text": "body_html", "title": "head"}
+    assert [tuple(one)[:3] for one in read_documents(tmp_path / "mapped.csv", columns=mapped)] == [("a", "T x", {})]
+    (tmp_path / "bare.tsv").write_text("7\tsome text\tnothing\t1999\n", encoding="utf-8")
+    named = ["id", "text", "_", "year"]
+    expected = [("7", "some text", {"year": 1999})]
+    assert [tuple(one)[:3] for one in read_documents(tmp_path / "bare.tsv", columns=named)] == expected
+    (tmp_path / "headed.tsv").write_text("id\ttext\n7\tx\n", encoding="utf-8")
+    assert [one.id for one in read_documents(tmp_path / "headed.tsv", columns=["id", "text"])] == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (None, r"no column of ids and none of texts. Its columns are: 'key', 'words'. .*--columns id=KEY,text=BODY"),
+        ({"id": "nope"}, "no column 'nope'. Its columns are: 'key', 'words'"),
+        ({"di": "key"}, "Unknown column role 'di'. Roles of documents are: id, text, title, metadata"),
+        (["id", "text", "more"], r"line 1: 2 cells where so many columns are named: 3"),
+    ],
+)
+def test_columns_that_do_not_fit_say_what_there_is_and_what_to_write(
+    tmp_path: Path, columns: Any, message: str
+) -> None:
+    (tmp_path / "d.csv").write_text("key,words\n1,2\n", encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        list(read_documents(tmp_path / "d.csv", columns=columns))
+
+
+def test_documents_without_text_are_left_out_and_counted_and_strict_refuses_them(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"id": 1, "text": "x"}\n{"id": 2, "text": ""}\n', encoding="utf-8")
+    with pytest.warns(NestvecWarning, match=r"documents without text, left out: 1 \(the first: line 2\)"):
+        assert [one.id for one in read_documents(tmp_path / "d.jsonl")] == ["1"]
+    with pytest.raises(DataError, match="line 2: its text is empty"):
+        list(read_documents(tmp_path / "d.jsonl", strict=True))
+
+
+@pytest.mark.parametrize("name", ["d.parquet", "d.jsonl"])
+def test_a_column_of_vectors_is_no_metadata_and_can_be_used(tmp_path: Path, name: str) -> None:
+    vectors = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
+    rows = [
+        {"id": f"d{row}", "text": "" if row == 1 else "some", "place": [48.1, 11.5], "embedding": vector.tolist()}
+        for row, vector in enumerate(vectors)
+    ]
+    if name == "d.parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
+    else:
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    with pytest.warns(NestvecWarning, match="column 'embedding' holds vectors of 12 and is left out; --vectors"):
+        assert facts(tmp_path / name) == [{"place": [48.1, 11.5]}] * 2
+    found = list(read_documents(tmp_path / name, vectors="embedding"))
+    assert [one.id for one in found] == ["d0", "d1", "d2"]  # what has a vector needs no text
+    np.testing.assert_allclose(np.stack([one.vector for one in found]), vectors, rtol=1e-6)
+    assert found[0].metadata == {"place": [48.1, 11.5]}
+    with pytest.raises(DataError, match="Column 'place' of .* holds no vectors.*: embedding"):
+        list(read_documents(tmp_path / name, vectors="place"))
+
+
+def test_metadata_as_a_text_of_json_is_read(tmp_path: Path) -> None:
+    table = pyarrow.table({"id": ["a", "b"], "text": ["x", "y"], "metadata": ['{"lang": "de"}', None]})
+    parquet.write_table(table, tmp_path / "d.parquet")
+    assert facts(tmp_path / "d.parquet") == [{"lang": "de"}, {}]
+    (tmp_path / "d.jsonl").write_text('{"id": "a", "text": "x", "metadata": "{oops"}', encoding="utf-8")
+    with pytest.raises(DataError, match="line 1: metadata is a text that is no JSON object"):
+        list(read_documents(tmp_path / "d.jsonl"))
+
+
+def test_folders_of_saved_data_sets_and_json_arrays_are_read(tmp_path: Path) -> None:
+    rows = [{"id": "a", "text": "x", "year": 1999}, {"id": "b", "text": "y", "year": 2001}]
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    (tmp_path / "d.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    for path in (tmp_path / "saved", tmp_path / "d.json"):
+        assert [tuple(one)[:3] for one in read_documents(path)] == [
+            ("a", "x", {"year": 1999}),
+            ("b", "y", {"year": 2001}),
+        ]
 
 
 def test_what_parquet_holds_beside_json_becomes_json_or_is_named(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     day, moment = datetime.date(2024, 2, 29), datetime.datetime(2024, 2, 29, 12, 30)  # as Parquet has it
     columns = {
         "id": ["a", "b"],

@@ -7,12 +7,13 @@ import gzip
 import json
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from nestvec.data import RetrievalRow, read_hub_records, read_records
-from nestvec.errors import DataError, MissingExtraError, SourceNotFoundError
+from nestvec.errors import DataError, MissingExtraError, NestvecWarning, SourceNotFoundError
 
 ROWS = [
     {
@@ -57,7 +58,90 @@ def test_a_limit_reads_only_the_first_rows(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_local_folder_of_parquet_files_reads_like_a_hub_data_set(tmp_path: Path, streaming: bool) -> None:
     write(tmp_path / "train-00000-of-00001.parquet")
-    assert read_hub_records(str(tmp_path), config="triplet-hard", streaming=streaming, limit=2) == EXPECTED[:2]
+    assert read_hub_records(str(tmp_path), streaming=streaming, limit=2) == EXPECTED[:2]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_local_folder_has_the_configurations_that_its_readme_names(tmp_path: Path, streaming: bool) -> None:
+    for name in ("plain", "hard"):
+        (tmp_path / name).mkdir()
+        rows = [{"query": f"{name} {row}", "positive": "p"} for row in range(2)]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name / "train-0.parquet")
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n"
+        + "".join(
+            f"- config_name: {name}\n  data_files:\n  - split: train\n    path: {name}/train-*\n"
+            for name in ("plain", "hard")
+        )
+        + "---\n",
+        encoding="utf-8",
+    )
+    for name in ("plain", "hard"):
+        found = read_hub_records(str(tmp_path), config=name, streaming=streaming)
+        assert found == [RetrievalRow(f"{name} {row}", "p") for row in range(2)]
+    with pytest.raises(SourceNotFoundError, match="no configuration 'nope'. Its configurations are: plain, hard"):
+        read_hub_records(str(tmp_path), config="nope", streaming=streaming)
+    with pytest.raises(SourceNotFoundError, match=r"Cannot load .*plain.*hard"):
+        read_hub_records(str(tmp_path), streaming=streaming)
+
+
+def test_what_save_to_disk_has_written_is_read_with_its_splits(tmp_path: Path) -> None:
+    whole = datasets.Dataset.from_list(ROWS)
+    whole.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": whole, "dev": whole.select([2])}).save_to_disk(tmp_path / "split")
+    for name in ("one", "split"):
+        assert read_hub_records(str(tmp_path / name)) == EXPECTED
+        assert read_records(tmp_path / name, limit=1) == EXPECTED[:1]
+    assert read_hub_records(str(tmp_path / "split"), split="dev") == EXPECTED[2:]
+    assert read_records(tmp_path / "split", split="dev") == EXPECTED[2:]
+    assert sorted(read_hub_records(str(tmp_path / "one"), shuffle_buffer=10)) == sorted(EXPECTED)
+    with pytest.raises(SourceNotFoundError, match="no split 'test'. Its splits are: train, dev"):
+        read_hub_records(str(tmp_path / "split"), split="test")
+    with pytest.raises(SourceNotFoundError, match="keeps no configurations"):
+        read_hub_records(str(tmp_path / "one"), config="hard")
+    (tmp_path / "one" / "data-00000-of-00001.arrow").write_bytes(b"damaged")
+    with pytest.raises(DataError, match="looks like a saved data set and cannot be read"):
+        read_hub_records(str(tmp_path / "one"))
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_shards_of_other_columns_are_refused_with_the_whole_cause(tmp_path: Path, streaming: bool) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "train-0.parquet")
+    odd = [{"query": "q", "positive": "p", "wrong_column": 1}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(odd), tmp_path / "train-1.parquet")
+    with pytest.raises((DataError, SourceNotFoundError), match="wrong_column"):
+        read_hub_records(str(tmp_path), streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        *(
+            (name, encoding)
+            for name in ("a.jsonl", "a.csv", "a.tsv")
+            for encoding in ("utf-16", "utf-16-le", "utf-16-be")
+        ),
+        *(
+            (name, encoding)
+            for name in ("a.jsonl", "a.csv", "a.tsv")
+            for encoding in ("utf-8-sig", "utf-32", "utf-32-be")
+        ),
+    ],
+)
+def test_unicode_files_are_read_whatever_their_encoding(tmp_path: Path, name: str, encoding: str) -> None:
+    path = write(tmp_path / name)
+    path.write_bytes(path.read_bytes().decode("utf-8").encode(encoding))
+    assert read_records(path) == EXPECTED
+
+
+def test_a_table_that_is_no_unicode_is_read_as_what_it_looks_like_with_a_word(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("query,positive\nGröße,Käse für 5 €\n".encode("cp1252"))
+    with pytest.warns(NestvecWarning, match="is not UTF-8; it is read as cp1252"):
+        assert read_records(tmp_path / "a.csv") == [RetrievalRow("Größe", "Käse für 5 €")]
+    text = "query,positive\n" + "図書館はどこですか,駅の前にあります。そこで本を読むことができます\n" * 5
+    (tmp_path / "b.csv").write_bytes(text.encode("shift_jis"))
+    with pytest.warns(NestvecWarning, match="is not UTF-8; it is read as"):
+        assert read_records(tmp_path / "b.csv")[0].query == "図書館はどこですか"
 
 
 def test_a_shuffled_stream_depends_on_the_seed_only(tmp_path: Path) -> None:
@@ -168,5 +252,5 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str, message: str) -> Non
 
 def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_text("")
-    with pytest.raises(DataError, match=r"'.xlsx'. Formats are: .jsonl, .csv, .tsv, .parquet"):
+    with pytest.raises(DataError, match=r"'.xlsx'. Formats are: .jsonl, .csv, .tsv, .ndjson, .json, .parquet"):
         read_records(tmp_path / "a.xlsx")

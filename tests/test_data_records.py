@@ -6,13 +6,14 @@ import math
 
 import pytest
 
-from nestvec.data.records import LabeledText, Problems, RawRow, RetrievalRow, ScoredPair, parse_records
-from nestvec.errors import DataError
+from nestvec.data.problems import Problems
+from nestvec.data.records import LabeledText, RawRow, RetrievalRow, ScoredPair, parse_records
+from nestvec.errors import DataError, NestvecWarning
 
 
-def parse(*values: dict, columns=None) -> list:
+def parse(*values: dict, columns=None, positives="all") -> list:
     rows = [RawRow(f"line {number}", one) for number, one in enumerate(values, start=1)]
-    return parse_records(rows, problems=Problems("rows.jsonl"), columns=columns)
+    return parse_records(rows, problems=Problems("rows.jsonl"), columns=columns, positives=positives)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_every_bad_row_is_reported_at_once_with_its_place() -> None:
             {"query": "q", "positive": "p"},
             {"query": "", "positive": "p"},
             {"query": "q"},
-            {"query": 7, "positive": ["p"]},
+            {"query": 7, "positive": {"p": 1}},
             {"query": "q", "positive": "p"},
         )
     message = str(caught.value)
@@ -81,7 +82,7 @@ def test_every_bad_row_is_reported_at_once_with_its_place() -> None:
         "line 2: query is empty",
         "line 3: positive is missing",
         "line 4: query is 7, not a text",
-        "line 4: positive is ['p'], not a text",
+        "line 4: positive is {'p': 1}, not a text",
     ):
         assert expected in message
 
@@ -126,3 +127,39 @@ def test_an_unknown_role_lists_the_roles() -> None:
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(DataError, match="has no rows"):
         parse()
+
+
+def test_a_list_of_positives_is_a_row_for_each_or_its_first() -> None:
+    row = {"query": "q", "pos": ["p", "r", None, "p"], "neg": ["n"], "pos_scores": [1, 2], "prompt": "find"}
+    assert parse(row) == [RetrievalRow("q", "p", ("n",)), RetrievalRow("q", "r", ("n",))]
+    assert parse(row, positives="first") == [RetrievalRow("q", "p", ("n",))]
+    for positives in ([], [None]):
+        with pytest.raises(DataError, match="line 1: pos is a list without a text"):
+            parse({"query": "q", "pos": positives})
+    for wrong, message in ((" ", "pos is empty"), (3, "pos is 3, not a text")):
+        with pytest.raises(DataError, match=f"line 1: {message}"):
+            parse({"query": "q", "pos": ["p", wrong]})
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  "])
+def test_negatives_in_a_list_that_are_nothing_are_left_out_and_counted(nothing: object) -> None:
+    rows = [{"query": "q", "positive": "p", "negatives": ["n", nothing]}] * 2
+    with pytest.warns(NestvecWarning, match=r"null or empty, left out: 2 \(the first: line 1\)"):
+        assert parse(*rows) == [RetrievalRow("q", "p", ("n",))] * 2
+    with pytest.raises(DataError, match="line 1: negatives holds a negative that is null or empty"):
+        parse_records([RawRow("line 1", rows[0])], problems=Problems("rows", strict=True))
+
+
+def test_what_any_row_says_answers_a_query_is_no_negative_of_it() -> None:
+    rows = (
+        {"query": "q", "positive": "p", "negative": "p"},
+        {"query": "q", "positive": "r", "negatives": ["p ", "n"]},
+        {"query": "other", "positive": "r", "negative": "p"},
+    )
+    with pytest.warns(NestvecWarning, match=r"a positive of their query, left out: 2 \(the first: line 1\)"):
+        found = parse(*rows)
+    assert found == [
+        RetrievalRow("q", "p"),
+        RetrievalRow("q", "r", ("n",)),
+        RetrievalRow("other", "r", ("p",)),
+    ]

@@ -20,6 +20,7 @@ from nestvec.evaluation import (
     PairClassification,
     Rerank,
     Reranking,
+    Retrieval,
     SemanticSimilarity,
     Task,
     TaskVectors,
@@ -201,3 +202,58 @@ def test_data_that_cannot_be_measured_is_refused() -> None:
         Reranking(Benchmark({"q": "a"}, {"d": "b"}, {"q": {"d": 1}}))
     with pytest.raises(DataError, match="no sentence pairs"):
         BitextMining([])
+
+
+def odd_benchmark(n: int = 30) -> Benchmark:
+    """Queries that stand in the corpus, documents without text, and judgements of documents that are not there."""
+    queries = {f"q{i}": f"query {i}" for i in range(8)}
+    corpus = {f"d{i:02d}": "" if i % 7 == 0 else f"text {i}" for i in range(n)}
+    corpus |= {f"q{i}": f"query {i}" for i in range(0, 8, 2)}
+    qrels = {f"q{i}": {f"d{i:02d}": 1, f"d{i + 9:02d}": 2, "gone": 1, f"d{i + 1:02d}": 0} for i in range(8)}
+    qrels["q4"]["q4"] = 1  # judged: it stays
+    return Benchmark(queries, corpus, qrels, name="odd")
+
+
+@pytest.mark.parametrize("kind", [Retrieval, Reranking])
+def test_what_is_not_there_is_never_found_and_a_query_is_no_document_of_its_own(kind: type[Retrieval]) -> None:
+    benchmark = odd_benchmark()
+    task = kind(benchmark, metrics=["MRR@10", "Recall@10", "nDCG@10", "MAP@1000"])
+    vectors = encode_task(task, TableEncoder())
+    assert all(text.strip() for text in task.documents)
+    run: dict[str, dict[str, float]] = {}
+    for row, query in enumerate(task.query_ids):
+        scores = truncate(vectors.documents, 5) @ truncate(vectors.queries[row], 5)
+        searched = set(benchmark.qrels[query]) if kind is Reranking else set(benchmark.corpus)
+        run[query] = {
+            document: round(float(score), 6)
+            for document, score in zip(task.document_ids, scores, strict=True)
+            if document in searched and (document != query or query == "q4")
+        }
+    expected = measure_run(benchmark.qrels, run, list(task.metrics))
+    reranks = [None, Rerank("float32", 12)] if kind is Retrieval else [None]
+    metrics = ["MRR@10", "Recall@10", "nDCG@10"] if kind is Retrieval else task.metrics
+    measured = measure_grid(kind(benchmark, metrics=metrics), vectors, [5], reranks=reranks)
+    for metric in metrics:
+        values = measured.scores[CellKey(5)][metric].values
+        np.testing.assert_allclose(values, list(expected[metric].values()), atol=1e-6)
+    if kind is Retrieval:
+        deep = kind(benchmark, metrics=["MAP@1000"])  # deeper than the corpus
+        found = deep.measure(vectors.queries, vectors.documents, [5])[5]["MAP@1000"].values
+        np.testing.assert_allclose(found, list(expected["MAP@1000"].values()), atol=1e-6)
+
+
+def test_a_shortlist_never_holds_the_query_itself() -> None:
+    task = Retrieval(odd_benchmark(), metrics=["Recall@40"])
+    vectors = encode_task(task, TableEncoder())
+    shortlist = task.search(vectors.queries, vectors.documents, [DIM], depth=len(task.documents))[DIM].indices
+    own = {query: task.document_ids.index(query) for query in ("q0", "q2", "q6")}
+    for query, row in own.items():
+        place = task.query_ids.index(query)
+        assert row not in shortlist[place]
+        assert shortlist[place, -1] == -1
+        some = task.search(vectors.queries[[place]], vectors.documents, [DIM], depth=3, rows=[place])[DIM].indices
+        np.testing.assert_array_equal(some[0], shortlist[place, :3])
+    best = task.rerank(vectors.queries, vectors.documents, [shortlist])[0]["Recall@40"].values
+    np.testing.assert_allclose(
+        best, task.score(task.search(vectors.queries, vectors.documents, [DIM], depth=40)[DIM])["Recall@40"].values
+    )

@@ -297,6 +297,7 @@ def test_the_recipe_of_the_literature_runs_on_a_streamed_local_copy(nestvec, tmp
     overrides = {
         "model.base": base,
         "data.name": tmp_path / "msmarco",
+        "data.config": "default",
         "data.limit": 250,
         "benchmark.queries": 20,
         "benchmark.documents": 60,

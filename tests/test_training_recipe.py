@@ -88,7 +88,7 @@ def test_an_override_that_cannot_be_read_is_refused(file: Path, override: str) -
         ("training.epoch=2", r"training.epoch: unknown key. Did you mean epochs\?"),
         ("trainig.epochs=2", r"trainig: unknown key. Did you mean training\?"),
         ("data.pat=x", r"data.pat: unknown key. Did you mean path\?"),
-        ("data.zzz=x", "data.zzz: unknown key. Keys there are: limit, columns, source, path"),
+        ("data.zzz=x", "data.zzz: unknown key. Keys there are: limit, columns, positives, strict, source, path"),
         ("data.source=fil", 'Write source = "installed-docs", "file", "hub" or "beir"'),
         ("data.columns.qery=q", "unknown role 'qery'; roles are query, positive"),
         ("training.dims=[32, 64, 16]", r"out of order. Write them as \[64, 32, 16\]"),
@@ -103,6 +103,9 @@ def test_an_override_that_cannot_be_read_is_refused(file: Path, override: str) -
         ("training.epochs=inf", "finite number"),
         ("training.weights=[1.0]", r"training: weights has 1 values for dims = None; give one weight a dim"),
         ("data.columns.query=3", r"data.columns.query is 3: it must be a text or a list of texts$"),
+        ("data.columns=3", r"data.columns is 3: write a table of role = column, or a list of all names"),
+        ("data.columns=[1]", r"data.columns.* is 1"),
+        ("data.columns.di=q", r"unknown role 'di'"),
         ("training=fast", r"training is 'fast': it is a section, not a value. Write \[training\]"),
     ],
 )

@@ -28,6 +28,8 @@ Each says what it got, what is allowed and what to do, and also subclasses the b
     |-- ResumeError (ValueError)             a finished run, or a different one
     |-- VerificationError (RuntimeError)     a result that failed its own check
     `-- MissingExtraError (ImportError)      an optional dependency, with the pip command
+
+What can be tolerated is a `NestvecWarning` (UserWarning) in place of an error: counted and said once.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "NestvecError",
+    "NestvecWarning",
     "NoPlanError",
     "OutputExistsError",
     "PlanError",
@@ -63,6 +66,10 @@ __all__ = [
 
 class NestvecError(Exception):
     """The root: catch it to catch everything nestvec raises on purpose."""
+
+
+class NestvecWarning(UserWarning):
+    """What a user should know and nothing fails for: what was left out, tolerated or guessed, counted and said once."""
 
 
 class DimensionError(NestvecError, ValueError):

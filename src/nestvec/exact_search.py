@@ -117,7 +117,7 @@ def rerank(
     Args:
         queries: [n_queries, dim], float32.
         documents: [n_documents, dim], float32: what the reranking stage stores.
-        shortlists: Rows of documents, [n_queries, depth] each; depths may differ.
+        shortlists: Rows of documents, [n_queries, depth] each; depths may differ, and -1 is none.
         k: Documents to keep for each query; fewer where a shortlist is shorter.
         progress: How to report progress, in queries.
 
@@ -142,6 +142,7 @@ def rerank(
             scores[:, rows_again] = scores[:, first_rows]
             for shortlist, top in zip(shortlists, found, strict=True):
                 short = np.take_along_axis(scores, shortlist[rows], axis=1) * query_scales[rows, None]
+                short[shortlist[rows] < 0] = -np.inf
                 order = np.lexsort((shortlist[rows], -short.round(_DECIMALS)), axis=1)[:, : top.indices.shape[1]]
                 top.indices[rows] = np.take_along_axis(shortlist[rows], order, axis=1)
                 top.scores[rows] = np.take_along_axis(short, order, axis=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
-from nestvec.cli.options import separated
+from nestvec.cli.options import read_columns, separated
 from nestvec.errors import AdaptorError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = ["adapt", "transform"]
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
 _PRESETS = ("small", "balanced", "full")
+_OF_TEXTS = ("split", "columns", "positives", "strict", "negatives", "query_prompt", "document_prompt")
 _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 
 
@@ -35,7 +36,18 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 @click.option("--query-prompt", default="", help="Put before every query that --endpoint encodes.")
 @click.option("--document-prompt", default="", help="The same for documents.")
 @click.option("--data", type=click.Path(path_type=Path), help="Texts for --model: a file of records or a BEIR folder.")
-@click.option("--split", default="train", show_default=True, help="Which qrels of a BEIR folder.")
+@click.option("--split", default="train", show_default=True, help="Which qrels of a BEIR folder, or split of a folder.")
+@click.option(
+    "--columns", callback=read_columns, help="Such as query=q,positive=a; or all names, for CSV and TSV without header."
+)
+@click.option(
+    "--positives",
+    type=click.Choice(["all", "first"]),
+    default="all",
+    show_default=True,
+    help="Of a list of positives: a row for each, or the first.",
+)
+@click.option("--strict", is_flag=True, help="Refuse rows that are otherwise left out and counted.")
 @click.option("--negatives", type=click.IntRange(min=0), default=0, show_default=True, help="Hard negatives a row.")
 @click.option("--out", required=True, type=_PathOption, help="The adaptor to write, .safetensors.")
 @click.option(
@@ -240,7 +252,7 @@ def _check_sources(options: dict[str, Any]) -> None:
         raise click.UsageError(
             f"--{min(vectors)} is for ready vectors and --{min(texts)} for texts. Give one of the two."
         )
-    for_texts = [name for name in ("split", "negatives", "query_prompt", "document_prompt") if _was_given(name)]
+    for_texts = [name for name in _OF_TEXTS if _was_given(name)]
     if vectors and for_texts:
         raise click.UsageError(f"--{for_texts[0].replace('_', '-')} is for texts, and these are ready vectors.")
     ready = {"documents"} if options["unsupervised"] else {"queries", "documents"}
@@ -305,5 +317,8 @@ def _read(options: dict[str, Any]) -> EncodedTexts:
         split=options["split"],
         negatives=options["negatives"],
         labeled=labeled,
+        columns=options["columns"],
+        positives=options["positives"],
+        strict=options["strict"],
         progress=draw_progress,
     )

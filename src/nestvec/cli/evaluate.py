@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
-from nestvec.cli.options import read_count, separated
+from nestvec.cli.options import read_columns, read_count, separated
 from nestvec.errors import OutputExistsError
 from nestvec.extras import require
 from nestvec.files import write_text
@@ -57,6 +57,10 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option("--benchmark", required=True, type=click.Path(path_type=Path), help="BEIR folder, or file of records.")
 @click.option("--task", "kind", help="What to measure; default: what the data look like.")
 @click.option("--split", default="test", show_default=True, help="Which qrels, or which file of a folder.")
+@click.option(
+    "--columns", callback=read_columns, help="Such as text=body,label=intent; or all names, of a file without header."
+)
+@click.option("--strict", is_flag=True, help="Refuse what published data have and is otherwise left out and counted.")
 @click.option("--train", type=_PathOption, help="Texts to learn from, for classification and few-shot.")
 @click.option("--shots", type=click.IntRange(min=1), help="Examples of each class, for few-shot.  [default: 8]")
 @click.option("--draws", type=click.IntRange(min=1), help="Draws of examples to average, for few-shot.  [default: 10]")
@@ -121,6 +125,8 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
             shots=options["shots"],
             draws=options["draws"],
             seed=options["seed"],
+            columns=options["columns"],
+            strict=options["strict"],
         ),
         settings=GridSettings(
             dims=options["dims"],

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.cli.console import console, draw_progress, print_json, quiet_libraries, say
+from nestvec.cli.options import read_columns
 from nestvec.errors import DamagedIndexError
 
 if TYPE_CHECKING:
+    from nestvec.data import Columns
     from nestvec.index import Index, Tuned
 
 __all__ = ["index"]
@@ -26,16 +27,36 @@ _Folder = click.Path(path_type=Path, file_okay=False)
 _Source = click.Path(path_type=Path)
 
 
+def _documents(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a file of documents."""
+    for option in (
+        click.option("--strict", is_flag=True, help="Refuse documents without text, otherwise left out and counted."),
+        click.option("--vectors", metavar="COLUMN", help="Use the vectors in this column; the model encodes queries."),
+        click.option(
+            "--columns",
+            callback=read_columns,
+            help="Such as id=KEY,text=BODY; or all names, for CSV and TSV without header.",
+        ),
+        click.option(
+            "--docs",
+            required=True,
+            type=_Source,
+            help="Documents: .jsonl, .json, .csv, .tsv, .parquet, or a BEIR folder.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def _more_documents(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of documents for an index that is there."""
     for option in (
         click.option("--force", is_flag=True, help="Accept a model that gives other vectors."),
         click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts."),
         click.option("--model", help="What encodes, where the model has moved."),
-        click.option("--docs", required=True, type=_Source, help="Documents, as for build."),
     ):
         command = option(command)
-    return command
+    return _documents(command)
 
 
 @click.group()
@@ -45,7 +66,7 @@ def index() -> None:
 
 @index.command()
 @click.argument("folder", type=_Folder)
-@click.option("--docs", required=True, type=_Source, help="Documents: .jsonl, .csv, .tsv, .parquet or a BEIR folder.")
+@_documents
 @click.option("--model", help="What encodes: a folder, hub id, minilm, static; or ADAPTOR.safetensors=MODEL.")
 @click.option(
     "--plan", type=_Source, help="Store and search as nestvec plan chose.  [default: what suits most vectors]"
@@ -74,6 +95,9 @@ def index() -> None:
 def build(
     folder: Path,
     docs: Path,
+    columns: Columns | None,
+    vectors: str | None,
+    strict: bool,
     model: str | None,
     plan: Path | None,
     recall: float | None,
@@ -93,7 +117,7 @@ def build(
       nestvec index build runs/index --model minilm --docs docs.jsonl
       nestvec index build runs/index --docs docs.jsonl --plan plan.toml
     """
-    if model is None and plan is None:
+    if model is None and plan is None and vectors is None:
         raise click.UsageError("Say what encodes the documents: --model, or --plan, which names a model.")
     if dim is None and (codes is not None or lists is not None):
         raise click.UsageError("--codes and --lists go with --dim: how many numbers the first stage looks at.")
@@ -101,12 +125,12 @@ def build(
         raise click.UsageError("A plan says how to search: leave --recall and --queries out, or the plan.")
     quiet_libraries()
     from nestvec.index import CodeSettings
-    from nestvec.jobs.index import build_index
+    from nestvec.jobs.index import DocumentFile, build_index
 
     chosen = None if dim is None else CodeSettings(dim, codes or "product", lists)
     made = build_index(
         folder,
-        docs,
+        DocumentFile(docs, columns, vectors, strict),
         model=model,
         plan=plan,
         recall=_RECALL if recall is None else recall,
@@ -124,41 +148,43 @@ def build(
 @index.command()
 @click.argument("folder", type=_Folder)
 @_more_documents
-def add(folder: Path, docs: Path, model: str | None, no_cache: bool, force: bool) -> None:
+def add(folder: Path, **options: Any) -> None:
     """Add documents whose ids are new.
 
     \b
     Example:
       nestvec index add runs/index --docs more.jsonl
     """
-    _add(folder, docs, model, no_cache=no_cache, force=force, replacing=False)
+    _add(folder, options, replacing=False)
 
 
 @index.command()
 @click.argument("folder", type=_Folder)
 @_more_documents
-def upsert(folder: Path, docs: Path, model: str | None, no_cache: bool, force: bool) -> None:
+def upsert(folder: Path, **options: Any) -> None:
     """Add documents, in place of those that have their ids.
 
     \b
     Example:
       nestvec index upsert runs/index --docs changed.jsonl
     """
-    _add(folder, docs, model, no_cache=no_cache, force=force, replacing=True)
+    _add(folder, options, replacing=True)
 
 
 @index.command()
 @click.argument("folder", type=_Folder)
 @click.argument("ids", nargs=-1)
-@click.option("--file", "file", type=click.File("r", encoding="utf-8"), help="Ids, one a line; - is standard input.")
-def delete(folder: Path, ids: tuple[str, ...], file: IO[str] | None) -> None:
+@click.option("--file", "file", help="Ids, one a line, in any encoding; - is standard input.")
+def delete(folder: Path, ids: tuple[str, ...], file: str | None) -> None:
     """Delete documents by their IDS.
 
     \b
     Example:
       nestvec index delete runs/index doc-7 doc-9
     """
-    wanted = [*ids, *(line.strip() for line in file or () if line.strip())]
+    from nestvec.data import read_line_list
+
+    wanted = [*ids, *(() if file is None else read_line_list(file))]
     if not wanted:
         raise click.UsageError("Name the documents to delete: IDS, or --file.")
     with _open(folder) as found:
@@ -203,7 +229,7 @@ def verify(folder: Path) -> None:
     except DamagedIndexError as error:
         problems, count = find_damage(folder) or [str(error)], 0
     for problem in problems:
-        click.echo(problem, err=True)
+        say(problem)
     if problems:
         raise SystemExit(_DAMAGED)
     console().print(f"{folder}: {count:,} documents, all files as they were written.", soft_wrap=True)
@@ -221,7 +247,7 @@ def info(folder: Path, as_json: bool) -> None:
     """
     with _open(folder) as found:
         if as_json:
-            click.echo(json.dumps(_facts(found), indent=2))
+            print_json(_facts(found))
         else:
             _describe(found)
 
@@ -305,27 +331,32 @@ def _open(folder: Path) -> Index:
     return Index.open(folder)
 
 
-def _add(folder: Path, docs: Path, model: str | None, *, no_cache: bool, force: bool, replacing: bool) -> None:
+def _add(folder: Path, options: Mapping[str, Any], *, replacing: bool) -> None:
     quiet_libraries()
-    from nestvec.jobs.index import add_documents, encoder_of
+    from nestvec.jobs.index import DocumentFile, add_documents, encoder_of
 
+    documents = DocumentFile(options["docs"], options["columns"], options["vectors"], options["strict"])
     with _open(folder) as found:
-        encoder = encoder_of(found, model, force=force, cache=not no_cache, progress=draw_progress)
-        written, replaced = add_documents(found, docs, encoder, replacing=replacing, progress=draw_progress)
+        encoder = None
+        if documents.vectors is None:
+            encoder = encoder_of(
+                found,
+                options["model"],
+                force=options["force"],
+                cache=not options["no_cache"],
+                progress=draw_progress,
+            )
+        written, replaced = add_documents(found, documents, encoder, replacing=replacing, progress=draw_progress)
         how = f"{written - replaced:,} added, {replaced:,} replaced" if replacing else f"{written:,} added"
         console().print(f"{how}; {len(found):,} documents are there.")
 
 
 def _read_queries(path: Path | None) -> list[str] | None:
+    from nestvec.data import read_line_list
+
     if path is None:
         return None
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise click.UsageError(f"There is no file of queries {path}.") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise click.UsageError(f"{path} is no text in UTF-8. Write queries, one a line.") from None
-    texts = [line.strip() for line in lines if line.strip()]
+    texts = read_line_list(path)
     if not texts:
         raise click.UsageError(f"{path} has no queries. Write one a line.")
     return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -9,6 +10,7 @@ import click
 from nestvec import __version__
 from nestvec.cli.adapt import adapt, transform
 from nestvec.cli.cache import cache
+from nestvec.cli.console import prepare_streams, say
 from nestvec.cli.data import data
 from nestvec.cli.evaluate import evaluate
 from nestvec.cli.index import index
@@ -49,15 +51,18 @@ cli.add_command(data)
 
 def run() -> None:
     """Run the command line: our errors are one line and exit 2, anything else is a bug and keeps its traceback."""
+    prepare_streams()
     try:
         status = cli.main(standalone_mode=False)
     except click.exceptions.Abort:  # Ctrl-C, in click's words
-        click.echo("Interrupted. Nothing was left half written.", err=True)
+        say("Interrupted. Nothing was left half written.")
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip())
         sys.exit(error.exit_code)
     except NestvecError as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}")
         sys.exit(2)
     sys.exit(status if isinstance(status, int) else 0)

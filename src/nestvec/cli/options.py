@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-__all__ = ["read_count", "separated"]
+if TYPE_CHECKING:
+    from nestvec.data import Columns
+
+__all__ = ["read_columns", "read_count", "separated"]
 
 _Value = TypeVar("_Value")
 
@@ -42,3 +45,25 @@ def read_count(context: click.Context, option: click.Parameter, value: str | Non
     if not (1 <= number < 1e18 and number.is_integer()):
         raise click.BadParameter(f"{value!r} is no whole number from 1, such as 1000000 or 10e6.", context, option)
     return int(number)
+
+
+def read_columns(context: click.Context, option: click.Parameter, value: str | None) -> Columns | None:
+    """Read which column holds what, `query=q,positive=a`; or the names of all columns of a file without a header."""
+    if value is None:
+        return None
+    parts = [part.strip() for part in value.split(",")]
+    if not any("=" in part for part in parts):
+        if not all(parts):
+            raise click.BadParameter(f"{value!r} has an empty name. Write _ to leave a column out.", context, option)
+        return parts
+    roles: dict[str, list[str]] = {}
+    for part in parts:
+        role, separator, column = part.partition("=")
+        if not (role and separator and column):
+            raise click.BadParameter(
+                f"{part!r} is no role=column. Write role=column for each, or names alone for a file without a header.",
+                context,
+                option,
+            )
+        roles.setdefault(role.strip(), []).append(column.strip())
+    return {role: columns[0] if len(columns) == 1 else columns for role, columns in roles.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.cli.console import console, draw_progress, print_json, quiet_libraries
 from nestvec.cli.options import separated
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def search(
         found.seconds["encoding"] = encoding
         documents = index.read([hit.id for hit in found.hits])
     if as_json:
-        click.echo(json.dumps(_as_json(found, documents, explain=explain), indent=2, ensure_ascii=False))
+        print_json(_as_json(found, documents, explain=explain))
         return
     if as_table:
         _draw_table(found, documents)

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nestvec.data.readers import read_json_lines, read_lines
-from nestvec.data.records import Problems, RetrievalRow
-from nestvec.errors import BenchmarkError, SourceNotFoundError
+from nestvec.data.problems import Problems
+from nestvec.data.qrels import read_qrels
+from nestvec.data.readers import read_json_lines
+from nestvec.data.records import RetrievalRow
+from nestvec.errors import BenchmarkError, DataError, SourceNotFoundError
 from nestvec.files import atomic_folder
 from nestvec.progress import Advance, Progress, silent
 
 __all__ = ["Benchmark", "read_benchmark", "read_query_ids", "write_benchmark"]
-
-
-_GRADE_HEADERS = ("score", "relevance", "rel", "grade", "label")
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,14 @@ class Benchmark:
 
     Attributes:
         queries: Text by query id.
-        corpus: Text by document id.
-        qrels: Relevance grade by query id and document id; above 0 is relevant, 0 is judged not relevant.
+        corpus: Text by document id; a document without text is found by nothing.
+        qrels: Relevance grade by query id and document id; above 0 is relevant, 0 is judged not relevant. A document
+            that is not in the corpus is never found, as in trec_eval.
         name: What to call it in a report.
 
     Raises:
-        BenchmarkError: It is empty, a text is empty, qrels name unknown queries or documents, or no query
-            has a relevant document.
+        BenchmarkError: It is empty, the text of a query is empty, qrels name unknown queries, or no query has a
+            relevant document in the corpus.
 
     Example:
         >>> Benchmark({"q": "capital of France?"}, {"d": "Paris"}, {"q": {"d": 1}}).counts()
@@ -51,19 +51,37 @@ class Benchmark:
         problems = Problems(self.name)
         for kind, texts in (("query", self.queries), ("document", self.corpus)):
             for key, text in texts.items():
-                if not isinstance(text, str) or not text.strip():
+                if not isinstance(text, str) or (kind == "query" and not text.strip()):
                     problems.add(f"{kind} {key!r}", "the text is empty or no text")
                 if len(key.splitlines()) > 1 or "\t" in key:
                     problems.add(f"{kind} {key!r}", "the id holds a tab or a line end, which qrels cannot hold")
-        for query, grades in self.qrels.items():
+        for query in self.qrels:
             if query not in self.queries:
                 problems.add(f"qrels of {query!r}", "no such query")
-            for document in grades:
-                if document not in self.corpus:
-                    problems.add(f"qrels of {query!r}", f"no such document {document!r}")
         problems.raise_if_any(BenchmarkError)
-        if not any(grade > 0 for grades in self.qrels.values() for grade in grades.values()):
+        relevant = [document for grades in self.qrels.values() for document, grade in grades.items() if grade > 0]
+        if not relevant:
             raise BenchmarkError(f"{self.name} has no relevant document for any query: every grade in qrels is 0.")
+        if not any(self.corpus.get(document, "").strip() for document in relevant):
+            raise BenchmarkError(
+                f"{self.name} has none of its {len(relevant):,} relevant documents in its corpus, such as "
+                f"{relevant[0]!r}: nothing could be found. Check that corpus and qrels belong together."
+            )
+
+    def own_document(self, query: str) -> str | None:
+        """Return the document that is the query itself, which a search for it must not count.
+
+        BEIR and MTEB leave the document of a query's own id out of its results. One that is judged relevant stays:
+        then equal ids are a coincidence.
+
+        Args:
+            query: Id of a query.
+
+        Returns:
+            The id; None where the corpus has no such document.
+        """
+        judged_relevant = self.qrels.get(query, {}).get(query, 0) > 0
+        return query if query in self.corpus and not judged_relevant else None
 
     def counts(self) -> dict[str, int]:
         """Return how many queries, documents and relevant judgements there are."""
@@ -71,28 +89,40 @@ class Benchmark:
         return {"queries": len(self.queries), "documents": len(self.corpus), "relevant": relevant}
 
     def rows(self) -> list[RetrievalRow]:
-        """Return one training row for every relevant judgement; judged but not relevant documents are negatives."""
+        """Return one training row for every relevant judgement; judged but not relevant documents are negatives.
+
+        Documents that are not in the corpus, or without text, make no row.
+        """
         rows: list[RetrievalRow] = []
         for query, grades in self.qrels.items():
-            negatives = tuple(self.corpus[document] for document, grade in grades.items() if grade <= 0)
+            texts = {document: self.corpus.get(document, "") for document in grades}
+            known = {document: text for document, text in texts.items() if text.strip()}
+            negatives = tuple(text for document, text in known.items() if grades[document] <= 0)
             rows.extend(
-                RetrievalRow(self.queries[query], self.corpus[document], negatives)
-                for document, grade in grades.items()
-                if grade > 0
+                RetrievalRow(self.queries[query], text, negatives)
+                for document, text in known.items()
+                if grades[document] > 0
             )
         return rows
 
 
-def read_benchmark(folder: str | Path, *, split: str = "test", progress: Progress = silent) -> Benchmark:
+def read_benchmark(
+    folder: str | Path, *, split: str = "test", strict: bool = False, progress: Progress = silent
+) -> Benchmark:
     """Read a BEIR folder: `corpus.jsonl`, `queries.jsonl` (each also .gz) and `qrels/<split>.tsv`.
 
     A document's title, where it has one, is put before its text, as BEIR does. Queries without qrels in this
     split are left out. Qrels have three columns (query, document, grade), with or without a header, or the
-    four of TREC.
+    four of TREC; further columns do not count.
+
+    What published data sets have is counted and said once in a `NestvecWarning`: documents without text, which nothing
+    finds; judgements of documents that are not there, which count as never found; judgements of queries that are not
+    there or without text, which are left out; ids that stand twice and judgements made twice, of which the last counts.
 
     Args:
         folder: The folder.
         split: Which qrels file.
+        strict: Refuse all of that.
         progress: How to report progress, in texts.
 
     Returns:
@@ -106,13 +136,54 @@ def read_benchmark(folder: str | Path, *, split: str = "test", progress: Progres
     if not folder.is_dir():
         raise SourceNotFoundError(f"{folder} is not a folder. Give a BEIR folder with corpus, queries and qrels.")
     with progress(f"reading {folder.name}", None) as advance:
-        corpus = _read_texts(_find(folder, "corpus.jsonl"), advance)
-        queries = _read_texts(_find(folder, "queries.jsonl"), advance)
-    qrels = _read_qrels(_find(folder, f"qrels/{split}.tsv"))
-    # Where no query is judged, all are kept: the error then names the unknown ids in the qrels.
-    judged = {query: text for query, text in queries.items() if query in qrels} or queries
+        corpus = _read_texts(_find(folder, "corpus.jsonl"), advance, strict=strict)
+        queries = _read_texts(_find(folder, "queries.jsonl"), advance, strict=strict, kind="queries")
+    try:
+        qrels = read_qrels(_find_qrels(folder, split), strict=strict)
+    except DataError as error:
+        raise BenchmarkError(str(error)) from error
     name = folder.resolve().name
-    return Benchmark(judged, corpus, qrels, name=folder.resolve().parent.name if name == "benchmark" else name)
+    name = folder.resolve().parent.name if name == "benchmark" else name
+    problems = Problems(str(folder), strict=strict)
+    qrels = _known_queries(qrels, queries, problems)
+    for query, grades in qrels.items():
+        for document in grades:
+            if document not in corpus:
+                problems.tolerate(
+                    f"qrels of {query!r}",
+                    f"no such document {document!r}",
+                    "judgements of documents that are not in the corpus, never found",
+                )
+    problems.raise_if_any(BenchmarkError)
+    # Where no query is judged, all are kept: the error then says that there are no qrels.
+    judged = {query: text for query, text in queries.items() if query in qrels} or queries
+    benchmark = Benchmark(judged, corpus, qrels, name=name)
+    same = sum(benchmark.own_document(query) is not None for query in qrels)
+    if same:
+        problems.note(
+            f"{same:,} queries stand in the corpus under their own id, and are left out of their own results, as BEIR "
+            "and MTEB do"
+        )
+    problems.warn_if_any()
+    return benchmark
+
+
+def _known_queries(
+    qrels: dict[str, dict[str, int]], queries: Mapping[str, str], problems: Problems
+) -> dict[str, dict[str, int]]:
+    """Judgements of queries that have a text; where there is none at all, the error names the ids."""
+    known = {query: grades for query, grades in qrels.items() if queries.get(query, "").strip()}
+    strict = problems.strict or not known
+    for query in qrels:
+        if query in known:
+            continue
+        what = "no such query" if query not in queries else "the text of the query is empty"
+        if strict:
+            problems.add(f"qrels of {query!r}", what)
+        else:
+            kind = "judged queries that are not there or without text, left out"
+            problems.tolerate(f"qrels of {query!r}", what, kind)
+    return known
 
 
 def read_query_ids(folder: str | Path) -> list[str]:
@@ -128,7 +199,12 @@ def read_query_ids(folder: str | Path) -> list[str]:
         SourceNotFoundError: The folder has no queries.
         BenchmarkError: A line is bad.
     """
-    return list(_read_texts(_find(Path(folder), "queries.jsonl"), lambda _: None))
+    path = _find(Path(folder), "queries.jsonl")
+    problems = Problems(str(path))
+    rows = read_json_lines(path, problems)
+    ids = list(dict.fromkeys(str(row.values.get("_id")) for row in rows))
+    problems.raise_if_any(BenchmarkError)
+    return ids
 
 
 def write_benchmark(benchmark: Benchmark, folder: str | Path, *, split: str = "test") -> None:
@@ -161,44 +237,37 @@ def _find(folder: Path, name: str) -> Path:
     raise SourceNotFoundError(f"{folder} has no {name} (or {name}.gz). A BEIR folder needs it.")
 
 
-def _read_texts(path: Path, advance: Advance) -> dict[str, str]:
-    problems = Problems(str(path))
+def _find_qrels(folder: Path, split: str) -> Path:
+    try:
+        return _find(folder, f"qrels/{split}.tsv")
+    except SourceNotFoundError as error:
+        splits = sorted({path.name.partition(".")[0] for path in (folder / "qrels").glob("*.tsv*")})
+        known = f" Its splits are: {', '.join(splits)}." if splits else ""
+        raise SourceNotFoundError(f"{error}{known}") from None
+
+
+def _read_texts(path: Path, advance: Advance, *, strict: bool, kind: str = "documents") -> dict[str, str]:
+    """Texts by id; of an id that stands twice the last one, as a dictionary of BEIR has it."""
+    problems = Problems(str(path), strict=strict)
     texts: dict[str, str] = {}
     for row in read_json_lines(path, problems):
         advance(1)
-        key, text, title = row.values.get("_id"), row.values.get("text"), row.values.get("title") or ""
+        key, text, title = (row.values.get(name) for name in ("_id", "text", "title"))
+        text, title = ("" if part is None else part for part in (text, title))
         if not isinstance(key, (str, int)) or isinstance(key, bool):
             problems.add(row.place, "_id is missing or no text")
-        elif str(key) in texts:
-            problems.add(row.place, f"_id {key!r} stands twice")
-        elif not isinstance(text, str) or not isinstance(title, str) or not (title + text).strip():
-            problems.add(row.place, "text is missing, empty or no text")
-        else:
-            texts[str(key)] = f"{title} {text}".strip()
-    problems.raise_if_any(BenchmarkError)
+            continue
+        if not isinstance(text, str) or not isinstance(title, str):
+            problems.add(row.place, "text or title is no text")
+            continue
+        if "text" not in row.values and not title:
+            problems.add(row.place, "text is missing")
+            continue
+        if str(key) in texts:
+            problems.tolerate(row.place, f"_id {key!r} stands twice", "ids that stand twice, of which the last counts")
+        whole = f"{title} {text}".strip()
+        if not whole and kind == "documents":
+            problems.tolerate(row.place, "text is empty", "documents without text, found by nothing")
+        texts[str(key)] = whole
+    problems.finish(BenchmarkError)
     return texts
-
-
-def _read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    problems = Problems(str(path))
-    qrels: dict[str, dict[str, int]] = {}
-    for place, line in read_lines(path, problems):
-        text = line.rstrip("\r\n")
-        cells = text.split("\t") if "\t" in text else text.split()
-        if not any(cells) or (place == "line 1" and cells[-1].lower() in _GRADE_HEADERS):
-            continue
-        if len(cells) not in (3, 4) or not _is_grade(cells[-1]):
-            problems.add(place, "needs a query id, a document id and a whole-number grade")
-            continue
-        query, document, grade = cells[0], cells[-2], int(float(cells[-1]))
-        if qrels.setdefault(query, {}).setdefault(document, grade) != grade:
-            problems.add(place, f"{document!r} has another grade for {query!r} already")
-    problems.raise_if_any(BenchmarkError)
-    return qrels
-
-
-def _is_grade(cell: str) -> bool:
-    try:
-        return float(cell).is_integer()
-    except (ValueError, OverflowError):
-        return False

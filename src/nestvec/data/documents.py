@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nestvec.data.readers import read_rows
-from nestvec.data.records import Problems, RawRow, is_unicode
-from nestvec.errors import SourceNotFoundError
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["TextDocument", "read_documents"]
+from nestvec.data.columns import as_vector, cell_types, find_vector_columns
+from nestvec.data.problems import Problems
+from nestvec.data.readers import has_cells, is_saved_data_set, read_rows
+from nestvec.data.records import Columns, RawRow, is_unicode
+from nestvec.errors import DataError, SourceNotFoundError
 
-_IDS = ("_id", "id", "doc_id")
-_TEXTS = ("text", "contents", "body")
-_OF_CELLS = (".csv", ".tsv")
-_NUMBER_OR_TRUTH = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?|true|false")
+__all__ = ["DOCUMENT_ROLES", "TextDocument", "read_documents"]
+
+DOCUMENT_ROLES: dict[str, tuple[str, ...]] = {
+    "id": ("_id", "id", "doc_id"),
+    "text": ("text", "contents", "body"),
+    "title": ("title",),
+    "metadata": ("metadata",),
+}
+"""The columns a document is made of, and the names each is known by."""
+
+_ROWS_THAT_SHOW_THE_SHAPE = 100
 
 
 class TextDocument(NamedTuple):
@@ -30,36 +41,53 @@ class TextDocument(NamedTuple):
     text: str
     metadata: dict[str, Any]
     """What else its row holds, JSON values by name."""
+    vector: NDArray[np.floating[Any]] | None = None
+    """Its vector, where the file holds vectors that are to be used."""
 
 
-def read_documents(path: str | Path) -> Iterator[TextDocument]:
+def read_documents(
+    path: str | Path, *, columns: Columns | None = None, vectors: str | None = None, strict: bool = False
+) -> Iterator[TextDocument]:
     """Read documents one by one.
 
     A row needs an id (`_id`, `id` or `doc_id`) and a text (`text`, `contents` or `body`); a `title` goes before the
-    text, as in BEIR. An object `metadata` and all other columns are its metadata; in CSV and TSV, cells that are
-    numbers, `true` or `false` are that.
+    text, as in BEIR. An object `metadata` and all other columns are its metadata, but for columns of vectors. A column
+    of a CSV or TSV file holds numbers, or truth values, where every cell is one and is spelled as it is written.
 
     Args:
-        path: JSON Lines, CSV, TSV (each also `.gz`) or Parquet; or a BEIR folder, whose `corpus.jsonl` is read.
+        path: JSON Lines, a JSON array, CSV, TSV (each also `.gz`) or Parquet; a folder of `save_to_disk`; or a BEIR
+            folder, whose `corpus.jsonl` is read.
+        columns: Which column holds which of id, text, title and metadata, where the names are unusual; or the names of
+            all columns in order, of a CSV or TSV file without a header.
+        vectors: Column of vectors to use in place of encoding the texts, which may then be empty.
+        strict: Refuse documents whose text is empty, which are otherwise left out, counted and said once.
 
     Yields:
         Documents whose rows can be used, in file order.
 
     Raises:
         SourceNotFoundError: There is no such file.
-        DataError: The format is unknown; or, after the last document, rows cannot be used: all of them are named.
+        DataError: The format is unknown, or there is no column of ids or texts; or, after the last document, rows
+            cannot be used: all of them are named.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_saved_data_set(path):
         found = next((file for file in (path / "corpus.jsonl", path / "corpus.jsonl.gz") if file.is_file()), None)
         if found is None:
             raise SourceNotFoundError(f"{path} is a folder without corpus.jsonl. Give a file, or a BEIR folder.")
         path = found
-    problems = Problems(str(path))
+    problems = Problems(str(path), strict=strict)
+    header = None if columns is None or isinstance(columns, Mapping) else list(columns)
+    roles = columns if isinstance(columns, Mapping) else {}
+    types = {}
+    if has_cells(path) and path.is_file():
+        types = cell_types(read_rows(path, problems=Problems(str(path)), header=header))
+    rows = read_rows(path, problems=problems, header=header)
+    first = list(itertools.islice(rows, _ROWS_THAT_SHOW_THE_SHAPE))
+    shape = _shape_of(first, roles, vectors, types, str(path)) if first else None
     seen: set[str] = set()
-    of_cells = any(suffix in _OF_CELLS for suffix in path.suffixes)
-    for row in read_rows(path, problems=problems):
-        document = _read(row, problems, of_cells=of_cells)
+    for row in itertools.chain(first, rows):
+        document = None if shape is None else _read(row, shape, problems)
         if document is None:
             continue
         if document.id in seen:
@@ -67,42 +95,119 @@ def read_documents(path: str | Path) -> Iterator[TextDocument]:
             continue
         seen.add(document.id)
         yield document
-    problems.raise_if_any()
+    if shape is not None and vectors is None:
+        for name, width in shape.left_out.items():
+            problems.note(f"column {name!r} holds vectors of {width} and is left out; --vectors {name} uses them")
+    problems.finish()
 
 
-def _read(row: RawRow, problems: Problems, *, of_cells: bool) -> TextDocument | None:
-    values = dict(row.values)
-    key = next((values.pop(name) for name in _IDS if name in values), None)
-    text = next((values.pop(name) for name in _TEXTS if name in values), None)
-    title = values.pop("title", None) or ""
+@dataclass(frozen=True)
+class _Shape:
+    """Which column holds what."""
+
+    roles: Mapping[str, str]
+    types: Mapping[str, Callable[[str], Any]]
+    vectors: str | None
+    width: int | None
+    left_out: Mapping[str, int]
+
+
+def _shape_of(
+    first: Sequence[RawRow],
+    roles: Mapping[str, str | Sequence[str]],
+    vectors: str | None,
+    types: Mapping[str, Callable[[str], Any]],
+    source: str,
+) -> _Shape:
+    seen = list(dict.fromkeys(name for row in first for name in row.values))
+    found: dict[str, str] = {}
+    for role, name in roles.items():
+        if role not in DOCUMENT_ROLES:
+            raise DataError(f"Unknown column role {role!r}. Roles of documents are: {', '.join(DOCUMENT_ROLES)}.")
+        if not isinstance(name, str):
+            raise DataError(f"Column role {role!r} is mapped to {list(name)}. Map it to one column.")
+        found[role] = name
+    for role, names in DOCUMENT_ROLES.items():
+        matching = next((name for name in names if name in seen), None)
+        if role not in found and matching is not None:
+            found[role] = matching
+    of_vectors = find_vector_columns(first)
+    needed = ["id"] if vectors is not None else ["id", "text"]
+    missing = [role for role in needed if role not in found and not (role == "text" and "title" in found)]
+    unknown = [name for name in [*found.values(), *([vectors] if vectors else [])] if name not in seen]
+    if missing or unknown:
+        nothing_of = " and none of ".join(f"{role}s" for role in missing)
+        what = f"no column {unknown[0]!r}" if unknown else f"no column of {nothing_of}"
+        usual = "; ".join(f"{role}: {', '.join(DOCUMENT_ROLES[role])}" for role in missing)
+        known = "" if unknown else f" Usual names are {usual}."
+        raise DataError(
+            f"{source} has {what}. Its columns are: {', '.join(map(repr, seen))}.{known} Say which is which, such as "
+            "--columns id=KEY,text=BODY, or name all columns of a file without a header: --columns id,text,year."
+        )
+    if vectors is not None and vectors not in of_vectors:
+        raise DataError(
+            f"Column {vectors!r} of {source} holds no vectors: lists of floating-point numbers, all of one length. "
+            f"Columns that do are: {', '.join(of_vectors) or 'none'}."
+        )
+    used = {name: width for name, width in of_vectors.items() if name not in found.values() and name != vectors}
+    return _Shape(found, types, vectors, None if vectors is None else of_vectors[vectors], used)
+
+
+def _read(row: RawRow, shape: _Shape, problems: Problems) -> TextDocument | None:
+    values = {name: value for name, value in row.values.items() if name not in shape.left_out}
+    vector = None
+    if shape.vectors is not None:
+        vector = as_vector(values, shape.vectors)
+        values.pop(shape.vectors, None)
+    key, text, title, metadata = (
+        values.pop(name) if (name := shape.roles.get(role)) in values else None
+        for role in ("id", "text", "title", "metadata")
+    )
+    title = "" if title is None else title
     if isinstance(key, bool) or not isinstance(key, (str, int)) or str(key) == "":
-        problems.add(row.place, f"an id is needed ({', '.join(_IDS)}), and is missing, empty or no text")
+        names = ", ".join(DOCUMENT_ROLES["id"])
+        problems.add(row.place, f"an id is needed ({names}), and is missing, empty or no text")
     elif not isinstance(text, (str, type(None))) or not isinstance(title, str):
         problems.add(row.place, "text or title is no text")
-    elif not (title + (text or "")).strip():
-        problems.add(row.place, f"a text is needed ({', '.join(_TEXTS)}), and is missing or empty")
     elif not all(map(is_unicode, (str(key), title, text or ""))):
         problems.add(row.place, "it holds half a surrogate pair, which is no character")
+    elif shape.vectors is not None and (vector is None or len(vector) != shape.width):
+        problems.add(row.place, f"{shape.vectors} holds no vector of {shape.width} numbers")
+    elif shape.vectors is None and not (title + (text or "")).strip():
+        problems.tolerate(row.place, "its text is empty", "documents without text, left out")
     else:
-        metadata = values.pop("metadata", None)
-        if metadata is not None and not isinstance(metadata, Mapping):
-            problems.add(row.place, "metadata is no JSON object")
-            return None
-        try:
-            facts = {name: _as_json(_of_cell(value) if of_cells else value) for name, value in values.items()}
-            facts |= _as_json(metadata or {})
-        except TypeError as error:
-            problems.add(row.place, str(error))
-            return None
-        return TextDocument(str(key), f"{title} {text or ''}".strip(), facts)
+        facts = _facts(values, metadata, shape, row, problems)
+        if facts is not None:
+            return TextDocument(str(key), f"{title} {text or ''}".strip(), facts, vector)
     return None
 
 
-def _of_cell(value: Any) -> Any:
-    """What a cell of text says: numbers and truth values are written there as text."""
-    if isinstance(value, str) and _NUMBER_OR_TRUTH.fullmatch(value):
-        return json.loads(value)
-    return value
+def _facts(
+    values: Mapping[str, Any], metadata: Any, shape: _Shape, row: RawRow, problems: Problems
+) -> dict[str, Any] | None:
+    """The metadata of a row; None where they are none."""
+    if isinstance(metadata, str):  # Parquet and CSV hold an object as its JSON
+        try:
+            metadata = json.loads(metadata) if metadata.strip() else None
+        except (ValueError, RecursionError):
+            problems.add(row.place, "metadata is a text that is no JSON object")
+            return None
+    if metadata is not None and not isinstance(metadata, Mapping):
+        problems.add(row.place, "metadata is no JSON object")
+        return None
+    facts: dict[str, Any] = {}
+    try:
+        for name, value in values.items():
+            if name in shape.types:
+                if value != "":
+                    facts[name] = shape.types[name](value)
+            else:
+                facts[name] = _as_json(value)
+        facts |= _as_json(metadata or {})
+    except TypeError as error:
+        problems.add(row.place, str(error))
+        return None
+    return facts
 
 
 def _as_json(value: Any) -> Any:
@@ -115,6 +220,8 @@ def _as_json(value: Any) -> Any:
         return {str(name): _as_json(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_as_json(one) for one in value]
+    if isinstance(value, np.ndarray):
+        return _as_json(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, (date, time)):  # a datetime is a date

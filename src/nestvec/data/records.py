@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+from nestvec.data.problems import Problems, shorten
 from nestvec.errors import DataError
 
 __all__ = [
     "COLUMN_ROLES",
+    "Columns",
     "LabeledText",
-    "Problems",
+    "Positives",
     "RawRow",
     "Record",
     "RetrievalRow",
@@ -47,55 +50,18 @@ class LabeledText(NamedTuple):
 
 Record: TypeAlias = RetrievalRow | ScoredPair | LabeledText
 
+Columns: TypeAlias = Mapping[str, str | Sequence[str]] | Sequence[str]
+"""Which column holds which role; or the names of all columns in order, where a file has no header."""
+
+Positives: TypeAlias = Literal["all", "first"]
+"""What a list of positives is: a row for each, or its first one."""
+
 
 class RawRow(NamedTuple):
     """A row as a reader found it: where it stands (`line 12`), and its values by column."""
 
     place: str
     values: Mapping[str, Any]
-
-
-class Problems:
-    """Collects what is wrong with a source, so that all of it is reported together."""
-
-    def __init__(self, source: str, *, shown: int = 20) -> None:
-        """Start with none.
-
-        Args:
-            source: Name of the file or data set, for the message.
-            shown: How many are spelled out; the rest is counted.
-        """
-        self.source = source
-        self.count = 0
-        self._shown = shown
-        self._lines: list[str] = []
-
-    def add(self, place: str, message: str) -> None:
-        """Note one problem.
-
-        Args:
-            place: Where, such as `line 12`.
-            message: What is wrong there.
-        """
-        self.count += 1
-        if len(self._lines) < self._shown:
-            self._lines.append(f"{place}: {message}")
-
-    def raise_if_any(self, error: type[DataError] = DataError) -> None:
-        """Raise one error that lists every problem noted.
-
-        Args:
-            error: Which error to raise.
-
-        Raises:
-            DataError: At least one problem was noted.
-        """
-        if not self.count:
-            return
-        more = f"\n  and {self.count - len(self._lines)} more" if self.count > len(self._lines) else ""
-        noun = "problem" if self.count == 1 else "problems"
-        listing = "".join(f"\n  {line}" for line in self._lines)
-        raise error(f"{self.source} has {self.count} {noun}:{listing}{more}")
 
 
 COLUMN_ROLES: dict[str, tuple[str, ...]] = {
@@ -119,20 +85,23 @@ def parse_records(
     *,
     problems: Problems,
     columns: Mapping[str, str | Sequence[str]] | None = None,
+    positives: Positives = "all",
 ) -> list[Record]:
     """Turn raw rows into records of one shape, and report every bad row together.
 
     The shape follows from the columns of the first rows: (query, positive), with negative columns
-    (`negative`, `negative_1`, ...) or one list column (`negatives`); (text1, text2, score); (text, label).
+    (`negative`, `negative_1`, ...) or one list column (`negatives`); (text1, text2, score); (text, label). A positive
+    may be a list as well. Negatives that are null, empty or known to answer their query are left out and counted.
 
     Args:
         rows: Rows as a reader yields them.
         problems: Where bad rows are noted; problems that the reader noted are reported as well.
         columns: Which column holds which role, where the names differ: `{"query": "q", "negatives": ["n1", "n2"]}`.
             Roles that are left out are found by their usual names.
+        positives: What a list of positives is: a row for each (`all`), or its first one.
 
     Returns:
-        One record a row, in order.
+        One record a row and positive, in order.
 
     Raises:
         DataError: A role or column is unknown, no shape fits, a text is empty or no text, a score is no
@@ -154,9 +123,14 @@ def parse_records(
     seen = list(dict.fromkeys(column for row in first for column in row.values))
     mapping = _resolve_columns(seen, columns or {}, problems.source)
     records: list[Record] = []
+    places: list[str] = []
     for row in itertools.chain(first, iterator):
-        _parse_row(row, mapping, records, problems)
-    problems.raise_if_any()
+        parsed = list(_parse_row(row, mapping, problems, positives))
+        records += parsed
+        places += [row.place] * len(parsed)
+    if "query" in mapping:
+        records = _without_answers(records, places, problems)
+    problems.finish()
     return records
 
 
@@ -194,28 +168,65 @@ def _is_negative_column(column: str) -> bool:
     return column in COLUMN_ROLES["negatives"] or (number.isdigit() and stem in COLUMN_ROLES["negatives"])
 
 
-def _parse_row(row: RawRow, mapping: Mapping[str, list[str]], records: list[Record], problems: Problems) -> None:
+def _parse_row(
+    row: RawRow, mapping: Mapping[str, list[str]], problems: Problems, positives: Positives
+) -> Iterator[Record]:
     before = problems.count
 
     def text(role: str) -> str:
         return _as_text(row.values.get(mapping[role][0]), mapping[role][0], row.place, problems)
 
-    record: Record
+    found: list[Record]
     if "query" in mapping:
-        record = RetrievalRow(text("query"), text("positive"), _negatives(row, mapping, problems))
+        query, answers = text("query"), _positives(row, mapping["positive"][0], problems, positives)
+        negatives = _negatives(row, mapping, problems)
+        found = [RetrievalRow(query, answer, negatives) for answer in answers]
     elif "score" in mapping:
-        record = ScoredPair(text("text1"), text("text2"), _score(row, mapping["score"][0], problems))
+        found = [ScoredPair(text("text1"), text("text2"), _score(row, mapping["score"][0], problems))]
     else:
-        record = LabeledText(text("text"), _label(row, mapping["label"][0], problems))
+        found = [LabeledText(text("text"), _label(row, mapping["label"][0], problems))]
     if problems.count == before:
-        records.append(record)
+        yield from found
+
+
+def _positives(row: RawRow, column: str, problems: Problems, positives: Positives) -> list[str]:
+    value = row.values.get(column)
+    if not isinstance(value, (list, tuple)):
+        return [_as_text(value, column, row.place, problems)]
+    items = [item for item in value if item is not None]
+    if not items:
+        problems.add(row.place, f"{column} is a list without a text")
+    kept = items[:1] if positives == "first" else items
+    return list(dict.fromkeys(_as_text(item, column, row.place, problems) for item in kept))
+
+
+def _without_answers(records: Sequence[Record], places: Sequence[str], problems: Problems) -> list[Record]:
+    """Take out of the negatives what the rows themselves say answers the query."""
+    answers: defaultdict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if isinstance(record, RetrievalRow):
+            answers[record.query.strip()].add(record.positive.strip())
+    kept: list[Record] = []
+    for record, place in zip(records, places, strict=True):
+        if isinstance(record, RetrievalRow) and record.negatives:
+            known = answers[record.query.strip()]
+            negatives = tuple(text for text in record.negatives if text.strip() not in known)
+            for _ in range(len(record.negatives) - len(negatives)):
+                problems.tolerate(
+                    place,
+                    "a negative is a positive of its query",
+                    "negatives that are a positive of their query, left out",
+                )
+            record = record._replace(negatives=negatives)
+        kept.append(record)
+    return kept
 
 
 def _as_text(value: object, column: str, place: str, problems: Problems) -> str:
     if value is None:
         problems.add(place, f"{column} is missing")
     elif not isinstance(value, str):
-        problems.add(place, f"{column} is {_shorten(value)}, not a text")
+        problems.add(place, f"{column} is {shorten(value)}, not a text")
     elif not value.strip():
         problems.add(place, f"{column} is empty")
     elif not value.isascii() and not is_unicode(value):
@@ -242,7 +253,12 @@ def _negatives(row: RawRow, mapping: Mapping[str, list[str]], problems: Problems
         if value is None or value == "":  # rows of one file may have fewer negatives than others
             continue
         items = list(value) if isinstance(value, (list, tuple)) else [value]
-        texts.extend(_as_text(item, column, row.place, problems) for item in items)
+        for item in items:
+            if item is None or (isinstance(item, str) and not item.strip()):
+                kind = "negatives that are null or empty, left out"
+                problems.tolerate(row.place, f"{column} holds a negative that is null or empty", kind)
+            else:
+                texts.append(_as_text(item, column, row.place, problems))
     return tuple(texts)
 
 
@@ -253,7 +269,7 @@ def _score(row: RawRow, column: str, problems: Problems) -> float:
     except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
-        problems.add(row.place, f"{column} is {_shorten(value)}, not a finite number")
+        problems.add(row.place, f"{column} is {shorten(value)}, not a finite number")
     return score
 
 
@@ -263,10 +279,5 @@ def _label(row: RawRow, column: str, problems: Problems) -> int | str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    problems.add(row.place, f"{column} is {_shorten(value)}, not a label (a whole number or a text)")
+    problems.add(row.place, f"{column} is {shorten(value)}, not a label (a whole number or a text)")
     return 0
-
-
-def _shorten(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else shown[:37] + "..."

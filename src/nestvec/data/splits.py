@@ -96,7 +96,7 @@ def without_leaks(
         benchmark.corpus[document]
         for grades in benchmark.qrels.values()
         for document, grade in grades.items()
-        if grade > 0
+        if grade > 0 and document in benchmark.corpus
     }
     asked = _resembles(benchmark.queries.values(), [row.query for row in rows], progress)
     answered = _resembles(relevant, [row.positive for row in rows], progress)

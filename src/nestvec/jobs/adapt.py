@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nestvec.adaptors import SIDES, Adaptor, AdaptorData, merge
 from nestvec.data import (
+    Benchmark,
+    Columns,
     LabeledText,
+    Positives,
     Record,
     ScoredPair,
+    is_saved_data_set,
     read_benchmark,
     read_integers,
     read_numbers,
@@ -86,6 +90,9 @@ def encode_texts(
     split: str = "train",
     negatives: int = 0,
     labeled: bool = True,
+    columns: Columns | None = None,
+    positives: Positives = "all",
+    strict: bool = False,
     progress: Progress = silent,
 ) -> EncodedTexts:
     """Encode texts, and keep which of them belong together.
@@ -93,9 +100,12 @@ def encode_texts(
     Args:
         source: A file of records, as `read_records` takes it, or a BEIR folder.
         encoder: What encodes them.
-        split: Which qrels of a BEIR folder.
+        split: Which qrels of a BEIR folder, or which split of a folder of `save_to_disk`.
         negatives: Hard negatives of a row to keep; rows must have as many.
         labeled: False leaves all labels out, and takes the texts of rows of any kind, and all of a BEIR folder.
+        columns: Which column holds what, as `read_records` takes it.
+        positives: What a list of positives is, likewise.
+        strict: Refuse what is otherwise left out, counted and said once.
         progress: How to report progress.
 
     Returns:
@@ -106,19 +116,24 @@ def encode_texts(
         DataError: It cannot be read, or rows have fewer negatives.
     """
     source = Path(source)
+    is_benchmark = source.is_dir() and not is_saved_data_set(source)
+    if is_benchmark and columns is not None:
+        raise DataError(f"{source} is a BEIR folder, whose files name their columns. Leave columns out.")
+    benchmark = read_benchmark(source, split=split, strict=strict, progress=progress) if is_benchmark else None
+    records: Sequence[Record] = ()
+    if benchmark is None:
+        options: dict[str, Any] = {"columns": columns, "split": split, "positives": positives, "strict": strict}
+        records = read_records(source, **options, progress=progress)
     identities = {side: encoder.identity(side) for side in SIDES}
     if not labeled:
-        texts = _texts_alone(source, split, progress)
+        texts = _texts_alone(benchmark, records)
         queries, documents = (
-            encode(list(dict.fromkeys(part)), progress=progress)
+            encode(list(dict.fromkeys(text for text in part if text.strip())), progress=progress)
             for encode, part in zip((encoder.encode_queries, encoder.encode_documents), texts, strict=True)
         )
         return EncodedTexts(AdaptorData(queries, documents), identities)
-    records: Sequence[Record]
-    if source.is_dir():
-        records = read_benchmark(source, split=split, progress=progress).rows()
-    else:
-        records = read_records(source, progress=progress)
+    if benchmark is not None:
+        records = benchmark.rows()
     query_rows: dict[str, int] = {}
     document_rows: dict[str, int] = {}
     rows: list[list[int]] = []
@@ -141,14 +156,13 @@ def encode_texts(
     return EncodedTexts(AdaptorData(query_vectors, document_vectors, np.array(rows), known), identities)
 
 
-def _texts_alone(source: Path, split: str, progress: Progress) -> tuple[list[str], list[str]]:
+def _texts_alone(benchmark: Benchmark | None, records: Sequence[Record]) -> tuple[list[str], list[str]]:
     """Texts of queries and of documents, whatever belongs together; texts of no side count as documents."""
-    if source.is_dir():
-        benchmark = read_benchmark(source, split=split, progress=progress)
+    if benchmark is not None:
         return list(benchmark.queries.values()), list(benchmark.corpus.values())
     queries: list[str] = []
     documents: list[str] = []
-    for record in read_records(source, progress=progress):
+    for record in records:
         if isinstance(record, LabeledText):
             documents.append(record.text)
         elif isinstance(record, ScoredPair):

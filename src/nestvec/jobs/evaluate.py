@@ -302,15 +302,15 @@ def _answer_samples(
     for label, own in vectors.items():
         full_dim = own.documents.shape[1]  # what the others are compared with
         sizes = sorted({full_dim, *(dim for dim in dims if dim <= full_dim)}, reverse=True)
-        found = task.search(own.queries[rows], own.documents, sizes, depth=_SAMPLE_DEPTH)
+        found = task.search(own.queries[rows], own.documents, sizes, depth=_SAMPLE_DEPTH, rows=rows.tolist())
         for dim, top in found.items():
             for place, indices in enumerate(top.indices):
-                ids = [task.document_ids[row] for row in indices]
+                ids = [task.document_ids[row] for row in indices if row >= 0]
                 answers[place].setdefault(label, {})[dim] = ids
                 shown.update({key: " ".join(benchmark.corpus[key].split())[:_TEXT_CHARACTERS] for key in ids})
     samples = []
     for row, answered in zip(rows, answers, strict=True):
         key = task.query_ids[row]
-        relevant = [document for document, grade in benchmark.qrels[key].items() if grade > 0]
+        relevant = [one for one, grade in benchmark.qrels[key].items() if grade > 0 and one in benchmark.corpus]
         samples.append(SampleQuery(benchmark.queries[key], relevant, answered))
     return samples, shown

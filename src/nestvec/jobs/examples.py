@@ -29,7 +29,12 @@ def answer_examples(
         The queries with the first documents of each model, and the rank of the best right one.
     """
     benchmark = task.benchmark
-    answerable = [query for query, grades in benchmark.qrels.items() if any(grade > 0 for grade in grades.values())]
+    searched = set(task.document_ids)
+    relevant = {
+        query: [document for document, grade in grades.items() if grade > 0 and document in searched]
+        for query, grades in benchmark.qrels.items()
+    }
+    answerable = [query for query, documents in relevant.items() if documents]
     drawn = random.Random(seed).sample(answerable, min(count, len(answerable)))
     rows_of_queries = [task.query_ids.index(query) for query in drawn]
     answers: dict[str, list[ExampleAnswer]] = {query: [] for query in drawn}
@@ -37,17 +42,18 @@ def answer_examples(
         if not drawn:
             break
         depth = len(own.documents)
-        found = task.search(own.queries[rows_of_queries], own.documents, [dim], depth=depth)[dim]
+        vectors_drawn = own.queries[rows_of_queries]
+        found = task.search(vectors_drawn, own.documents, [dim], depth=depth, rows=rows_of_queries)[dim]
         for query, rows in zip(drawn, found.indices, strict=True):
-            ranking = [task.document_ids[row] for row in rows]
-            rank = next(i for i, document in enumerate(ranking, 1) if benchmark.qrels[query].get(document, 0) > 0)
+            ranking = [task.document_ids[row] for row in rows if row >= 0]
+            rank = next(i for i, document in enumerate(ranking, 1) if document in relevant[query])
             shown = [FoundDocument(key, benchmark.corpus[key][:_TEXT_CHARACTERS]) for key in ranking[:_DEPTH]]
             answers[query].append(ExampleAnswer(name, rank, shown))
     return [
         Example(
             query=benchmark.queries[query],
             dim=dim,
-            relevant=[document for document, grade in benchmark.qrels[query].items() if grade > 0],
+            relevant=relevant[query],
             answers=answers[query],
         )
         for query in drawn

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nestvec.data import TextDocument, read_documents
+import numpy as np
+
+from nestvec.data import Columns, TextDocument, read_documents
 from nestvec.encoders import Encoder
-from nestvec.errors import DataError, SearchIndexError
+from nestvec.errors import DataError, SearchIndexError, VectorError
 from nestvec.index import Batch, CodeSettings, Index
 from nestvec.jobs.encoders import load_encoder
 from nestvec.plan import Plan, read_plan
 from nestvec.progress import Progress, silent
 
-__all__ = ["add_documents", "build_index", "encoder_of", "open_index"]
+__all__ = ["DocumentFile", "add_documents", "build_index", "encoder_of", "open_index"]
 
 _DOCUMENTS_AT_A_TIME = 8192
 _LISTED = 5
 
 
+@dataclass(frozen=True)
+class DocumentFile:
+    """A file of documents, and how to read it; see `read_documents`."""
+
+    path: str | Path
+    columns: Columns | None = None
+    """Which column holds what."""
+    vectors: str | None = None
+    """Column of vectors to use in place of encoding the texts."""
+    strict: bool = False
+    """Refuse documents without text, which are otherwise left out and counted."""
+
+    def read(self) -> Iterator[TextDocument]:
+        """Yield the documents."""
+        return read_documents(self.path, columns=self.columns, vectors=self.vectors, strict=self.strict)
+
+
 def build_index(
     path: str | Path,
-    documents: str | Path,
+    documents: DocumentFile | str | Path,
     *,
     model: str | None = None,
     plan: str | Path | None = None,
@@ -41,7 +61,8 @@ def build_index(
     Args:
         path: Folder to make.
         documents: File of documents, as `read_documents` takes it.
-        model: What encodes: see `load_encoder`. None takes the plan's.
+        model: What encodes: see `load_encoder`. None takes the plan's. Where the file holds the vectors that are used,
+            it encodes queries alone, and None leaves open what does.
         plan: File of a plan; None stores and searches as suits most vectors.
         recall: Share of the exact best 10 that a search is to find, where there is no plan.
         codes: The first stage, in place of the plan's or the default.
@@ -61,30 +82,51 @@ def build_index(
         NestvecError: What loading a model, reading a plan and `Index.build` raise.
     """
     found: Plan | None = None if plan is None else read_plan(plan)
+    file = documents if isinstance(documents, DocumentFile) else DocumentFile(documents)
     source = model or (None if found is None else found.model)
-    if source is None or source.startswith("vectors:"):
-        raise SearchIndexError("Say what encodes the documents: --model, or a plan that names a model.")
-    _check(documents, progress)
-    encoder = load_encoder(source, cache=cache, progress=progress)
+    source = None if source is not None and source.startswith("vectors:") else source
+    if source is None and (file.vectors is None or queries is not None):
+        what = "documents" if file.vectors is None else "queries"
+        raise SearchIndexError(f"Say what encodes the {what}: --model, or a plan that names a model.")
+    width = _check(file, progress)
+    encoder = None if source is None else load_encoder(source, cache=cache, progress=progress)
+    _check_width(encoder, width, file)
+    encoded = None
+    if queries is not None and encoder is not None:
+        encoded = encoder.encode_queries(queries, progress=progress)
     return Index.build(
         path,
-        vectors=_batches(documents, encoder, progress),
+        vectors=_batches(file, encoder, progress),
         plan=found,
-        model={"name": source, **{side: encoder.identity(side) for side in ("query", "document")}},
+        model=None if source is None or encoder is None else _describe(source, encoder, file),
         codes=codes,
         precision=precision,
         recall=recall,
-        queries=None if queries is None else encoder.encode_queries(queries, progress=progress),
+        queries=encoded,
         overwrite=overwrite,
         seed=seed,
         progress=progress,
     )
 
 
+def _describe(source: str, encoder: Encoder, file: DocumentFile) -> dict[str, str]:
+    """What an index keeps of its encoder; what gave the vectors of a file is not known."""
+    sides = ("query", "document") if file.vectors is None else ("query",)
+    return {"name": source, **{side: encoder.identity(side) for side in sides}}
+
+
+def _check_width(encoder: Encoder | None, width: int | None, file: DocumentFile) -> None:
+    if encoder is not None and width is not None and encoder.full_dim != width:
+        raise VectorError(
+            f"The vectors in column {file.vectors!r} of {file.path} have {width} numbers, and those of the model "
+            f"{encoder.full_dim}. Name the model that gave them."
+        )
+
+
 def add_documents(
     index: Index,
-    documents: str | Path,
-    encoder: Encoder,
+    documents: DocumentFile | str | Path,
+    encoder: Encoder | None,
     *,
     replacing: bool = False,
     progress: Progress = silent,
@@ -94,7 +136,7 @@ def add_documents(
     Args:
         index: The index.
         documents: File of documents, as `read_documents` takes it.
-        encoder: What encoded those that are there.
+        encoder: What encoded those that are there; None where the file holds the vectors that are used.
         replacing: Replace documents that have the same ids; otherwise they are refused.
         progress: How to report progress.
 
@@ -105,9 +147,10 @@ def add_documents(
         DataError: Documents cannot be used; all bad rows are named, and nothing is added.
         NestvecError: What `Index.add` raises.
     """
-    _check(documents, progress, None if replacing else index)
+    file = documents if isinstance(documents, DocumentFile) else DocumentFile(documents)
+    _check(file, progress, None if replacing else index)
     written = replaced = 0
-    for batch in _batches(documents, encoder, progress):
+    for batch in _batches(file, encoder, progress):
         if replacing:
             replaced += index.upsert(*batch)
         else:
@@ -176,13 +219,18 @@ def open_index(
     return index
 
 
-def _check(documents: str | Path, progress: Progress, index: Index | None = None) -> None:
-    """Read all documents once, so that bad rows, and ids that an index has, are known before any is encoded."""
-    rows = read_documents(documents)
+def _check(documents: DocumentFile, progress: Progress, index: Index | None = None) -> int | None:
+    """Read all documents once, so that bad rows, and ids that an index has, are known before any is encoded.
+
+    Returns the width of their vectors, where the file holds some that are used.
+    """
+    rows = documents.read()
     known: list[str] = []
+    width: int | None = None
     with progress("checking documents", None) as advance:
         while part := list(islice(rows, _DOCUMENTS_AT_A_TIME)):
             known += [] if index is None else index.read([one.id for one in part])
+            width = None if part[0].vector is None else len(part[0].vector)
             advance(len(part))
     if known:
         more = f" and {len(known) - _LISTED:,} more" if len(known) > _LISTED else ""
@@ -190,15 +238,22 @@ def _check(documents: str | Path, progress: Progress, index: Index | None = None
             f"Ids that the index has already: {', '.join(known[:_LISTED])}{more}. Nothing was added; upsert replaces "
             "documents."
         )
+    return width
 
 
-def _batches(documents: str | Path, encoder: Encoder, progress: Progress) -> Iterator[Batch]:
-    rows = read_documents(documents)
+def _batches(documents: DocumentFile, encoder: Encoder | None, progress: Progress) -> Iterator[Batch]:
+    rows = documents.read()
     while part := list(islice(rows, _DOCUMENTS_AT_A_TIME)):
         yield _encode(part, encoder, progress)
 
 
-def _encode(part: Sequence[TextDocument], encoder: Encoder, progress: Progress) -> Batch:
+def _encode(part: Sequence[TextDocument], encoder: Encoder | None, progress: Progress) -> Batch:
     texts = [one.text for one in part]
-    metadata = [one.metadata or None for one in part]
-    return Batch(encoder.encode_documents(texts, progress=progress), [one.id for one in part], texts, metadata)
+    given = [one.vector for one in part if one.vector is not None]
+    if given:
+        vectors = np.stack(given)
+    elif encoder is None:
+        raise SearchIndexError("Say what encodes the documents, or which column holds their vectors.")
+    else:
+        vectors = encoder.encode_documents(texts, progress=progress)
+    return Batch(vectors, [one.id for one in part], texts, [one.metadata or None for one in part])

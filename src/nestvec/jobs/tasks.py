@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nestvec.data import LabeledText, Record, RetrievalRow, ScoredPair, read_benchmark, read_records
+from nestvec.data import (
+    Columns,
+    LabeledText,
+    Record,
+    RetrievalRow,
+    ScoredPair,
+    is_saved_data_set,
+    read_benchmark,
+    read_records,
+)
 from nestvec.errors import DataError, SourceNotFoundError
 from nestvec.evaluation import (
     BitextMining,
@@ -40,6 +49,8 @@ class TaskSettings:
         shots: Examples of each class, for few-shot; None is 8.
         draws: Draws of examples to average over, for few-shot; None is 10.
         seed: Seed of draws and clusterings.
+        columns: Which column of a file holds what, as `read_records` takes it.
+        strict: Refuse what is otherwise left out, counted and said once.
     """
 
     kind: str | None = None
@@ -49,6 +60,8 @@ class TaskSettings:
     shots: int | None = None
     draws: int | None = None
     seed: int = 0
+    columns: Columns | None = None
+    strict: bool = False
 
 
 def load_task(path: str | Path, settings: TaskSettings | None = None, *, progress: Progress = silent) -> Task:
@@ -78,17 +91,22 @@ def load_task(path: str | Path, settings: TaskSettings | None = None, *, progres
         raise DataError(
             f"{path} is one file, so there is no split {settings.split!r}. Give its folder, or leave it out."
         )
-    file = _find(path, settings.split) if path.is_dir() else path
+    saved = is_saved_data_set(path)
+    file = _find(path, settings.split) if path.is_dir() and not saved else path
     if file is None:
         raise SourceNotFoundError(
             f"{path} holds nothing to measure with: no folder qrels, and no file {settings.split} with one of the "
             f"endings {', '.join(_SUFFIXES)}."
         )
-    records = read_records(file, progress=progress)
+    records = _read(file, settings, progress, split=settings.split if saved else "train")
     kind = settings.kind or _kind_of(records[0], settings.train or _find(path, "train"))
     _refuse_unused(kind, settings)
     name = path.resolve().name.partition(".")[0]
     return TASKS[kind](name, records, path, settings, progress)
+
+
+def _read(file: Path, settings: TaskSettings, progress: Progress, *, split: str = "train") -> list[Record]:
+    return read_records(file, columns=settings.columns, split=split, strict=settings.strict, progress=progress)
 
 
 def _load_benchmark(path: Path, settings: TaskSettings, progress: Progress) -> Task:
@@ -97,7 +115,9 @@ def _load_benchmark(path: Path, settings: TaskSettings, progress: Progress) -> T
     if kind not in kinds:
         raise DataError(f"{path} is a BEIR folder, to measure {' or '.join(kinds)} with, not {kind}.")
     _refuse_unused(kind, settings)
-    benchmark = read_benchmark(path, split=settings.split, progress=progress)
+    if settings.columns is not None:
+        raise DataError(f"{path} is a BEIR folder, whose files name their columns. Leave columns out.")
+    benchmark = read_benchmark(path, split=settings.split, strict=settings.strict, progress=progress)
     options = {} if settings.metrics is None else {"metrics": settings.metrics}
     return kinds[kind](benchmark, **options)
 
@@ -164,7 +184,7 @@ def _read_train(path: Path, settings: TaskSettings, progress: Progress) -> list[
     file = settings.train or _find(path, "train")
     if file is None:
         raise DataError(f"There are no texts to learn from beside {path}. Give them with train, or measure clustering.")
-    return _of_kind(LabeledText, read_records(file, progress=progress), "classification")
+    return _of_kind(LabeledText, _read(file, settings, progress), "classification")
 
 
 def _find(folder: Path, name: str) -> Path | None:

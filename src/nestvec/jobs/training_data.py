@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nestvec.data import (
     Benchmark,
@@ -49,7 +49,9 @@ def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> Traini
         BenchmarkError: The benchmark is bad, or cannot be held out.
     """
     data, benchmark = recipe.data, recipe.benchmark
-    given = read_benchmark(benchmark.path, split=benchmark.split, progress=progress) if benchmark.path else None
+    given = None
+    if benchmark.path:
+        given = read_benchmark(benchmark.path, split=benchmark.split, strict=benchmark.strict, progress=progress)
     if isinstance(data, InstalledDocsData):
         docs = scan_installed_docs(
             data.site_packages, modules_per_package=data.modules_per_package, seed=recipe.seed, progress=progress
@@ -81,21 +83,27 @@ def load_training_data(recipe: Recipe, *, progress: Progress = silent) -> Traini
 
 def _read_rows(data: FileData | HubData | BeirData, seed: int, progress: Progress) -> tuple[list[RetrievalRow], str]:
     if isinstance(data, BeirData):
-        return read_benchmark(data.path, split=data.split, progress=progress).rows()[: data.limit], data.path
+        read = read_benchmark(data.path, split=data.split, strict=data.strict, progress=progress)
+        return read.rows()[: data.limit], data.path
+    parsing: dict[str, Any] = {
+        "columns": data.columns or None,
+        "positives": data.positives,
+        "strict": data.strict,
+        "limit": data.limit,
+    }
     if isinstance(data, HubData):
         records = read_hub_records(
             data.name,
             config=data.config,
             split=data.split,
             streaming=data.streaming,
-            limit=data.limit,
             shuffle_buffer=data.shuffle_buffer,
             seed=seed,
-            columns=data.columns,
+            **parsing,
             progress=progress,
         )
         return _retrieval_rows(records, data.name), f"{data.name}{f' ({data.config})' if data.config else ''}"
-    records = read_records(data.path, columns=data.columns, limit=data.limit, progress=progress)
+    records = read_records(data.path, **parsing, progress=progress)
     return _retrieval_rows(records, data.path), data.path
 
 

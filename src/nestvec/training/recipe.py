@@ -39,7 +39,7 @@ __all__ = [
     "parse_recipe",
 ]
 
-Columns: TypeAlias = dict[str, str | list[str]]
+Columns: TypeAlias = dict[str, str | list[str]] | list[str]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
 Start: TypeAlias = Literal["base", "pca", "adaptor"]
@@ -69,12 +69,16 @@ class _RowsData(_Section):
 
 class _TableData(_RowsData):
     columns: Columns = {}
-    """Which column holds which role, where the names are unusual."""
+    """Which column holds which role, where the names are unusual; or all names in order, of a file without a header."""
+    positives: Literal["all", "first"] = "all"
+    """What a list of positives is: a row for each, or its first one."""
+    strict: bool = False
+    """Refuse rows that are otherwise left out, counted and said once."""
 
     @field_validator("columns")
     @classmethod
     def _known_roles(cls, columns: Columns) -> Columns:
-        for role in columns:
+        for role in columns if isinstance(columns, dict) else ():
             if role not in COLUMN_ROLES:
                 raise ValueError(f"unknown role {role!r}; roles are {', '.join(COLUMN_ROLES)}")
         return columns
@@ -91,14 +95,14 @@ class InstalledDocsData(_RowsData):
 
 
 class FileData(_TableData):
-    """A JSON Lines, CSV, TSV or Parquet file."""
+    """A JSON Lines, JSON, CSV, TSV or Parquet file, or a folder that `save_to_disk` has written."""
 
     source: Literal["file"]
     path: str
 
 
 class HubData(_TableData):
-    """A Hugging Face data set, or a local folder of Parquet files with the same columns."""
+    """A Hugging Face data set: a hub id, or a local folder with its configurations."""
 
     source: Literal["hub"]
     name: str
@@ -115,6 +119,8 @@ class BeirData(_RowsData):
     source: Literal["beir"]
     path: str
     split: str = "train"
+    strict: bool = False
+    """Refuse what published data sets have and is otherwise left out, counted and said once."""
 
 
 DataSettings: TypeAlias = Annotated[
@@ -130,6 +136,8 @@ class BenchmarkSettings(_Section):
     """BEIR folder; None holds queries out of the training data."""
     split: str = "test"
     """Which qrels of that folder."""
+    strict: bool = False
+    """Refuse what published data sets have and is otherwise left out, counted and said once."""
     queries: Count = 500
     """Queries to hold out."""
     documents: Count = 2000
@@ -347,7 +355,7 @@ def parse_recipe(document: Mapping[str, Any], *, source: str = "recipe") -> Reci
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        explained = dict.fromkeys(_explain(details) for details in error.errors())
+        explained = dict.fromkeys(_explain(details) for details in error.errors() if not _is_other_member(details))
         lines = "".join(f"\n  {line}" for line in explained)
         raise RecipeError(f"{source} cannot be used:{lines}") from None
     except NestvecError as error:
@@ -387,15 +395,28 @@ def _override(document: dict[str, Any], override: str) -> None:
     table[keys[-1]] = value
 
 
+def _is_other_member(details: Any) -> bool:
+    """Whether a value is only not the list that it could have been in place of a table."""
+    return (
+        str(details["loc"][-1]) == "list[str]"
+        and details["loc"][-2] == "columns"
+        and isinstance(details["input"], dict)
+    )
+
+
 def _explain(details: Any) -> str:
     """One pydantic problem in our words: where, what, and what to write."""
-    location = [str(part) for part in details["loc"]]
+    location = [str(part) for part in details["loc"] if not str(part).startswith("dict[")]
     if location[:1] == ["data"] and len(location) > 1 and location[1] in _SOURCES:
         section: Any = _SOURCES[location.pop(1)]  # the tag of the union is no key of the file
     else:
         section = _SECTIONS.get(location[0], Recipe) if len(location) > 1 else Recipe
     if location[-1] in _UNION_MEMBERS:  # one line a value, not one a type it could have had
         location.pop()
+        if location[-1] == "columns":
+            return (
+                f"{'.'.join(location)} is {details['input']!r}: write a table of role = column, or a list of all names"
+            )
         return f"{'.'.join(location)} is {details['input']!r}: it must be a text or a list of texts"
     where = ".".join(location)
     kind, value = details["type"], details.get("input")

@@ -52,8 +52,8 @@ class Retrieval(Task):
 
     @cached_property
     def document_ids(self) -> tuple[str, ...]:
-        """Ids of the corpus, last first: among equal scores the earlier row is the one that trec_eval ranks first."""
-        return tuple(sorted(self.benchmark.corpus, reverse=True))
+        """Ids of the documents that have a text, last first: trec_eval ranks them so among equal scores."""
+        return tuple(sorted((key for key, text in self.benchmark.corpus.items() if text.strip()), reverse=True))
 
     @property
     def n_units(self) -> int:
@@ -117,21 +117,40 @@ class Retrieval(Task):
         return {dim: self.score(top) for dim, top in found.items()}
 
     def search(
-        self, queries: Float32s, documents: Float32s, dims: Sequence[int], *, depth: int, progress: Progress = silent
+        self,
+        queries: Float32s,
+        documents: Float32s,
+        dims: Sequence[int],
+        *,
+        depth: int,
+        rows: Sequence[int] | None = None,
+        progress: Progress = silent,
     ) -> dict[int, TopK]:
         """Find the nearest documents at every size.
 
         Args:
-            queries: Unit vectors of `queries`, [n_queries, full_dim], float32.
+            queries: Unit vectors of `queries`, or of some of them, [n_queries, full_dim], float32.
             documents: What is stored of `documents`, [n_documents, full_dim], float32.
             dims: Sizes to search with, strictly rising or falling.
             depth: Documents to find for each query.
+            rows: Which of `queries` they are; None is all.
             progress: How to report progress, in queries.
 
         Returns:
-            The documents by dim.
+            The documents by dim, without the one that is the query itself; -1 where there are fewer.
         """
-        return search_prefixes(queries, documents, dims=dims, k=depth, progress=progress)
+        own = self._own_rows if rows is None else self._own_rows[np.asarray(rows, np.int64)]
+        if not (own >= 0).any():
+            return search_prefixes(queries, documents, dims=dims, k=depth, progress=progress)
+        found = search_prefixes(queries, documents, dims=dims, k=depth + 1, progress=progress)
+        return {dim: _without(top, own, depth) for dim, top in found.items()}
+
+    @cached_property
+    def _own_rows(self) -> NDArray[np.int64]:
+        """Row of the document that is each query itself, [n_queries]; -1 where there is none."""
+        row_of = {key: row for row, key in enumerate(self.document_ids)}
+        own = [self.benchmark.own_document(key) for key in self.query_ids]
+        return np.array([-1 if key is None else row_of.get(key, -1) for key in own], np.int64)
 
     def rerank(
         self,
@@ -185,7 +204,7 @@ class Retrieval(Task):
             (query * len(row_of) + row_of[document], grade)
             for query, key in enumerate(self.query_ids)
             for document, grade in self.benchmark.qrels[key].items()
-            if grade > 0
+            if grade > 0 and document in row_of
         )
         keys, grades = zip(*pairs, strict=True)  # a benchmark has at least one
         return np.array(keys, np.int64), np.array(grades, np.float64)
@@ -227,19 +246,28 @@ class Reranking(Retrieval):
 
     @cached_property
     def document_ids(self) -> tuple[str, ...]:
-        """Ids of the candidates of any query, last first."""
-        return tuple(sorted({key for grades in self.benchmark.qrels.values() for key in grades}, reverse=True))
+        """Ids of the candidates of any query that have a text, last first."""
+        judged = {key for grades in self.benchmark.qrels.values() for key in grades}
+        return tuple(sorted(judged.intersection(super().document_ids), reverse=True))
 
     def search(
-        self, queries: Float32s, documents: Float32s, dims: Sequence[int], *, depth: int, progress: Progress = silent
+        self,
+        queries: Float32s,
+        documents: Float32s,
+        dims: Sequence[int],
+        *,
+        depth: int,
+        rows: Sequence[int] | None = None,
+        progress: Progress = silent,
     ) -> dict[int, TopK]:
         """Order the candidates of every query at every size.
 
         Args:
-            queries: Unit vectors of `queries`, [n_queries, full_dim], float32.
+            queries: Unit vectors of `queries`, or of some of them, [n_queries, full_dim], float32.
             documents: What is stored of `documents`, [n_documents, full_dim], float32.
             dims: Sizes to compare with, strictly rising or falling.
             depth: Candidates to keep for each query.
+            rows: Which of `queries` they are; None is all.
             progress: How to report progress, in queries.
 
         Returns:
@@ -249,13 +277,16 @@ class Reranking(Retrieval):
         shape = (len(queries), depth)
         found = {dim: TopK(np.full(shape, -1, np.int64), np.zeros(shape, np.float32)) for dim in dims}
         with progress("searching", len(queries)) as advance:
-            for place, key in enumerate(self.query_ids):
-                rows = np.array(sorted(row_of[document] for document in self.benchmark.qrels[key]))
-                best = search_prefixes(queries[place : place + 1], documents[rows], dims=dims, k=depth)
-                for dim, top in best.items():
-                    kept = top.indices.shape[1]
-                    found[dim].indices[place, :kept] = rows[top.indices[0]]
-                    found[dim].scores[place, :kept] = top.scores[0]
+            for place, row in enumerate(range(len(queries)) if rows is None else rows):
+                key = self.query_ids[row]
+                judged = set(self.benchmark.qrels[key]) - {self.benchmark.own_document(key)}
+                candidates = np.array(sorted(row_of[one] for one in judged if one in row_of), np.int64)
+                if len(candidates):
+                    best = search_prefixes(queries[place : place + 1], documents[candidates], dims=dims, k=depth)
+                    for dim, top in best.items():
+                        kept = top.indices.shape[1]
+                        found[dim].indices[place, :kept] = candidates[top.indices[0]]
+                        found[dim].scores[place, :kept] = top.scores[0]
                 advance(1)
         return found
 
@@ -322,6 +353,15 @@ class BitextMining(Retrieval):
             The share of sentences.
         """
         return {"Accuracy": super().score(top)["MRR@1"]}
+
+
+def _without(top: TopK, rows: NDArray[np.int64], depth: int) -> TopK:
+    """What was found without one row for each query, [n_queries, up to depth]; -1 where there are fewer."""
+    gone = top.indices == rows[:, None]
+    order = np.argsort(gone, axis=1, kind="stable")[:, :depth]  # those that go come last
+    indices, scores = (np.take_along_axis(one, order, axis=1) for one in top)
+    left_over = np.take_along_axis(gone, order, axis=1)
+    return TopK(np.where(left_over, -1, indices), np.where(left_over, np.float32(-np.inf), scores))
 
 
 def searches(task: Task) -> TypeGuard[Retrieval]:
