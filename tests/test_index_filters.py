@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
-from nestvec.errors import FilterError
-from nestvec.index import parse_filter
+from nestvec.errors import DataError, FilterError
+from nestvec.index import Index, parse_filter
+from nestvec.index.fields import Kind, Path, encode_keys, find_fields, spell_path
 
 DOCUMENTS: list[dict[str, Any] | None] = [
     {"lang": "de", "year": 2020, "tags": ["a", "b"], "author": {"name": "Ann"}, "open": True, "odd name": 1},
@@ -22,11 +27,22 @@ DOCUMENTS: list[dict[str, Any] | None] = [
 FIELDS = {"lang", "year", "tags", "author", "author.name", "open", "odd name", "note"}
 
 
-def matching(text: str) -> list[int]:
-    condition = parse_filter(text, FIELDS)
+def fields_of(documents: Sequence[Mapping[str, Any] | None]) -> dict[Path, Kind]:
+    found: dict[Path, Kind] = {}
+    for one in documents:
+        for path, kind in find_fields(one or {}):
+            found[path] = found.get(path, Kind(0)) | kind
+    return found
+
+
+def matching(text: str, documents: Sequence[Mapping[str, Any] | None] = DOCUMENTS, fields: Any = None) -> list[int]:
+    condition = parse_filter(text, fields or fields_of(documents))
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE documents (number INTEGER PRIMARY KEY, metadata TEXT)")
-    rows = [(place, None if one is None else json.dumps(one)) for place, one in enumerate(DOCUMENTS)]
+    rows = [
+        (place, None if one is None else json.dumps(encode_keys(one), ensure_ascii=False))
+        for place, one in enumerate(documents)
+    ]
     connection.executemany("INSERT INTO documents VALUES (?, ?)", rows)
     found = connection.execute(f"SELECT number FROM documents WHERE {condition.sql}", condition.parameters)
     return sorted(number for (number,) in found)
@@ -59,8 +75,9 @@ def matching(text: str) -> list[int]:
         ("NOT open = TRUE AND year < 5", [3, 4]),
     ],
 )
-def test_a_filter_finds_what_a_reader_would(text: str, expected: list[int]) -> None:
-    assert matching(text) == expected
+@pytest.mark.parametrize("fields", [None, FIELDS])
+def test_a_filter_finds_what_a_reader_would(text: str, expected: list[int], fields: set[str] | None) -> None:
+    assert matching(text, fields=fields) == expected
 
 
 @pytest.mark.parametrize(
@@ -113,3 +130,160 @@ def test_as_many_comparisons_and_values_as_are_allowed_run() -> None:
 def test_a_field_without_documents_is_said_to_be_one() -> None:
     with pytest.raises(FilterError, match="fields are: none"):
         parse_filter("a = 1", set())
+
+
+ODD: list[dict[str, Any]] = [
+    {"owner": {"name": "Ann", "city": "Ulm"}, "v.1": 7, 'say "hi"': "x", "back\\slash": 1, "mixed": {"a": 1}},
+    {"owner": {"name": "Bob", "city": "Ann"}, "straße": "y", "ราคา": 5, "a`b": 2, "100%": 3, "mixed": "Ann"},
+    {"": 1, "%41": 1, "A": 2, "tab\there": 1, "and": 4, "2024": {"05": 6}, "e\u0301": 8, "people": [{"name": "Ann"}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("`v.1` = 7", [0]),
+        ("v.1 = 7", [0]),
+        ('`say "hi"` = "x"', [0]),
+        ("`back\\slash` = 1", [0]),
+        ('straße = "y"', [1]),
+        ("ราคา = 5", [1]),
+        ("`a``b` = 2", [1]),
+        ("`100%` = 3", [1]),
+        ("`` = 1", [2]),
+        ("`%41` = 1", [2]),
+        ("A = 2", [2]),
+        ("`tab\there` = 1", [2]),
+        ("`and` = 4", [2]),
+        ("`2024`.05 = 6", [2]),
+        ("`2024`.`05` >= 6", [2]),
+        ("\u00e9 = 8", [2]),  # the same letter, composed
+        ('owner.name = "Ann"', [0]),
+        ('mixed = "Ann"', [1]),  # the members of an object are not its values
+        ("mixed.a = 1", [0]),
+        ("mixed != null", [0, 1]),
+        ("owner = null", [2]),
+    ],
+)
+def test_any_key_can_be_named(text: str, expected: list[int]) -> None:
+    assert matching(text, ODD) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('owner = "Ann"', r"owner is an object; compare a field inside it: owner.name, owner.city"),
+        ('owner in ("Ann", "Bob")', "owner is an object"),
+        ('people = "Ann"', "people is a list of objects or lists, or empty; filters do not reach into it"),
+        ('v.1 = "7"', r"`v.1` holds numbers, and never texts; compare it with a number without quotes"),
+        ("straße = 3", r'straße holds texts, and never numbers; compare it with a "text"'),
+        ("straße != true", "straße holds texts, and never truth values"),
+        ("owner.name < 3", "owner.name holds texts, and never numbers"),
+        ("people.name = 'Ann'", "no document has the field people.name"),
+        ("v.2 = 7", r"did you mean `v.1`\?"),
+    ],
+)
+def test_a_comparison_that_can_never_be_true_is_refused(text: str, what: str) -> None:
+    with pytest.raises(FilterError, match=what):
+        matching(text, ODD)
+
+
+def test_a_name_that_could_be_two_fields_is_refused_with_both_spellings() -> None:
+    documents = [{"a.b": 1, "a": {"b": 2}}]
+    with pytest.raises(FilterError, match=r"a.b could be two fields; write `a`.`b` or `a.b`"):
+        matching("a.b = 1", documents)
+    assert matching("`a.b` = 1", documents) == [0]
+    assert matching("`a`.`b` = 2", documents) == [0]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "what"),
+    [
+        ({1: "a"}, r"document k0 are no JSON: the key 1 is no text. Write it as '1'"),
+        ({"a": {None: 1}}, "the key None is no text"),
+        ({("a", "b"): 1}, "the key .* is no text"),
+        ({"a": "x\0y"}, "a text in them holds a zero character"),
+        ({"a": "\ud800"}, "half a surrogate pair"),
+        ({"\ud800": 1}, "half a surrogate pair"),
+        ({"a": float("nan")}, "are no JSON"),
+        ({"a": object()}, "are no JSON"),
+    ],
+)
+def test_metadata_that_filters_could_not_find_are_refused(tmp_path: Any, metadata: Any, what: str) -> None:
+    vectors = np.eye(2, 8, dtype=np.float32)
+    with pytest.raises(DataError, match=what):
+        Index.build(tmp_path / "i", vectors=vectors, ids=["k0", "k1"], metadata=[metadata, None])
+
+
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=3) | st.sampled_from(["a", "b", "a.b", "b.a", "a b"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from([0.5, -1.5, 2.0, 1e300])
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=3)
+    | st.sampled_from(["a", "b", "10", "2"])
+)
+VALUES = st.recursive(
+    SCALARS | st.lists(SCALARS, max_size=3), lambda inner: st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
+)
+METADATA = st.lists(st.none() | st.dictionaries(KEYS, VALUES, max_size=4), min_size=1, max_size=6)
+
+
+def written(value: object) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(value)
+
+
+def value_at(metadata: Any, path: Path) -> Any:
+    for key in path:
+        metadata = metadata.get(key) if isinstance(metadata, Mapping) else None
+    return metadata
+
+
+def holds(metadata: Any, path: Path, operator: str, values: list[Any]) -> bool:
+    """What a filter means, in plain Python."""
+    found = value_at(metadata, path)
+    elements = list(found) if isinstance(found, list) else [found]
+    if operator in ("!=", "not in"):
+        return not holds(metadata, path, {"!=": "=", "not in": "in"}[operator], values)
+
+    def kind(one: Any) -> str:
+        return type(one).__name__.replace("float", "int")
+
+    def compare(one: Any, value: Any) -> bool:
+        if kind(one) != kind(value) or isinstance(one, Mapping):
+            return False
+        return {"<": one < value, "<=": one <= value, ">": one > value, ">=": one >= value}[operator]
+
+    if operator in ("=", "in"):
+        return any(kind(one) == kind(value) and one == value for one in elements for value in values)
+    return any(compare(one, values[0]) for one in elements)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(METADATA, st.data())
+def test_filters_agree_with_plain_python_on_any_metadata(documents: list[dict[str, Any] | None], data: Any) -> None:
+    fields = fields_of(documents)
+    assume(fields)
+    path = data.draw(st.sampled_from(sorted(fields)))
+    present = [value_at(one or {}, path) for one in documents]
+    present = [item for one in present for item in (one if isinstance(one, list) else [one])]
+    scalars = [one for one in present if not isinstance(one, (dict, list))]
+    value = st.sampled_from(scalars) if scalars else st.none()
+    operator = data.draw(st.sampled_from(["=", "!=", "<", "<=", ">", ">=", "in", "not in"]))
+    values = data.draw(st.lists(value | SCALARS, min_size=1, max_size=3 if "in" in operator else 1))
+    if operator[0] in "<>":
+        assume(isinstance(values[0], (str, int, float)) and not isinstance(values[0], bool))
+    operand = f"({', '.join(map(written, values))})" if "in" in operator else written(values[0])
+    text = f"{spell_path(path)} {operator} {operand}"
+    expected = [place for place, one in enumerate(documents) if holds(one or {}, path, operator, values)]
+    try:
+        found = matching(text, documents)
+    except FilterError as error:
+        ambiguous = "could be two fields" in str(error)
+        never = expected in ([], list(range(len(documents))))  # `!=` of what is never there is always true
+        assert ambiguous or never, text
+    else:
+        assert found == expected, text

@@ -345,12 +345,18 @@ def test_an_index_that_lost_all_documents_finds_none_and_takes_new_ones(tmp_path
     assert index.verify() == []
 
 
-def test_k_beyond_the_corpus_returns_all_and_pads_scores(tmp_path: Path) -> None:
+def test_k_beyond_the_corpus_returns_all(tmp_path: Path) -> None:
     index = Index.build(tmp_path / "i", vectors=make(5), recall=None)
     hits = index.search(make(2, seed=1), k=8)
     assert [len(ids) for ids in hits.ids] == [5, 5]
-    assert hits.scores.shape == (2, 8)
-    assert np.isnan(hits.scores[:, 5:]).all()
+    assert hits.scores.shape == (2, 5)
+    for absurd in (10**6, 10**30):
+        assert index.search(make(2, seed=1), k=absurd).ids == hits.ids
+        assert index.exact(make(2, seed=1), k=absurd).scores.shape == (2, 5)
+        assert [hit.id for hit in index.explain(make(1, seed=1)[0], absurd).hits] == hits.ids[0][:5]
+    for wrong in (0, -1, 1.5, True, "3"):
+        with pytest.raises(VectorError, match="k is a whole number of 1 or more"):
+            index.search(make(1), k=wrong)  # type: ignore[arg-type]
     assert sorted(hits.ids[0]) == ["0", "1", "2", "3", "4"]
 
 
@@ -997,7 +1003,7 @@ def bad_batches() -> list[tuple[dict[str, Any], type[Exception], str]]:
             "document b are no JSON object",
         ),
         ({"vectors": good.tolist(), "ids": ["a", "b", "c"]}, VectorError, "re an array"),
-        ({"vectors": good.astype(np.float64) * 1e100, "ids": ["a", "b", "c"]}, VectorError, "documents a, b, c"),
+        ({"vectors": good.astype(np.float64) * np.inf, "ids": ["a", "b", "c"]}, VectorError, "documents a, b, c"),
         ({"vectors": good, "ids": ["a", None, 3]}, DataError, "by row: 1, 2"),
         ({"vectors": good, "ids": ["a", "b", "a"]}, DataError, "repeated in one batch: a"),
         ({"vectors": good, "ids": ["a", "b", "c"], "metadata": [{}, {"x": {1, 2}}, {}]}, DataError, "document b"),
@@ -1289,7 +1295,7 @@ def test_an_index_of_another_format_is_refused(tmp_path: Path, version: int, adv
     with sqlite3.connect(tmp_path / "i" / "manifest.sqlite") as connection:
         connection.execute("UPDATE settings SET value = ? WHERE name = 'format'", (str(version),))
     connection.close()
-    with pytest.raises(SearchIndexError, match=f"format {version}, and this nestvec reads 2. {advice}"):
+    with pytest.raises(SearchIndexError, match=f"format {version}, and this nestvec reads 2 and 3. {advice}"):
         Index.open(tmp_path / "i")
     Index.build(tmp_path / "i", vectors=make(20), recall=None, overwrite=True).close()
 
@@ -1362,3 +1368,26 @@ def test_a_full_disk_leaves_the_index_as_it_was(tmp_path: Path) -> None:
         index.add(make(3), ["x", "y", "z"])
         assert len(list((tmp_path / "i" / "segments").iterdir())) == 3 * index.stats().segments
         assert index.verify() == []
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-60, 1e60, 1e200, 1e300])
+def test_float64_vectors_beyond_float32_count_by_their_direction(tmp_path: Path, scale: float) -> None:
+    documents, queries = make(40).astype(np.float64), make(3, seed=1).astype(np.float64)
+    plain = Index.build(tmp_path / "plain", vectors=documents, recall=None)
+    scaled = Index.build(tmp_path / "scaled", vectors=documents * scale, recall=None)
+    expected, found = plain.search(queries, k=5), scaled.search(queries * scale, k=5)
+    assert found.ids == expected.ids
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+
+
+def test_no_cosine_is_beyond_one(tmp_path: Path) -> None:
+    vectors = np.concatenate([make(200, dim=33), -make(200, dim=33)])
+    index = Index.build(tmp_path / "i", vectors=vectors, recall=None)
+    for found in (
+        index.search(vectors, k=400),
+        index.exact(vectors, k=400),
+        index.search(vectors, k=20, distinct=True),
+    ):
+        assert np.nanmax(np.abs(found.scores)) <= 1
+    for hit in index.explain(vectors[0], 400).hits:
+        assert all(-1 <= score <= 1 for score in (hit.score, hit.cosine, hit.prefix_score) if score is not None)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nestvec.errors import DimensionError, VectorError
-from nestvec.vectors import check_dims, cosine, normalize, truncate
+from nestvec.vectors import check_dims, cosine, find_unusable, normalize, truncate, unit_float32
 
 
 def random_vectors(seed: int, n: int = 7, dim: int = 12) -> np.ndarray:
@@ -134,3 +134,32 @@ def test_dims_may_rise_or_fall_and_keep_their_order() -> None:
 def test_dims_that_make_no_sense_are_refused(dims: list[int], message: str) -> None:
     with pytest.raises(DimensionError, match=message):
         check_dims(dims, 128)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_no_cosine_is_beyond_one_whatever_the_type(dtype: type) -> None:
+    generator = np.random.default_rng(0)
+    vectors = (generator.normal(size=(300, 37)) * 10.0 ** generator.integers(-3, 2, size=(300, 1))).astype(dtype)
+    assert np.abs(cosine(vectors, np.concatenate([vectors, -vectors]))).max() <= 1
+    tensors = torch.from_numpy(vectors)
+    assert cosine(tensors, torch.cat([tensors, -tensors])).abs().max() <= 1
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e-160, 1e-50, 1.0, 1e50, 1e160, 1e305])
+def test_every_float64_vector_has_the_direction_that_it_has(scale: float) -> None:
+    vectors = np.random.default_rng(0).normal(size=(20, 7))
+    vectors[3] = 0
+    expected = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+    tolerance = 1e-12 if scale > 1e-300 else 0.2  # below, float64 itself has few digits
+    np.testing.assert_allclose(normalize(vectors * scale), expected, atol=tolerance)
+    found = unit_float32(vectors * scale)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=max(tolerance, 1e-6))
+
+
+def test_what_has_no_direction_is_found() -> None:
+    vectors = np.ones((6, 3))
+    vectors[1], vectors[2, 0], vectors[4, 2] = 0, np.nan, -np.inf
+    vectors[5] = 1e-320
+    assert {name: rows.tolist() for name, rows in find_unusable(vectors).items()} == {"not finite": [2, 4], "zero": [1]}
+    assert np.isnan(normalize(vectors)[2]).any()

@@ -105,7 +105,13 @@ class RecipeError(NestvecError, ValueError):
 
 
 class ModelError(NestvecError, ValueError):
-    """A base is no model that can be loaded, or its weights fail their checksum."""
+    """A base is no model that can be loaded, its weights fail their checksum, or it gives a text no direction.
+
+    Attributes:
+        text: The text that it gives none; None where it is about something else.
+    """
+
+    text: str | None = None
 
 
 class AdaptorError(NestvecError, ValueError):
@@ -113,7 +119,13 @@ class AdaptorError(NestvecError, ValueError):
 
 
 class EndpointError(NestvecError, RuntimeError):
-    """A remote encoder cannot be reached, refuses, or answers with something else than vectors."""
+    """A remote encoder cannot be reached, refuses, or answers with something else than vectors.
+
+    Attributes:
+        text: The text that it gives no direction; None where it is about something else.
+    """
+
+    text: str | None = None
 
 
 class LossInputError(NestvecError, ValueError):

@@ -30,7 +30,7 @@ class TopK(NamedTuple):
     indices: Rows
     """Row of each document, [n_queries, k]."""
     scores: Float32s
-    """Cosine similarity, [n_queries, k]."""
+    """Cosine similarity, from -1 to 1, [n_queries, k]."""
 
 
 def search_prefixes(
@@ -142,6 +142,7 @@ def rerank(
             scores[:, rows_again] = scores[:, first_rows]
             for shortlist, top in zip(shortlists, found, strict=True):
                 short = np.take_along_axis(scores, shortlist[rows], axis=1) * query_scales[rows, None]
+                np.clip(short, -1, 1, out=short)
                 short[shortlist[rows] < 0] = -np.inf
                 order = np.lexsort((shortlist[rows], -short.round(_DECIMALS)), axis=1)[:, : top.indices.shape[1]]
                 top.indices[rows] = np.take_along_axis(shortlist[rows], order, axis=1)
@@ -230,7 +231,7 @@ def _largest(products: Float32s, k: int, row_scales: Float32s, column_scales: Fl
     values = products[rows[:, None], members] * column_scales[members]
     kept = inside & (values >= bounds[rows, None])
     rows, columns = np.broadcast_to(rows[:, None], kept.shape)[kept], members[kept]
-    values = values[kept] * row_scales[rows]
+    values = np.clip(values[kept] * row_scales[rows], -1, 1)
     order = np.lexsort((columns, -values.round(_DECIMALS), rows))
     # At least k of each row were kept.
     best = order[np.searchsorted(rows[order], np.arange(n_rows))[:, None] + np.arange(k)]

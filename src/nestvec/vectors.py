@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 else:
     Vectors = TypeVar("Vectors")
 
-__all__ = ["check_dims", "cosine", "default_dims", "normalize", "truncate"]
+__all__ = [
+    "check_dims",
+    "cosine",
+    "default_dims",
+    "find_unusable",
+    "normalize",
+    "truncate",
+    "unit_float32",
+]
 
 _SMALLEST_DEFAULT_DIM = 32
+_SMALLEST, _LARGEST = 1e-280, 1e280  # of a square that float64 holds with all its digits
 
 
 def truncate(vectors: Vectors, dim: int) -> Vectors:
@@ -75,6 +84,8 @@ def normalize(vectors: Vectors) -> Vectors:
     if isinstance(vectors, np.ndarray):
         # Squares are summed in float64: those of a tiny float32 vector, or of a large float16 one, do not fit.
         squares = np.einsum("...i,...i->...", vectors, vectors, dtype=np.float64)[..., None]  # [..., 1]
+        if vectors.dtype.itemsize > 4 and squares.size and not (_SMALLEST < squares.min() <= squares.max() < _LARGEST):
+            return _normalize_wide(vectors)
         lengths = np.sqrt(squares)
         lengths[lengths == 0.0] = 1.0
         scaled: Vectors = np.divide(vectors, lengths, out=np.empty_like(vectors), casting="same_kind")
@@ -87,6 +98,52 @@ def normalize(vectors: Vectors) -> Vectors:
     if not norms.to(wide.dtype).isfinite().all():
         wide = vectors.double()
     return (wide / norms.masked_fill(norms == 0, float("inf")).to(wide.dtype)).to(vectors.dtype)
+
+
+def _normalize_wide(vectors: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """The same for numpy's float64 vectors, some of whose squares no float64 holds: each is scaled by its largest."""
+    peaks = np.abs(vectors).max(axis=-1, keepdims=True, initial=0.0)  # [..., 1]
+    usable = np.isfinite(peaks) & (peaks > 0)
+    scaled = np.divide(vectors, peaks, out=np.array(vectors, copy=True), where=usable)
+    lengths = np.sqrt(np.einsum("...i,...i->...", scaled, scaled))[..., None]
+    found: NDArray[np.floating[Any]] = np.divide(scaled, lengths, out=scaled, where=usable)
+    return found
+
+
+def unit_float32(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Return vectors of any precision at unit length in float32: a direction that float64 holds, float32 holds.
+
+    Args:
+        vectors: [..., dim], floating point.
+
+    Returns:
+        [..., dim], float32. A zero vector stays zero.
+
+    Raises:
+        VectorError: `vectors` is not a floating-point array.
+
+    Example:
+        >>> unit_float32(np.array([[3e60, 4e60]]))
+        array([[0.6, 0.8]], dtype=float32)
+    """
+    wide = vectors.dtype.itemsize > 4 if np.issubdtype(vectors.dtype, np.floating) else False
+    return np.asarray(normalize(vectors if wide else vectors.astype(np.float32, copy=False)), np.float32)
+
+
+def find_unusable(vectors: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.int64]]:
+    """Find rows that have no direction.
+
+    Args:
+        vectors: [n, dim], floating point.
+
+    Returns:
+        Rows that are `not finite` and rows that are `zero`, in rising order.
+    """
+    finite = np.isfinite(vectors).all(axis=1)
+    return {
+        "not finite": np.flatnonzero(~finite),
+        "zero": np.flatnonzero(finite & ~vectors.any(axis=1)),
+    }
 
 
 def cosine(queries: Vectors, documents: Vectors) -> Vectors:
@@ -115,7 +172,7 @@ def cosine(queries: Vectors, documents: Vectors) -> Vectors:
             "Truncate both to the same dim."
         )
     similarities: Vectors = normalize(queries) @ normalize(documents).T
-    return similarities
+    return similarities.clip(-1, 1)  # rounding may leave it a little outside
 
 
 def check_dims(dims: Sequence[int], full_dim: int | None = None) -> tuple[int, ...]:

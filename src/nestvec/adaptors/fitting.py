@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,27 +17,22 @@ from nestvec.adaptors.maps import Map, Towers
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import make_objective
 from nestvec.adaptors.pca import fit_pca
+from nestvec.adaptors.selection import STRENGTHS, Candidate, blend, choose, clearly_better, merit, share
 from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.errors import AdaptorError, LossInputError
 from nestvec.losses import check_codes
 from nestvec.progress import Progress, silent
-from nestvec.vectors import check_dims, default_dims, normalize
+from nestvec.vectors import check_dims, default_dims, unit_float32
 
 __all__ = ["fit_adaptor"]
 
 Rows = NDArray[np.int64]
-Scores = dict[int, float]
 
 _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp")
 _WARMUP = 0.1
 _STEPS_PER_EPOCH, _LEAST_BATCH = 8, 64  # at least, with few pairs
-
-
-class _Candidate(NamedTuple):
-    towers: Towers
-    scores: Scores
 
 
 def fit_adaptor(
@@ -54,7 +48,10 @@ def fit_adaptor(
 
     With pairs, queries learn to find their documents by nested InfoNCE; with scores, pairs learn their order by nested
     CoSENT; without labels, every prefix learns the similarities of the vectors as they were, above all those of near
-    neighbours. Some data are held out: training stops when they get no better, and the best state counts.
+    neighbours. Some data are held out: training stops when they get no better, and the best state counts. They also
+    choose, where it is not said, the method (for pairs), where training begins, and how much of the way from there is
+    kept. With labels, the map counts whose worst size gains most against the vectors as they are, and these stay where
+    nothing gains clearly.
 
     Args:
         data: Vectors and labels.
@@ -69,8 +66,8 @@ def fit_adaptor(
         progress: How to report progress.
 
     Returns:
-        The adaptor. At a size where the vectors as they are, or their principal components, are better on the held-out
-        data, it holds those too (`replaced`).
+        The adaptor; its method is `raw` where the vectors as they are were kept. At a size where these, or their
+        principal components, are clearly better on the held-out data, it holds those too (`replaced`).
 
     Raises:
         AdaptorError: The method or settings cannot be used, or labels do not fit.
@@ -83,6 +80,7 @@ def fit_adaptor(
         arXiv:2407.20243; we draw neighbours into the batch and compare whole rows of similarities, where they take
         pairs and the k nearest.
     """
+    any_method = method is None and data.labels == "pairs"
     method = method or ("two-tower" if data.labels == "pairs" else "linear")
     if method not in METHODS:
         raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
@@ -90,6 +88,7 @@ def fit_adaptor(
         raise AdaptorError("Two towers learn from which query and document belong together. Give pairs, or fit linear.")
     data.check_shapes()
     dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
+    n_pairs = 0 if data.pairs is None else len(data.pairs)
     settings = (settings or FitSettings()).resolved(data.labels, method, dims)
     if dims[0] < dims[-1]:  # rising; from here on the largest comes first, and each weight stays with its dim
         dims, settings = dims[::-1], replace(settings, weights=tuple(settings.weights)[::-1])
@@ -98,35 +97,55 @@ def fit_adaptor(
     split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)
     held_out = make_held_out(data, split, settings.seed)
 
-    def candidate(towers: Towers) -> _Candidate:
-        return _Candidate(towers, held_out.measure(towers, dims))
+    def candidate(towers: Towers, name: str) -> Candidate:
+        return Candidate(name, towers, held_out.measure(towers, dims))
 
     raw = Map(np.eye(data.dim, dtype=np.float32))
     sample = _sample(data, split.held_out, settings.seed)
     pca = fit_pca(sample, centered=settings.centered)
-    found = {"raw": candidate(Towers(raw, raw)), "pca": candidate(Towers(pca, pca))}
+    found = {"raw": candidate(Towers(raw, raw), "raw"), "pca": candidate(Towers(pca, pca), "pca")}
     if method in _TRAINED:
-        start = pca
-        if settings.start == "identity":
-            start = Map(raw.weight, np.zeros(data.dim, np.float32))  # what the sides share is taken off by the bias
-        network = TowersNetwork(
-            start,
-            two_towers=method == "two-tower",
-            hidden_width=settings.hidden_width if method == "mlp" else None,
-            seed=settings.seed,
-        )
-        found[method] = _train(network, data, split, dims, settings, candidate, found, progress)
+        starts = {"pca": pca, "identity": Map(raw.weight, np.zeros(data.dim, np.float32))}  # its bias centres the sides
+        if settings.start is not None:
+            starts = {settings.start: starts[settings.start]}
+        elif data.labels != "pairs":
+            starts = {"pca": pca}
+        candidates: list[Candidate] = []
+        for start_name, start in starts.items():
+            network = TowersNetwork(
+                start,
+                two_towers=method == "two-tower",
+                hidden_width=settings.hidden_width if method == "mlp" else None,
+                seed=settings.seed,
+            )
+            best = _train(network, data, split, dims, settings, candidate, list(found.values()), progress)
+            for strength in STRENGTHS if settings.strength is None else (settings.strength,):
+                towers = blend(Towers(start, start), best, strength)
+                for name, kept in [(method, towers), *([("linear", share(towers))] if any_method else [])]:
+                    candidates.append(candidate(kept, name)._replace(start=start_name, strength=strength))
+        chosen = max(candidates, key=lambda one: merit(one, found.values()))
+        if data.labels != "none":
+            chosen = choose(candidates, found["raw"], settings.weights)
     elif method == "whitening":
         whitened = fit_pca(sample, centered=settings.centered, whitened=True)
-        found[method] = candidate(Towers(whitened, whitened))
+        chosen = candidate(Towers(whitened, whitened), method)
+    else:
+        chosen = found[method]
+    found[chosen.method] = chosen
     return Adaptor(
-        towers=found[method].towers,
-        method=method,
+        towers=chosen.towers,
+        method=chosen.method,
         dims=dims,
-        replaced=_replacements(found, method),
+        replaced=_replacements(found, chosen),
         encoder=dict(encoder or {}),
         held_out={name: {str(dim): score for dim, score in one.scores.items()} for name, one in found.items()},
-        settings={**asdict(settings), "metric": held_out.metric, "pairs": 0 if data.pairs is None else len(data.pairs)},
+        settings={
+            **asdict(settings),
+            "start": chosen.start,
+            "strength": chosen.strength,
+            "metric": held_out.metric,
+            "pairs": n_pairs,
+        },
     )
 
 
@@ -136,7 +155,7 @@ def _sample(data: AdaptorData, held_out: Rows, seed: int) -> NDArray[np.float32]
     parts = []
     for vectors, rows in zip((data.queries, data.documents), data.unseen(held_out), strict=True):
         chosen = np.sort(generator.permutation(rows)[: _PCA_SAMPLE // 2])
-        parts.append(normalize(np.asarray(vectors[chosen], np.float32)))
+        parts.append(unit_float32(np.asarray(vectors[chosen])))
     return np.concatenate(parts)
 
 
@@ -146,11 +165,11 @@ def _train(
     split: Split,
     dims: Sequence[int],
     settings: ResolvedSettings,
-    candidate: Callable[[Towers], _Candidate],
-    others: Mapping[str, _Candidate],
+    candidate: Callable[[Towers, str], Candidate],
+    others: Sequence[Candidate],
     progress: Progress,
-) -> _Candidate:
-    """Train, and return the best state on the held-out data."""
+) -> Towers:
+    """Train, and return the best state on the held-out data, the one where training begins included."""
     compute_loss = make_objective(data, split, dims, settings)
     rows = compute_loss.rows
     batch_size = min(settings.batch_size, len(rows), max(_LEAST_BATCH, len(rows) // _STEPS_PER_EPOCH))
@@ -161,8 +180,7 @@ def _train(
     generator = np.random.default_rng(settings.seed)
     batches = _batches(rows, batch_size, generator)
     every = max(1, math.ceil(steps / settings.evaluations))
-    best = candidate(network.to_towers())  # where training begins: it never ends worse on the whole
-    since_best = 0
+    best, since_best = candidate(network.to_towers(), "state"), 0
     with progress("fitting the adaptor", steps) as advance:
         for step in range(1, steps + 1):
             try:
@@ -183,26 +201,17 @@ def _train(
             advance(1)
             if step % every and step < steps:
                 continue
-            now = candidate(network.to_towers())
+            now = candidate(network.to_towers(), "state")
             since_best += 1
-            if _merit(now, others) > _merit(best, others):
+            if merit(now, others) > merit(best, others):
                 best, since_best = now, 0
             if settings.patience is not None and since_best >= settings.patience:
                 break
-    return best
+    return best.towers
 
 
 def _squared_distance(left: Iterable[Tensor], right: Iterable[Tensor]) -> Tensor:
     return torch.stack([(one - other).square().sum() for one, other in zip(left, right, strict=True)]).sum()
-
-
-def _merit(one: _Candidate, others: Mapping[str, _Candidate]) -> float:
-    """What counts in a state: the mean over the sizes; what another map does better at a size counts twice."""
-    merits = []
-    for dim, score in one.scores.items():
-        best = max(other.scores[dim] for other in others.values())
-        merits.append(score - max(0.0, best - score))
-    return float(np.mean(merits))
 
 
 def _learning_rate(step: int, steps: int) -> float:
@@ -220,10 +229,10 @@ def _batches(rows: Rows, batch_size: int, generator: np.random.Generator) -> Ite
         order = order[batch_size:]
 
 
-def _replacements(found: Mapping[str, _Candidate], method: str) -> dict[int, Replacement]:
+def _replacements(found: Mapping[str, Candidate], chosen: Candidate) -> dict[int, Replacement]:
     replaced = {}
-    for dim, score in found[method].scores.items():
-        best = max(found, key=lambda name: found[name].scores[dim])
-        if found[best].scores[dim] > score:
-            replaced[dim] = Replacement(best, found[best].towers.cut(dim))
+    for dim in chosen.values:
+        best = max(found.values(), key=lambda one: one.scores[dim])
+        if clearly_better(best, chosen, dim):
+            replaced[dim] = Replacement(best.method, best.towers.cut(dim))
     return replaced

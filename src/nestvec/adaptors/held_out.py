@@ -14,10 +14,11 @@ from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.errors import AdaptorError
 from nestvec.exact_search import search_prefixes
 from nestvec.extras import require
-from nestvec.vectors import normalize, truncate
+from nestvec.vectors import truncate, unit_float32
 
 __all__ = ["HeldOut", "make_held_out"]
 
+Floats = NDArray[np.float64]
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
@@ -36,7 +37,7 @@ class HeldOut(ABC):
     metric: ClassVar[str]
 
     @abstractmethod
-    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, float]:
+    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, Floats]:
         """Score towers.
 
         Args:
@@ -44,7 +45,7 @@ class HeldOut(ABC):
             dims: Sizes to cut their vectors to.
 
         Returns:
-            A score by dim; higher is better.
+            What each query, pair or document says, [n_units], by dim; the mean is the score, higher is better.
         """
 
 
@@ -57,36 +58,43 @@ def make_held_out(data: AdaptorData, split: Split, seed: int) -> HeldOut:
         seed: Of which documents are searched, where there are very many.
 
     Returns:
-        Mean reciprocal rank of the first relevant document for pairs, Spearman correlation for pairs with scores, and
+        Mean reciprocal rank of the first relevant document for pairs; Spearman correlation for pairs with scores; and
         without labels the share of the ten nearest neighbours of the vectors as they were that are found again.
     """
     if data.pairs is not None and data.scores is not None:
         return _Correlation(data, data.pairs[split.held_out], data.scores[split.held_out])
     if data.pairs is not None:
-        return _Ranks(data, data.pairs[split.held_out, :2], seed)
+        return _Ranks(data, data.pairs, split, seed)
     return _Neighbours(data, split.held_out, seed)
 
 
 class _Ranks(HeldOut):
+    """Search for the documents of held-out queries: each document once, and all that is known to answer counts."""
+
     metric = f"MRR@{_DEPTH}"
 
-    def __init__(self, data: AdaptorData, pairs: Rows, seed: int) -> None:
-        relevant = np.unique(pairs[:, 1])
-        documents = _sample_with(relevant, len(data.documents), seed)
-        queries, query_places = np.unique(pairs[:, 0], return_inverse=True)
-        self._queries = _unit(data.queries, queries)
+    def __init__(self, data: AdaptorData, pairs: Rows, split: Split, seed: int) -> None:
+        held_out = pairs[split.held_out]
+        query_kinds, first_queries = np.unique(data.query_copies[held_out[:, 0]], return_index=True)
+        self._queries = _unit(data.queries, held_out[first_queries, 0])
+        answers = pairs[np.isin(data.query_copies[pairs[:, 0]], query_kinds), :2]
+        answer_kinds = data.document_copies[answers[:, 1]]
+        kinds, rows = np.unique(data.document_copies, return_index=True)  # each document once
+        documents = _sample_with(rows[np.searchsorted(kinds, np.unique(answer_kinds))], rows, seed)
         self._documents = _unit(data.documents, documents)
-        places = np.searchsorted(documents, pairs[:, 1])
-        self._pairs = np.unique(query_places.reshape(-1) * len(documents) + places)
+        order = np.argsort(data.document_copies[documents])
+        places = order[np.searchsorted(data.document_copies[documents], answer_kinds, sorter=order)]
+        asked = np.searchsorted(query_kinds, data.query_copies[answers[:, 0]])
+        self._answers = np.unique(asked * len(documents) + places)
 
-    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, float]:
+    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, Floats]:
         queries, documents = towers.query.transform(self._queries), towers.document.transform(self._documents)
-        scores = {}
+        values = {}
         for dim, top in search_prefixes(queries, documents, dims=dims, k=_DEPTH).items():
-            hits = np.isin(np.arange(len(queries))[:, None] * len(documents) + top.indices, self._pairs)
+            hits = np.isin(np.arange(len(queries))[:, None] * len(documents) + top.indices, self._answers)
             ranks = hits.argmax(axis=1) + 1
-            scores[dim] = float(np.where(hits.any(axis=1), 1 / ranks, 0.0).mean())
-        return scores
+            values[dim] = np.where(hits.any(axis=1), 1 / ranks, 0.0)
+        return values
 
 
 class _Correlation(HeldOut):
@@ -101,15 +109,14 @@ class _Correlation(HeldOut):
                 "or hold more out."
             )
 
-    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, float]:
-        stats = require("scipy.stats", extra="train")
+    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, Floats]:
         left, right = towers.query.transform(self._left), towers.document.transform(self._right)
-        scores = {}
+        values = {}
         for dim in dims:
             similarities = np.einsum("ij,ij->i", truncate(left, dim), truncate(right, dim))
-            constant = np.ptp(similarities) == 0  # no order at all, as in one dimension
-            scores[dim] = 0.0 if constant else float(stats.spearmanr(similarities, self._scores).statistic)
-        return scores
+            # The correlation of ranks is the mean of the products of standard ranks; no order at all counts as none.
+            values[dim] = _standard_ranks(similarities) * _standard_ranks(self._scores)
+        return values
 
 
 class _Neighbours(HeldOut):
@@ -117,18 +124,18 @@ class _Neighbours(HeldOut):
 
     def __init__(self, data: AdaptorData, rows: Rows, seed: int) -> None:
         rows = rows[:_MOST_UNLABELED]
-        documents = _sample_with(rows, len(data.documents), seed)
+        documents = _sample_with(rows, np.arange(len(data.documents)), seed)
         self._documents = _unit(data.documents, documents)
         self._rows = np.searchsorted(documents, rows)
         found = self._nearest(self._documents, [data.dim])
         self._expected = found[data.dim]
 
-    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, float]:
+    def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, Floats]:
         found = self._nearest(towers.document.transform(self._documents), dims)
         n = len(self._documents)
         offsets = np.arange(len(self._rows))[:, None] * n
         expected = offsets + self._expected
-        return {dim: float(np.isin(offsets + nearest, expected).mean()) for dim, nearest in found.items()}
+        return {dim: np.isin(offsets + nearest, expected).mean(axis=1) for dim, nearest in found.items()}
 
     def _nearest(self, documents: Float32s, dims: Sequence[int]) -> dict[int, Rows]:
         """The nearest others of each held-out document, [n_rows, depth] by dim."""
@@ -141,9 +148,17 @@ class _Neighbours(HeldOut):
         return nearest
 
 
-def _sample_with(rows: Rows, count: int, seed: int) -> Rows:
+def _standard_ranks(values: NDArray[np.floating[Any]]) -> Floats:
+    """Ranks with mean 0 and variance 1, [n]; zeros where all values are equal."""
+    ranks = require("scipy.stats", extra="train").rankdata(values)
+    centered: Floats = ranks - ranks.mean()
+    spread = float(np.sqrt((centered**2).mean()))
+    return centered / spread if spread > 0 else centered
+
+
+def _sample_with(rows: Rows, all_rows: Rows, seed: int) -> Rows:
     """Rising rows of a corpus to search: those given, and others up to a limit."""
-    others = np.setdiff1d(np.arange(count), rows, assume_unique=True)
+    others = np.setdiff1d(all_rows, rows)
     wanted = max(0, _MOST_DOCUMENTS - len(rows))
     if len(others) > wanted:
         others = np.random.default_rng(seed).permutation(others)[:wanted]
@@ -151,4 +166,4 @@ def _sample_with(rows: Rows, count: int, seed: int) -> Rows:
 
 
 def _unit(vectors: NDArray[np.floating[Any]], rows: Rows) -> Float32s:
-    return normalize(np.asarray(vectors[rows], np.float32))
+    return unit_float32(vectors[rows])

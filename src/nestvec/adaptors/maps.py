@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import DimensionError, VectorError
-from nestvec.vectors import normalize
+from nestvec.vectors import find_unusable, normalize, unit_float32
 
 __all__ = ["HiddenLayer", "Map", "Towers", "check_rows"]
 
@@ -103,7 +103,7 @@ class Map:
         block = max(1, _NUMBERS_AT_A_TIME // width)
         for first in range(0, len(vectors), block):
             rows = slice(first, first + block)
-            mapped[rows] = self._apply(normalize(np.asarray(vectors[rows], dtype=np.float32)), mapped.shape[1])
+            mapped[rows] = self._apply(unit_float32(np.asarray(vectors[rows])), mapped.shape[1])
 
     def cut(self, dim: int) -> Map:
         """Keep what gives the first `dim` numbers."""
@@ -142,16 +142,13 @@ def check_rows(name: str, vectors: NDArray[np.floating[Any]]) -> None:
         vectors: [n, dim], floating point.
 
     Raises:
-        VectorError: Rows are zero, or not finite as float32; how many and the first are named.
+        VectorError: Rows are zero, or not finite; how many and the first are named.
     """
     bad: dict[str, list[int]] = {"not finite": [], "zero": []}
     block = max(1, _NUMBERS_AT_A_TIME // max(1, vectors.shape[1]))
     for first in range(0, len(vectors), block):
-        with np.errstate(over="ignore"):  # float64 beyond the range of float32 becomes infinite
-            part = np.asarray(vectors[first : first + block]).astype(np.float32, copy=False)
-        finite = np.isfinite(part).all(axis=1)
-        bad["not finite"] += (first + np.flatnonzero(~finite)).tolist()
-        bad["zero"] += (first + np.flatnonzero(finite & ~part.any(axis=1))).tolist()
+        for what, found in find_unusable(np.asarray(vectors[first : first + block])).items():
+            bad[what] += (first + found).tolist()
     for what, rows in bad.items():
         if rows:
             shown = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")

@@ -22,7 +22,7 @@ from nestvec.losses import (
     nested_info_nce,
     nested_similarity_distillation,
 )
-from nestvec.vectors import normalize
+from nestvec.vectors import unit_float32
 
 __all__ = ["Objective", "make_objective", "mine_negatives"]
 
@@ -260,4 +260,4 @@ def _nearest(vectors: NDArray[np.floating[Any]], rows: Rows, documents: NDArray[
 
 
 def _unit(vectors: NDArray[np.floating[Any]], rows: Rows) -> Tensor:
-    return torch.from_numpy(normalize(np.asarray(vectors[rows], np.float32)))
+    return torch.from_numpy(unit_float32(np.asarray(vectors[rows])))

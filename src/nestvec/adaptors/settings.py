@@ -41,7 +41,10 @@ class FitSettings:
 
     Attributes:
         preset: Which sizes matter most: `small`, `full`, or all alike, `balanced`.
-        start: Where training begins: `identity`, the vectors as they are, or `pca`.
+        start: Where training begins: `identity`, the vectors as they are, or `pca`. None tries both for pairs, and
+            keeps what is better on the held-out data; else it is `pca`.
+        strength: Share of the way from there to the trained map that is kept, above 0 to 1; None compares quarters on
+            the held-out data.
         centered: Principal components are those about the mean; False keeps every cosine at the full size.
         epochs: Passes over the pairs, or without labels over the documents, of which 30,000 count at most.
         batch_size: Pairs in a step at most, each a negative of all others. An epoch has eight steps at least, as long
@@ -56,7 +59,7 @@ class FitSettings:
         shortest_code: Bytes of the shortest quantised code that counts there.
         mined_negatives: Documents near each query that join its negatives in a step, drawn from the nearest ones by the
             vectors as they were.
-        pull: Weight of the squared distance to where training began; keeps few pairs from being learned by heart.
+        pull: Weight of an L2 penalty towards where training began, which prevents overfitting.
         tie: Weight of the squared distance between the two towers of `two-tower`: what both sides need they learn
             together, and each learns apart only what pays.
         distillation: Weight of keeping the neighbourhoods of the vectors as they were, beside the labels; 0 is off.
@@ -70,7 +73,8 @@ class FitSettings:
     """
 
     preset: Preset = "balanced"
-    start: Literal["identity", "pca"] = "pca"
+    start: Literal["identity", "pca"] | None = None
+    strength: float | None = None
     centered: bool = True
     epochs: float | None = None
     batch_size: int = 2048
@@ -104,7 +108,9 @@ class FitSettings:
                 _check_number(name, getattr(self, name), least, whole=whole)
         if self.preset not in PRESETS:
             raise AdaptorError(f"There is no preset {self.preset!r}. Presets are {', '.join(PRESETS)}.")
-        if self.start not in ("identity", "pca"):
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise AdaptorError(f"strength is {self.strength}. It must be above 0, and 1 at most.")
+        if self.start not in ("identity", "pca", None):
             raise AdaptorError(f"There is no start {self.start!r}. Begin at identity or pca.")
         if not 0 < self.held_out_share < 1:
             raise AdaptorError(f"held_out_share is {self.held_out_share}. It must be between 0 and 1.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from nestvec.adaptors.maps import check_rows
 from nestvec.adaptors.settings import Labels
 from nestvec.errors import AdaptorError, DimensionError, VectorError
-from nestvec.vectors import normalize
+from nestvec.extras import require
+from nestvec.vectors import unit_float32
 
 __all__ = ["AdaptorData", "Split", "copies"]
 
@@ -21,6 +23,9 @@ Vectors = NDArray[np.floating[Any]]
 
 _ROWS_AT_A_TIME = 16_384
 _DECIMALS = 5
+_TOPIC = 80  # documents that are held out together, about
+_FEWEST_TOPICS, _MOST_TOPICS = 50, 300
+_ITERATIONS = 20
 
 
 class Split(NamedTuple):
@@ -133,9 +138,10 @@ class AdaptorData:
     def split(self, share: float, limit: int, seed: int) -> Split:
         """Hold some rows out, and nothing of theirs in.
 
-        Of pairs, documents are held out with every pair of theirs; of scored pairs, every other pair with a text of
-        theirs, on whichever side, is left out altogether. Rows with the same vector count as one. What is held out can
-        still be a negative of what is trained on.
+        Of pairs, documents that are near each other are held out together, with every pair of theirs: so what is
+        measured is new to the map as the texts of tomorrow are. Pairs with a query of theirs, or with any document that
+        is known to answer one, are left out altogether. Of scored pairs, so is every other pair with a text of theirs,
+        on whichever side. Rows with the same vector count as one.
 
         Args:
             share: Of the rows, to hold out.
@@ -148,17 +154,27 @@ class AdaptorData:
         Raises:
             AdaptorError: Nothing is left to train on, or to measure on.
         """
+        generator = np.random.default_rng(seed)
         groups = self.document_copies if self.pairs is None else self.document_copies[self.pairs[:, 1]]
-        held_out = _draw_groups(groups, min(limit, int(share * len(groups))), np.random.default_rng(seed))
+        if self.labels == "pairs":
+            groups = _topics(self.documents, self.document_copies, seed)[np.asarray(self.pairs)[:, 1]]
+        held_out = _draw_groups(groups, min(limit, int(share * len(groups))), generator)
         kept = ~held_out
+        if self.pairs is not None and self.scores is None:
+            queries, documents = self.query_copies[self.pairs[:, 0]], self.document_copies[self.pairs[:, 1:]]
+            asked = np.isin(queries, queries[held_out])
+            answers = np.unique(documents[asked, 0])
+            kept &= ~asked & ~np.isin(documents, answers).any(axis=1)
         if self.pairs is not None and self.scores is not None:
             left, right = self.query_copies[self.pairs[:, 0]], self.document_copies[self.pairs[:, 1]]
             theirs = np.concatenate([left[held_out], right[held_out]])
             kept &= ~np.isin(left, theirs) & ~np.isin(right, theirs)
         split = Split(np.flatnonzero(kept), np.flatnonzero(held_out))
         if min(map(len, split)) < 2:
+            own = self.document_copies if self.pairs is None else self.document_copies[self.pairs[:, 1]]
+            n_different = len(np.unique(own))
             raise AdaptorError(
-                f"{len(groups)} rows of {len(np.unique(groups))} different documents are too few to hold some out and "
+                f"{len(groups)} rows of {n_different} different documents are too few to hold some out and "
                 "train on the others. Give more, or raise the share that is held out."
             )
         return split
@@ -206,10 +222,24 @@ def copies(*vectors: Vectors) -> Rows:
     digests = []
     for array in vectors:
         for first in range(0, len(array), _ROWS_AT_A_TIME):
-            part = normalize(np.asarray(array[first : first + _ROWS_AT_A_TIME], np.float32))
+            part = unit_float32(np.asarray(array[first : first + _ROWS_AT_A_TIME]))
             whole = np.rint(part * 10.0**_DECIMALS).astype(np.int64).astype(np.uint64)
             digests.append((whole * factors).sum(axis=1, dtype=np.uint64))
     return np.unique(np.concatenate(digests), return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _topics(documents: Vectors, kinds: Rows, seed: int) -> Rows:
+    """Number documents by what they are near to, the same for copies, [n_documents]."""
+    _, rows, kind = np.unique(kinds, return_index=True, return_inverse=True)
+    count = min(len(rows), max(_FEWEST_TOPICS, min(_MOST_TOPICS, len(rows) // _TOPIC)))
+    clusters = require("sklearn.cluster", extra="train").MiniBatchKMeans(
+        count, random_state=seed, n_init=1, batch_size=_ROWS_AT_A_TIME, max_iter=_ITERATIONS
+    )
+    unit = unit_float32(np.asarray(documents[rows]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of clusters that stay empty, and of threads
+        found: Rows = clusters.fit_predict(unit)[kind.reshape(-1)].astype(np.int64)
+    return found
 
 
 def _draw_groups(groups: Rows, wanted: int, generator: np.random.Generator) -> NDArray[np.bool_]:

@@ -19,6 +19,14 @@ __all__ = ["adapt", "transform"]
 
 _PathOption = click.Path(path_type=Path, dir_okay=False)
 _PRESETS = ("small", "balanced", "full")
+_OF_ENDPOINT = (
+    "endpoint_batch",
+    "endpoint_retries",
+    "endpoint_timeout",
+    "endpoint_key_file",
+    "query_prompt",
+    "document_prompt",
+)
 _OF_TEXTS = ("split", "columns", "positives", "strict", "negatives", "query_prompt", "document_prompt")
 _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 
@@ -33,6 +41,28 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 @click.option("--scores", type=_PathOption, help="npy, [n]: how similar the two of each pair are.")
 @click.option("--model", help="Encode texts by this: a folder, a hub id, minilm, static, or its name at --endpoint.")
 @click.option("--endpoint", help="OpenAI-compatible address that encodes, such as http://localhost:8000/v1.")
+@click.option(
+    "--endpoint-batch", type=click.IntRange(min=1), default=64, show_default=True, help="Texts in a request at most."
+)
+@click.option(
+    "--endpoint-retries",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="How often to ask again while the endpoint is busy (429, 5xx).",
+)
+@click.option(
+    "--endpoint-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Seconds to wait for an answer, and for as long as the endpoint asks to, at most.",
+)
+@click.option(
+    "--endpoint-key-file",
+    type=_PathOption,
+    help="File that holds the key.  [default: NESTVEC_API_KEY or OPENAI_API_KEY]",
+)
 @click.option("--query-prompt", default="", help="Put before every query that --endpoint encodes.")
 @click.option("--document-prompt", default="", help="The same for documents.")
 @click.option("--data", type=click.Path(path_type=Path), help="Texts for --model: a file of records or a BEIR folder.")
@@ -55,7 +85,9 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 )
 @click.option("--dims", callback=separated(int), help="Such as 384,128,32; default: full size and powers of two.")
 @click.option(
-    "--method", type=click.Choice(_METHODS), help="Kind of adaptor.  [default: two-tower for pairs, else linear]"
+    "--method",
+    type=click.Choice(_METHODS),
+    help="Kind of adaptor.  [default: two-tower or linear for pairs, else linear]",
 )
 @click.option(
     "--preset",
@@ -73,9 +105,12 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 @click.option(
     "--start",
     type=click.Choice(["identity", "pca"]),
-    default="pca",
-    show_default=True,
-    help="Where training begins.",
+    help="Where training begins.  [default: the better one for pairs, else pca]",
+)
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the way from the start to keep.  [default: what is best on held-out data]",
 )
 @click.option(
     "--centered/--not-centered",
@@ -146,6 +181,7 @@ def adapt(**options: Any) -> None:
     settings = FitSettings(
         preset=options["preset"],
         start=options["start"],
+        strength=options["strength"],
         centered=options["centered"],
         epochs=options["epochs"],
         batch_size=options["batch_size"],
@@ -264,8 +300,22 @@ def _check_sources(options: dict[str, Any]) -> None:
         raise click.UsageError(
             "--unsupervised uses no labels. Leave --pairs and --scores out, or mix by --distillation."
         )
+    of_endpoint = [name for name in _OF_ENDPOINT if _was_given(name)]
+    if of_endpoint and options["endpoint"] is None:
+        raise click.UsageError(f"--{of_endpoint[0].replace('_', '-')} goes with --endpoint.")
     if options["save_model"] is not None and (options["model"] is None or options["endpoint"] is not None):
         raise click.UsageError("--save-model needs a local --model to put the adaptor into.")
+
+
+def _read_key(path: Path | None) -> str | None:
+    from nestvec.data import read_line_list
+
+    if path is None:
+        return None
+    lines = read_line_list(path)
+    if len(lines) != 1:
+        raise click.UsageError(f"{path} has {len(lines)} lines with text. The key is on one line, alone.")
+    return lines[0]
 
 
 def _was_given(name: str) -> bool:
@@ -306,6 +356,10 @@ def _read(options: dict[str, Any]) -> EncodedTexts:
         encoder = RemoteEncoder(
             options["endpoint"],
             options["model"],
+            api_key=_read_key(options["endpoint_key_file"]),
+            batch_size=options["endpoint_batch"],
+            retries=options["endpoint_retries"],
+            timeout_s=options["endpoint_timeout"],
             query_prompt=options["query_prompt"],
             document_prompt=options["document_prompt"],
         )

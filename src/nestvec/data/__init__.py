@@ -9,6 +9,7 @@ from nestvec.data.installed_docs import (
     split_by_package,
     write_installed_docs,
 )
+from nestvec.data.places import naming_places
 from nestvec.data.readers import is_saved_data_set, read_hub_records, read_records
 from nestvec.data.records import COLUMN_ROLES, Columns, LabeledText, Positives, Record, RetrievalRow, ScoredPair
 from nestvec.data.splits import hold_out_queries, without_leaks
@@ -30,6 +31,7 @@ __all__ = [
     "TextDocument",
     "hold_out_queries",
     "is_saved_data_set",
+    "naming_places",
     "read_benchmark",
     "read_documents",
     "read_hub_records",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nestvec.encoders.protocol import Encoder, Float32Vectors
 from nestvec.encoders.vector_store import VectorStore, text_key
-from nestvec.errors import ModelError
+from nestvec.errors import EndpointError, ModelError
 from nestvec.progress import Progress, silent
 
 __all__ = ["CacheEntry", "CachedEncoder", "cache_entries", "cache_folder", "clear_cache"]
@@ -81,7 +81,7 @@ class CachedEncoder:
             Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
 
         Raises:
-            ModelError: The model gave a vector that is not finite, or of another size than those in the cache.
+            ModelError: The model gave a vector that is zero, not finite, or of another size than those in the cache.
             StorageError: The disk is full, or the cache cannot be written.
         """
         return self._encode(texts, "query", self.encoder.encode_queries, progress)
@@ -97,7 +97,7 @@ class CachedEncoder:
             Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
 
         Raises:
-            ModelError: The model gave a vector that is not finite, or of another size than those in the cache.
+            ModelError: The model gave a vector that is zero, not finite, or of another size than those in the cache.
             StorageError: The disk is full, or the cache cannot be written.
         """
         return self._encode(texts, "document", self.encoder.encode_documents, progress)
@@ -123,11 +123,14 @@ class CachedEncoder:
         # Longest first, so that texts that share a batch need little padding.
         missing = sorted(places, key=lambda key: -len(texts[places[key][0]]))
         if missing:
-            step = max(_TEXTS_AT_A_TIME, getattr(self.encoder, "batch_size", 0))
+            done = 0
             with progress(f"encoding {side} texts", len(missing)) as advance:
-                for start in range(0, len(missing), step):
-                    part = missing[start : start + step]
-                    vectors = encode([texts[places[key][0]] for key in part])
+                while done < len(missing):
+                    part = missing[done : done + self._texts_at_a_time]
+                    try:
+                        vectors = encode([texts[places[key][0]] for key in part])
+                    except EndpointError as error:
+                        raise _with_progress(error, done, len(missing)) from error
                     if vectors.shape[1] != store.dim:  # an endpoint whose model was replaced under its name
                         raise ModelError(
                             f"{store.folder} holds vectors of {store.dim} numbers, and the encoder now gives "
@@ -136,8 +139,22 @@ class CachedEncoder:
                     store.append(part, vectors)
                     for key, vector in zip(part, vectors, strict=True):
                         found.vectors[places[key]] = vector
+                    done += len(part)
                     advance(len(part))
         return found.vectors
+
+    @property
+    def _texts_at_a_time(self) -> int:
+        own: int | None = getattr(self.encoder, "texts_at_a_time", None)
+        return max(_TEXTS_AT_A_TIME, getattr(self.encoder, "batch_size", 0)) if own is None else own
+
+
+def _with_progress(error: EndpointError, done: int, count: int) -> EndpointError:
+    """Say what was kept before an endpoint gave up."""
+    kept = f" {done:,} of {count:,} texts are encoded and kept; a second run goes on from there." if done else ""
+    found = EndpointError(f"{error}{kept}")
+    found.text = error.text
+    return found
 
 
 def cache_entries(folder: str | Path | None = None) -> list[CacheEntry]:

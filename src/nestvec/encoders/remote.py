@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 from collections.abc import Sequence
@@ -10,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from nestvec.encoders.endpoint import Endpoint, EndpointRefusalError
 from nestvec.encoders.protocol import Float32Vectors
+from nestvec.encoders.unusable import refuse_unusable
 from nestvec.errors import EndpointError
-from nestvec.extras import require
 from nestvec.progress import Progress, silent
-from nestvec.vectors import normalize
+from nestvec.vectors import unit_float32
 
 __all__ = ["RemoteEncoder"]
+
+_MAY_BE_TOO_MANY = {400, 413, 422}
 
 
 class RemoteEncoder:
@@ -31,25 +36,32 @@ class RemoteEncoder:
         batch_size: int = 64,
         query_prompt: str = "",
         document_prompt: str = "",
-        timeout_s: float = 60.0,
+        timeout_s: float = 120.0,
+        retries: int = 8,
     ) -> None:
         """Name an endpoint; nothing is sent yet.
 
         Args:
             base_url: Up to and with the version, such as `http://localhost:8000/v1`.
             model: Name of the model there.
-            api_key: Sent as a bearer token; None takes OPENAI_API_KEY, or none where that is not set.
-            batch_size: Texts in a request.
+            api_key: Sent as a bearer token, and never shown; None takes NESTVEC_API_KEY or OPENAI_API_KEY, or none
+                where neither is set.
+            batch_size: Texts in a request; halved for good where the endpoint takes no more.
             query_prompt: Put before every query.
             document_prompt: Put before every document.
-            timeout_s: Longest wait for an answer, in seconds; failed requests are sent again a few times.
+            timeout_s: Longest wait for an answer, and longest that the endpoint may ask to wait, in seconds.
+            retries: How often a request is sent again while the endpoint is busy.
         """
         self.base_url = base_url.rstrip("/")
         self.model = model
         self.batch_size = batch_size
         self._prompts = {"query": query_prompt, "document": document_prompt}
-        self._api_key = api_key
-        self._timeout_s = timeout_s
+        self._endpoint = Endpoint(base_url, api_key=api_key, retries=retries, timeout_s=timeout_s)
+
+    @property
+    def texts_at_a_time(self) -> int:
+        """Texts whose vectors come, and are to be kept, together: those of a request."""
+        return self.batch_size
 
     @cached_property
     def full_dim(self) -> int:
@@ -73,7 +85,7 @@ class RemoteEncoder:
 
         Raises:
             EndpointError: The endpoint cannot be reached, refuses, or answers with something else.
-            MissingExtraError: The openai package is not installed.
+            MissingExtraError: httpx2 is not installed.
         """
         return self._encode(texts, "query", progress)
 
@@ -89,48 +101,97 @@ class RemoteEncoder:
 
         Raises:
             EndpointError: The endpoint cannot be reached, refuses, or answers with something else.
-            MissingExtraError: The openai package is not installed.
+            MissingExtraError: httpx2 is not installed.
         """
         return self._encode(texts, "document", progress)
-
-    @cached_property
-    def _client(self) -> Any:
-        openai = require("openai", extra="remote")
-        try:
-            return openai.OpenAI(base_url=self.base_url, api_key=self._api_key, timeout=self._timeout_s)
-        except openai.OpenAIError:  # no key anywhere: a local server needs none, and the client some text
-            return openai.OpenAI(base_url=self.base_url, api_key="none", timeout=self._timeout_s)
 
     def _encode(self, texts: Sequence[str], side: str, progress: Progress) -> Float32Vectors:
         prompt = self._prompts[side]
         parts: list[Float32Vectors] = []
+        first = 0
         with progress(f"encoding {'queries' if side == 'query' else 'documents'}", len(texts)) as advance:
-            for first in range(0, len(texts), self.batch_size):
+            while first < len(texts):
                 batch = [prompt + text for text in texts[first : first + self.batch_size]]
                 parts.append(self._request(batch))
+                first += len(batch)
                 advance(len(batch))
         if not parts:
             return np.empty((0, self.full_dim), np.float32)
         if len({part.shape[1] for part in parts}) > 1:
             raise EndpointError(f"{self.base_url} answered with vectors of different sizes. Name one model.")
-        return normalize(np.concatenate(parts))
+        vectors = np.concatenate(parts)
+        advice = "Leave it out, or ask whoever runs the endpoint."
+        refuse_unusable(vectors, texts, EndpointError, f"{self.model} at {self.base_url}", advice)
+        return vectors
 
     def _request(self, texts: list[str]) -> Float32Vectors:
-        openai = require("openai", extra="remote")
+        """Vectors of texts, from as many requests as the endpoint needs: one, or where it takes no more, halves."""
+        body = {"model": self.model, "input": texts, "encoding_format": "float"}
         try:
-            answer = self._client.embeddings.create(model=self.model, input=texts, encoding_format="float")
-            ordered = sorted(answer.data, key=lambda item: item.index)
-            vectors: Float32Vectors = np.array([item.embedding for item in ordered], dtype=np.float32)
-        except openai.APIConnectionError as error:
+            return self._read(self._endpoint.post("embeddings", body), texts)
+        except EndpointRefusalError as refusal:
+            if refusal.status not in _MAY_BE_TOO_MANY:
+                raise
+            if len(texts) == 1:
+                shown = " ".join(texts[0].split())[:80]
+                raise EndpointError(f"{refusal} The text is {shown!r}.") from refusal
+            half = len(texts) // 2
+            found = np.concatenate([self._request(texts[:half]), self._request(texts[half:])])
+            # Both halves are taken: there were too many.
+            self.batch_size = min(self.batch_size, max(1, half))
+            return found
+
+    def _read(self, answer: Any, texts: list[str]) -> Float32Vectors:
+        try:
+            rows = list(answer["data"])
+            vectors = [_as_vector(row["embedding"]) for row in rows]
+            indices = [row.get("index") for row in rows]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EndpointError(
-                f"Cannot reach {self.base_url}: {error}. Check the address and that it runs."
+                f"{self.base_url} answered with something else than embeddings: it lacks a list `data` of objects with "
+                f"an `embedding` each, as OpenAI has it ({type(error).__name__})."
             ) from error
-        except openai.APIStatusError as error:
-            raise EndpointError(f"{self.base_url} refused with status {error.status_code}: {error.message}") from error
-        except (openai.OpenAIError, AttributeError, TypeError, ValueError) as error:
-            raise EndpointError(f"{self.base_url} answered with something else than embeddings: {error}") from error
-        if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
+        if len(vectors) != len(texts):
+            raise EndpointError(f"{self.base_url} answered {len(texts)} texts with {len(vectors)} vectors.")
+        widths = sorted({len(vector) for vector in vectors})
+        if len(widths) != 1 or widths == [0]:
             raise EndpointError(
-                f"{self.base_url} answered {len(texts)} texts with {list(vectors.shape)} numbers, or some not finite."
+                f"{self.base_url} answered with vectors of {' and '.join(map(str, widths))} numbers. Name one model."
             )
-        return vectors
+        order = self._order(indices)
+        found = np.stack([vectors[place] for place in order])
+        advice = "Leave it out, or ask whoever runs the endpoint."
+        refuse_unusable(found, texts, EndpointError, f"{self.model} at {self.base_url}", advice)
+        return unit_float32(found)
+
+    def _order(self, indices: Sequence[Any]) -> list[int]:
+        """Where the vector of each text stands; where no row says whose it is, they come in order."""
+        if all(index is None for index in indices):
+            return list(range(len(indices)))
+        try:
+            numbers = [int(index) for index in indices if not isinstance(index, bool)]
+        except (TypeError, ValueError):
+            numbers = []
+        if sorted(numbers) != list(range(len(indices))):
+            shown = ", ".join(map(repr, indices[:10])) + (", ..." if len(indices) > 10 else "")
+            raise EndpointError(
+                f"{self.base_url} numbered {len(indices)} vectors {shown}, not 0 to {len(indices) - 1}: whose they are "
+                "cannot be told."
+            )
+        places = {number: place for place, number in enumerate(numbers)}
+        return [places[number] for number in range(len(indices))]
+
+
+def _as_vector(embedding: Any) -> np.ndarray[Any, Any]:
+    """A list of numbers, or the base64 of float32 that some servers give whatever they are asked for."""
+    if isinstance(embedding, str):
+        try:
+            return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4").astype(np.float64)
+        except binascii.Error as error:
+            raise ValueError("no base64") from error
+    if embedding is None:
+        raise ValueError("null")
+    vector = np.asarray(embedding, np.float64)
+    if vector.ndim != 1:
+        raise ValueError("no vector")
+    return vector

@@ -9,6 +9,7 @@ import numpy as np
 
 from nestvec.encoders.identity import model_identity
 from nestvec.encoders.protocol import Float32Vectors
+from nestvec.encoders.unusable import refuse_unusable
 from nestvec.errors import ModelError
 from nestvec.progress import Progress, silent
 from nestvec.vectors import normalize
@@ -62,7 +63,7 @@ class SentenceTransformerEncoder:
             Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
 
         Raises:
-            ModelError: The model gave a vector that is not finite.
+            ModelError: The model gave a vector that is zero or not finite; its text is named.
         """
         return self._encode(texts, self.model.encode_query, "encoding queries", progress)
 
@@ -77,7 +78,7 @@ class SentenceTransformerEncoder:
             Unit vectors, [n_texts, full_dim], float32, in the order of `texts`.
 
         Raises:
-            ModelError: The model gave a vector that is not finite.
+            ModelError: The model gave a vector that is zero or not finite; its text is named.
         """
         return self._encode(texts, self.model.encode_document, "encoding documents", progress)
 
@@ -95,10 +96,6 @@ class SentenceTransformerEncoder:
                     [texts[index] for index in batch], batch_size=self.batch_size, show_progress_bar=False
                 )
                 advance(len(batch))
-        if not np.isfinite(vectors).all():
-            bad = int((~np.isfinite(vectors).all(axis=1)).sum())
-            raise ModelError(
-                f"The model gave numbers that are not finite for {bad} of {len(texts)} texts. "
-                "Its weights are damaged, or training diverged: lower training.learning_rate."
-            )
+        advice = "Leave it out; where it is more than a few, weights are damaged, or training diverged."
+        refuse_unusable(vectors, texts, ModelError, "The model", advice)
         return normalize(vectors)

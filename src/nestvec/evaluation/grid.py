@@ -15,7 +15,7 @@ from nestvec.errors import GridError, VectorError
 from nestvec.evaluation.tasks import Retrieval, Scores, Task, searches
 from nestvec.progress import Progress, about, silent
 from nestvec.quantization import check_precision, fit_quantizer
-from nestvec.vectors import check_dims, normalize
+from nestvec.vectors import check_dims, unit_float32
 
 __all__ = [
     "CellKey",
@@ -155,7 +155,7 @@ def check_task_vectors(task: Task, vectors: TaskVectors) -> TaskVectors:
             f"Queries have {vectors.queries.shape[1]} numbers and documents {vectors.documents.shape[1]}. "
             "They must come from one model."
         )
-    unit = TaskVectors(*(normalize(np.asarray(side, np.float32)) for side in vectors))
+    unit = TaskVectors(*(unit_float32(side) for side in vectors))
     for side, rows in unit._asdict().items():
         if len(rows) > 1 and np.abs(rows - rows[0]).max() < _NO_DIFFERENCE:
             raise VectorError(

@@ -110,7 +110,7 @@ class MTEBModel:
         """Compare vectors pair by pair by cosine, [n]."""
         left, right = (_as_rows(side) for side in (embeddings1, embeddings2))
         similarities: Float32s = np.einsum("ij,ij->i", truncate(left, left.shape[1]), truncate(right, right.shape[1]))
-        return similarities
+        return np.clip(similarities, -1, 1)
 
     @property
     def mteb_model_meta(self) -> Any:

@@ -21,7 +21,7 @@ from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 from nestvec.quantization import Quantizer, fit_quantizer, load_codes, save_codes
-from nestvec.vectors import truncate
+from nestvec.vectors import find_unusable, truncate, unit_float32
 
 __all__ = [
     "DEFAULT_SHORTLIST",
@@ -155,7 +155,7 @@ def _is_unicode(text: str) -> bool:
 
 def unit_vectors(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
     """Return what the second stage stores of vectors, before it is encoded: unit length, [n, stored_dim], float32."""
-    return truncate(np.asarray(vectors, np.float32), settings.stored_dim)
+    return truncate(unit_float32(np.asarray(vectors)), settings.stored_dim)
 
 
 def settings_of(
@@ -382,7 +382,4 @@ def _check_lengths(
 
 def _unusable_rows(vectors: NDArray[Any]) -> NDArray[np.int64]:
     """Rows that are zero, or hold numbers that are not finite."""
-    with np.errstate(over="ignore"):
-        single = np.asarray(vectors, np.float32)  # as they are stored
-    squares = np.einsum("ij,ij->i", single, single, dtype=np.float64)
-    return np.flatnonzero(~np.isfinite(squares) | (squares == 0))
+    return np.sort(np.concatenate(list(find_unusable(vectors).values())))

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from nestvec.index.search_settings import SearchSettings
 from nestvec.index.two_stages import Candidates
 
@@ -51,7 +53,7 @@ def describe_hits(found: Candidates, ids: Sequence[str]) -> list[HitDetails]:
     """Return what a search said of each document that it found for its one query, best first."""
     described = []
     for place, id_ in enumerate(ids):
-        cosine, prefix = float(found.scores[0, place]), float(found.prefix_scores[0, place])
+        cosine, prefix = (float(np.clip(one[0, place], -1, 1)) for one in (found.scores, found.prefix_scores))
         asked = not math.isnan(prefix)
         rank = int(found.shortlist_ranks[0, place])
         described.append(

@@ -5,21 +5,28 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from nestvec.errors import FilterError
+from nestvec.index.fields import Fields, Kind, Path, json_path, spell_path
 
 __all__ = ["Condition", "Value", "parse_filter"]
 
 Value: TypeAlias = str | int | float | bool | None
 
+_KEY = r"(?:[^\W\d]|[^\x00-\x7f\s])(?:[\w-]|[^\x00-\x7f\s])*"
+_INNER_KEY = r"(?:[\w-]|[^\x00-\x7f\s])+"
+_QUOTED_KEY = r"`(?:[^`]|``)*`"
+_KEYS = re.compile(rf"{_QUOTED_KEY}|{_INNER_KEY}")
 _TOKEN = re.compile(
-    r"""\s*(?:
+    rf"""\s*(?:
         (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-      | (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
-      | (?P<name>[^\W\d][\w-]*(?:\.[\w-]+)*|`[^`"]+`)
+      | (?P<number>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?(?![\w.]))
+      | (?P<name>(?:{_KEY}|{_QUOTED_KEY})(?:\.(?:{_INNER_KEY}|{_QUOTED_KEY}))*)
       | (?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,)
     )""",
     re.VERBOSE,
@@ -30,6 +37,7 @@ _CONSTANTS: dict[str, Value] = {"true": True, "false": False, "null": None}
 _DEEPEST = 25
 _MOST_COMPARISONS = 500  # SQLite's limit of an expression's depth is 1,000
 _MOST_VALUES = 10_000  # of its parameters, 32,766
+_MOST_LISTED = 20
 
 
 class Condition(NamedTuple):
@@ -46,36 +54,63 @@ class _Token(NamedTuple):
     position: int
 
 
-def parse_filter(text: str, fields: Collection[str]) -> Condition:
+def parse_filter(text: str, fields: Fields | Collection[str]) -> Condition:
     """Read a filter.
 
     A comparison is `field = value`, with one of = != < <= > >=, or `field in (value, value)`, or `not in`; `and`,
     `or`, `not` and parentheses put them together. A value is a "text" or 'text', a number, true, false or null. A
-    field inside another one is written `author.name`, and one with spaces between backticks. Where metadata holds a
-    list, a comparison is true if it is for any of its elements; `!=` and `not in` are true exactly where `=` and `in`
-    are not, so also for documents without the field; `= null` finds these.
+    field inside another one is written `author.name`; a key with dots, spaces or quotes in it stands between backticks,
+    of which one in it is doubled. Where metadata holds a list, a comparison is true if it is for any of its elements;
+    `!=` and `not in` are true exactly where `=` and `in` are not, so also for documents without the field; `= null`
+    finds these.
+
+    What could never be true is refused: a field that no document has, a number compared with a field of texts, an
+    object compared as a whole.
 
     Args:
         text: The filter.
-        fields: Fields that there are.
+        fields: Fields that there are, by their paths, with the kinds of their values; or their names alone.
 
     Returns:
         What SQLite runs.
 
     Raises:
-        FilterError: It cannot be read, with the place marked, or names a field that no document has.
+        FilterError: It cannot be read, with the place marked; it names a field that no document has, or that could be
+            two; or it compares a field with what it never holds.
 
     Example:
         >>> parse_filter("year >= 2020", {"year"}).parameters
         ('$."year"', 2020)
     """
-    return _Parser(text, fields).parse()
+    known = fields if isinstance(fields, Mapping) else {_path_of(name): Kind.ANY for name in fields}
+    return _Parser(text, known).parse()
+
+
+def _path_of(name: str) -> Path:
+    """The path of a field that is given by its name: keys with dots between, where they are such keys."""
+    return tuple(name.split(".")) if re.fullmatch(rf"{_KEY}(\.{_INNER_KEY})*", name) else (name,)
+
+
+class _Field(NamedTuple):
+    """A field that a filter names."""
+
+    path: Path
+    kinds: Kind
+    position: int
+
+    def exists(self, condition: str, *values: str | int | float) -> Condition:
+        """A condition that holds for the value, or for an element of a list; the members of an object are none."""
+        path = json_path(self.path)
+        sql = f"EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE {condition})"  # noqa: S608  # values are parameters
+        if Kind.OBJECT in self.kinds:
+            return Condition(f"(json_type(metadata, ?) != 'object' AND {sql})", (path, path, *values))
+        return Condition(sql, (path, *values))
 
 
 @dataclass
 class _Parser:
     text: str
-    fields: Collection[str]
+    fields: Fields
 
     def __post_init__(self) -> None:
         self._tokens = self._split()
@@ -83,6 +118,9 @@ class _Parser:
         self._depth = 0
         self._comparisons = 0
         self._count_of_values = 0
+        self._by_name: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in self.fields:
+            self._by_name[_normal(".".join(path))].append(path)
 
     def parse(self) -> Condition:
         if self._next.kind == "end":
@@ -150,10 +188,10 @@ class _Parser:
         self._comparisons += 1
         if self._comparisons > _MOST_COMPARISONS:
             self._fail(f"it has more than {_MOST_COMPARISONS} comparisons; put values into one with in (...)")
-        path = self._field()
+        field = self._field()
         negated = bool(self._take("word", "not"))
         if self._take("word", "in"):
-            found = _any_of(path, self._values())
+            found = self._any_of(field, self._values())
             return _negate(found) if negated else found
         sign = self._take("sign", *_COMPARISONS)
         if sign is None or negated:
@@ -161,24 +199,74 @@ class _Parser:
         operator, value_token = _COMPARISONS[sign.text], self._next
         value = self._value()
         if operator in ("=", "!="):
-            found = _any_of(path, [value])
+            found = self._any_of(field, [value])
             return found if operator == "=" else _negate(found)
         if value is None or isinstance(value, bool):
             self._fail(f"{value_token.text} is neither less nor more than anything", value_token.position)
+        self._check_kinds(field, [value])
         kinds = "'text'" if isinstance(value, str) else "'integer', 'real'"
-        return _exists(f"type IN ({kinds}) AND value {operator} ?", path, value)
+        return field.exists(f"type IN ({kinds}) AND value {operator} ?", value)
 
-    def _field(self) -> str:
+    def _field(self) -> _Field:
         token = self._take("name")
         if token is None:
             self._fail(f"expected a field, found {self._next.text}")
-        name = token.text.strip("`")
-        if name not in self.fields:
-            near = difflib.get_close_matches(name, self.fields, n=1)
-            known = f"did you mean {near[0]}?" if near else f"fields are: {', '.join(sorted(self.fields)) or 'none'}"
-            self._fail(f"no document has the field {name}; {known}", token.position)
-        parts = [name] if token.text.startswith("`") else name.split(".")
-        return "$" + "".join(f'."{part}"' for part in parts)
+        keys = _KEYS.findall(token.text)
+        path = tuple(key[1:-1].replace("``", "`") if key.startswith("`") else key for key in keys)
+        candidates = [path] if path in self.fields else []
+        if not any(key.startswith("`") for key in keys):  # dots may be between keys, or in one
+            candidates = self._by_name[_normal(token.text)]
+        if not candidates:
+            near = difflib.get_close_matches(".".join(path), map(".".join, self.fields), n=1)
+            known = sorted(map(spell_path, self.fields))
+            more = ", ..." if len(known) > _MOST_LISTED else ""
+            hint = (
+                f"did you mean {' or '.join(map(spell_path, self._by_name[_normal(near[0])]))}?"
+                if near
+                else f"fields are: {', '.join(known[:_MOST_LISTED]) or 'none'}{more}"
+            )
+            self._fail(f"no document has the field {token.text}; {hint}", token.position)
+        if len(candidates) > 1:
+            self._fail(f"{token.text} could be two fields; write {_spelled_apart(candidates)}", token.position)
+        return _Field(candidates[0], self.fields[candidates[0]], token.position)
+
+    def _check_kinds(self, field: _Field, values: Sequence[Value]) -> None:
+        """Refuse a comparison that cannot be true in any document."""
+        wanted = [_kind_of(value) for value in values]
+        if any(kind in field.kinds or kind is Kind.NULL for kind in wanted):
+            return
+        name = spell_path(field.path)
+        if not field.kinds & Kind.ANY:
+            inner = [path for path in self.fields if path[:-1] == field.path]
+            hint = f"compare a field inside it: {', '.join(map(spell_path, inner[:_MOST_LISTED]))}"
+            if not inner:
+                hint = "filters do not reach into it"
+            what = "an object" if Kind.OBJECT in field.kinds else "a list of objects or lists, or empty"
+            self._fail(f"{name} is {what}; {hint}", field.position)
+        spelled = {Kind.TEXT: 'a "text"', Kind.NUMBER: "a number without quotes", Kind.TRUTH: "true or false"}
+        ways = " or ".join(text for kind, text in spelled.items() if kind in field.kinds) or "null"
+        self._fail(
+            f"{name} holds {field.kinds.described()}, and never {wanted[0].described()}; compare it with {ways}",
+            field.position,
+        )
+
+    def _any_of(self, field: _Field, values: list[Value]) -> Condition:
+        """True where the field, or an element of its list, is one of the values."""
+        self._check_kinds(field, values)
+        ways: list[Condition] = []
+        if None in values:
+            ways.append(Condition("coalesce(json_type(metadata, ?), 'null') = 'null'", (json_path(field.path),)))
+            ways.append(field.exists("type = 'null'"))
+        constants = [f"'{str(value).lower()}'" for value in values if isinstance(value, bool)]
+        if constants:
+            ways.append(field.exists(f"type IN ({', '.join(constants)})"))
+        texts = [value for value in values if isinstance(value, str)]
+        if texts:
+            ways.append(field.exists(f"type = 'text' AND value IN ({_marks(texts)})", *texts))
+        numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        if numbers:
+            ways.append(field.exists(f"type IN ('integer', 'real') AND value IN ({_marks(numbers)})", *numbers))
+        return _join(ways, "OR")
 
     def _values(self) -> list[Value]:
         if not self._take("sign", "("):
@@ -216,30 +304,25 @@ def _number(text: str) -> int | float:
     return float(text)
 
 
-def _any_of(path: str, values: list[Value]) -> Condition:
-    """True where the field, or an element of its list, is one of the values."""
-    ways: list[Condition] = []
-    if None in values:
-        ways.append(Condition("coalesce(json_type(metadata, ?), 'null') = 'null'", (path,)))
-    constants = [f"'{str(value).lower()}'" for value in values if isinstance(value, bool)]
-    if constants:
-        ways.append(_exists(f"type IN ({', '.join(constants)})", path))
-    texts = [value for value in values if isinstance(value, str)]
-    if texts:
-        ways.append(_exists(f"type = 'text' AND value IN ({_marks(texts)})", path, *texts))
-    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-    if numbers:
-        ways.append(_exists(f"type IN ('integer', 'real') AND value IN ({_marks(numbers)})", path, *numbers))
-    return _join(ways, "OR")
-
-
 def _marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _exists(condition: str, path: str, *values: str | int | float) -> Condition:
-    sql = f"EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE {condition})"  # noqa: S608  # values are parameters
-    return Condition(sql, (path, *values))
+def _kind_of(value: Value) -> Kind:
+    if value is None:
+        return Kind.NULL
+    if isinstance(value, bool):
+        return Kind.TRUTH
+    return Kind.TEXT if isinstance(value, str) else Kind.NUMBER
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _spelled_apart(paths: Sequence[Path]) -> str:
+    """Spellings of paths that look alike between dots: all keys of each between backticks."""
+    return " or ".join(".".join("`" + key.replace("`", "``") + "`" for key in path) for path in sorted(paths))
 
 
 def _join(parts: Sequence[Condition], word: str) -> Condition:

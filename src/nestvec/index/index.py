@@ -56,7 +56,7 @@ class Hits(NamedTuple):
     ids: list[list[str]]
     """[n_queries][up to k]."""
     scores: Float32s
-    """Cosine similarity, [n_queries, k]; nan beyond the documents that there are."""
+    """Cosine similarity, from -1 to 1, [n_queries, k], or as many as there are documents; nan beyond what is found."""
 
 
 class QueryEncoder(Protocol):
@@ -291,9 +291,10 @@ class Index:
             "dim": dim,
             "middle": middle,
         }
+        k = _check_k(k, len(self))
         if hybrid:
             if texts is None:
-                raise SearchIndexError("Words count in a search for texts. Give texts in place of vectors.")
+                raise SearchIndexError("hybrid=True needs the text of each query. Give texts, or leave hybrid out.")
             wanted = self.search_with(**told, threads=threads)
             explained = [
                 self.explain(vector, k, text=text, filter=filter, settings=wanted, distinct=distinct).hits
@@ -317,7 +318,7 @@ class Index:
                 first.setdefault(contents[id_], place)
             kept = list(first.values())[:k]
             ids[query] = [line[place] for place in kept]
-            scores[query, : len(kept)] = found.scores[query, kept]
+            scores[query, : len(kept)] = np.clip(found.scores[query, kept], -1, 1)
         return Hits(ids, scores)
 
     def read(self, ids: Sequence[str]) -> dict[str, Document]:
@@ -460,6 +461,7 @@ class Index:
             VectorError: The queries are of another width, zero, or not finite.
         """
         state = self._current()
+        k = _check_k(k, len(state))
         found = search_exact(state.searched()[0], check_queries(vectors, state.settings), k, dim)
         return Hits(state.ids(found), _scores_of(found, k))
 
@@ -540,6 +542,7 @@ class Index:
             VectorError: The query is of another width, zero, or not finite.
             FilterError: The filter cannot be read, or names a field that no document has.
         """
+        k = _check_k(k, len(self))
         depth = k if text is None else max(k, DEFAULT_SHORTLIST)
         by_words: list[tuple[str, float]] = []
         spent = 0.0
@@ -584,13 +587,11 @@ class Index:
     def _candidates(
         self, state: State, vectors: NDArray[Any], k: int, masks: list[Mask | None] | None, settings: SearchSettings
     ) -> Candidates:
-        if not isinstance(k, (int, np.integer)) or k < 1:
-            raise VectorError(f"k is a whole number of 1 or more, not {k}.")
         if settings.dim is not None and not 1 <= settings.dim <= state.settings.stored_dim:
             raise DimensionError(f"Cannot compare {settings.dim} numbers: {state.settings.stored_dim} are stored.")
         queries = check_queries(vectors, state.settings)
         stages, documents = state.searched(masks)
-        k = min(int(k), max(1, documents))
+        k = _check_k(k, documents)
         if len(queries) == 1:  # whose products are too small for threads
             with faiss_threads(settings.threads):
                 return search_stages(stages, queries, k, settings)
@@ -683,7 +684,14 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
 
 def _scores_of(found: Candidates, k: int) -> Float32s:
     if found.rows.shape[1] == k and found.whole:
-        return found.scores
+        return np.clip(found.scores, -1, 1)
     scores = np.full((len(found.rows), k), np.nan, np.float32)
-    scores[:, : found.rows.shape[1]] = np.where(found.rows >= 0, found.scores, np.nan)
+    scores[:, : found.rows.shape[1]] = np.where(found.rows >= 0, np.clip(found.scores, -1, 1), np.nan)
     return scores
+
+
+def _check_k(k: int, documents: int) -> int:
+    """Documents to find: as many as are asked for, and no more than there are."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise VectorError(f"k is a whole number of 1 or more, not {k}.")
+    return min(int(k), max(1, documents))

@@ -8,6 +8,8 @@ import os
 import sqlite3
 import threading
 import time
+import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -16,10 +18,20 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DamagedIndexError, DataError, IndexBusyError, SearchIndexError, StorageError
+from nestvec.errors import (
+    DamagedIndexError,
+    DataError,
+    IndexBusyError,
+    NestvecWarning,
+    SearchIndexError,
+    StorageError,
+)
 from nestvec.files import storage_errors
 from nestvec.index.change_count import ChangeCount
+from nestvec.index.fields import Kind, decode_keys, encode_keys, find_fields, is_plain
+from nestvec.index.fields import Path as FieldPath
 from nestvec.index.filters import Condition
+from nestvec.index.words import TOKENIZER, has_unspaced, index_terms, match_expression
 from nestvec.progress import Progress, silent
 
 __all__ = ["MANIFEST", "Document", "Manifest", "SegmentRecord", "Version", "Writing", "listed"]
@@ -28,12 +40,17 @@ Version: TypeAlias = int | tuple[int, ...]
 """Of what a connection sees: another one after every commit of others."""
 
 MANIFEST = "manifest.sqlite"
-FORMAT = 2  # 1 had codes that were not padded
+FORMAT = 3
+_OLDER = 2  # had words of spaced scripts alone, and fields without kinds: read, and changed by the next write
 _ROWS_AT_A_TIME = 10_000
 _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_OF_A_WAIT = 0.5  # in which an interrupt is not noticed
 _LISTED = 10
-_SCHEMA = """
+_DERIVED = (  # what follows from the documents
+    "CREATE TABLE fields (path TEXT PRIMARY KEY, kinds INTEGER NOT NULL) WITHOUT ROWID",  # paths as JSON lists
+    f"CREATE VIRTUAL TABLE words USING fts5(terms, content='', tokenize=\"{TOKENIZER}\")",
+)
+_SCHEMA = f"""
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE documents (
     number INTEGER PRIMARY KEY AUTOINCREMENT,  -- given once: what is written anew gets a new one
@@ -43,8 +60,7 @@ CREATE TABLE documents (
 );
 CREATE TABLE segments (name TEXT PRIMARY KEY, documents INTEGER NOT NULL, files TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE deleted (number INTEGER PRIMARY KEY);  -- documents whose vectors are still in a segment
-CREATE TABLE fields (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE VIRTUAL TABLE words USING fts5(text, content='documents', content_rowid='number');
+{";".join(_DERIVED)};
 """
 
 
@@ -92,6 +108,7 @@ class Manifest:
         self._connection, self._frozen = self._connect(path, writable=writable)
         self._identity = self._identity_of(found_at)
         self._changes = ChangeCount(folder)
+        self._scanned: tuple[Version, dict[FieldPath, Kind]] | None = None
         self._asked_at: bytes | None = None  # the number of changes when SQLite was asked last
         self._looked = 0.0  # when the place of the file was looked at last
         self._versions = self._connection.cursor()  # one for all queries: making one takes as long as asking
@@ -101,10 +118,10 @@ class Manifest:
         except (sqlite3.DatabaseError, DamagedIndexError) as error:
             self.close()
             raise DamagedIndexError(f"{path} is damaged, or no manifest of an index: {error}") from error
-        if found != FORMAT:
+        if found not in (FORMAT, _OLDER):
             self.close()
             raise SearchIndexError(
-                f"{folder} is an index of format {found}, and this nestvec reads {FORMAT}. "
+                f"{folder} is an index of format {found}, and this nestvec reads {_OLDER} and {FORMAT}. "
                 + ("Update nestvec." if isinstance(found, int) and found > FORMAT else "Build the index anew.")
             )
 
@@ -262,6 +279,8 @@ class Manifest:
             try:
                 self._check_place()
                 with ChangeCount.raised(self.folder):
+                    if self._is_older():
+                        _migrate(self._connection)
                     yield Writing(self._connection)
                     self._connection.execute("COMMIT")
             except BaseException:
@@ -320,9 +339,24 @@ class Manifest:
         """Return the numbers of documents whose vectors count no longer, ascending."""
         return self._numbers("SELECT number FROM deleted ORDER BY number")
 
-    def fields(self) -> set[str]:
-        """Return the names of all fields of metadata, those inside others with a dot."""
-        return {name for (name,) in self._rows("SELECT name FROM fields")}
+    def fields(self) -> dict[FieldPath, Kind]:
+        """Return the paths of all fields of metadata, and the kinds of their values."""
+        if self._is_older():
+            return self._fields_of_documents()
+        return {tuple(json.loads(path)): Kind(kinds) for path, kinds in self._rows("SELECT path, kinds FROM fields")}
+
+    def _is_older(self) -> bool:
+        return bool(self.setting("format") == _OLDER)
+
+    def _fields_of_documents(self) -> dict[FieldPath, Kind]:
+        """The fields of an index that does not list them, by looking at all documents, once a commit."""
+        version = self.version()
+        if self._scanned is None or self._scanned[0] != version:
+            rows = self._rows("SELECT metadata FROM documents WHERE metadata IS NOT NULL")
+            self._scanned = version, _kinds_of(json.loads(metadata) for (metadata,) in rows)
+        found = self._scanned[1]
+        # Keys that its file does not hold as paths need them are not found, and so refused.
+        return {path: kinds for path, kinds in found.items() if is_plain(path)}
 
     def matching(self, condition: Condition, after: int) -> NDArray[np.int64]:
         """Return the numbers of documents that meet a condition and are higher than another, ascending."""
@@ -344,7 +378,9 @@ class Manifest:
             marks = ", ".join("?" * len(part))
             rows = self._rows(f"SELECT id, text, metadata FROM documents WHERE id IN ({marks})", part)  # noqa: S608  # marks only
             found.update({id_: Document(id_, text, _load(metadata)) for id_, text, metadata in rows})
-        return found
+        if self._is_older():
+            return found
+        return {id_: one._replace(metadata=decode_keys(one.metadata)) for id_, one in found.items()}
 
     def numbers_and_ids(self) -> Iterator[tuple[int, str]]:
         """Yield every document's number and id, by number."""
@@ -353,8 +389,14 @@ class Manifest:
 
     def best_by_words(self, query: str, limit: int, condition: Condition | None = None) -> list[tuple[str, float]]:
         """Return the ids of documents that share words with a query, best by BM25 first, with their scores."""
-        # Every word between quotes: what users type is no expression of FTS5.
-        words = " OR ".join('"' + word.replace('"', '""') + '"' for word in query.replace("\0", " ").split())
+        words = match_expression(query)
+        if self._is_older() and has_unspaced(query):
+            warnings.warn(
+                f"{self.folder} was written by an older nestvec, which did not cut texts without spaces into words: "
+                "they are not found by words until the index is changed, such as by nestvec index compact.",
+                NestvecWarning,
+                stacklevel=2,
+            )
         if not words:
             return []
         met, parameters = ("", ()) if condition is None else (f" AND {condition.sql}", condition.parameters)
@@ -414,22 +456,19 @@ class Writing:
             for number, one in zip(numbers, documents, strict=True)
         )
         self._connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
-        self._connection.executemany(
-            "INSERT INTO words (rowid, text) VALUES (?, ?)",
-            ((int(number), one.text) for number, one in zip(numbers, documents, strict=True) if one.text),
-        )
-        names = {name for one in documents if one.metadata for name in field_names(one.metadata)}
-        self._connection.executemany("INSERT OR IGNORE INTO fields VALUES (?)", [(name,) for name in sorted(names)])
+        _add_words(self._connection, zip(numbers.tolist(), (one.text for one in documents), strict=True))
+        _add_fields(self._connection, _kinds_of(one.metadata for one in documents if one.metadata))
         return numbers
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove documents, and note that their vectors count no longer."""
         rows = [(number,) for number in numbers]
-        self._connection.executemany(
-            "INSERT INTO words (words, rowid, text)"
-            " SELECT 'delete', number, text FROM documents WHERE number = ? AND text IS NOT NULL AND text != ''",
-            rows,
-        )
+        for (number,) in rows:
+            for (text,) in self._connection.execute("SELECT text FROM documents WHERE number = ?", (number,)):
+                if text:
+                    self._connection.execute(
+                        "INSERT INTO words (words, rowid, terms) VALUES ('delete', ?, ?)", (number, index_terms(text))
+                    )
         self._connection.executemany("DELETE FROM documents WHERE number = ?", rows)
         self._connection.executemany("INSERT INTO deleted VALUES (?)", rows)
 
@@ -487,19 +526,65 @@ def listed(items: Sequence[object]) -> str:
     return ", ".join(map(str, items[:_LISTED])) + more
 
 
-def field_names(metadata: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the fields of metadata, and those inside them with a dot between."""
-    for name, value in metadata.items():
-        yield prefix + name
-        if isinstance(value, Mapping):
-            yield from field_names(value, f"{prefix}{name}.")
+def _add_words(connection: sqlite3.Connection, texts: Iterable[tuple[int, str | None]]) -> None:
+    connection.executemany(
+        "INSERT INTO words (rowid, terms) VALUES (?, ?)",
+        ((number, index_terms(text)) for number, text in texts if text),
+    )
+
+
+def _kinds_of(metadata: Iterable[Mapping[str, Any]]) -> dict[FieldPath, Kind]:
+    found: defaultdict[FieldPath, Kind] = defaultdict(lambda: Kind(0))
+    for one in metadata:
+        for path, kind in find_fields(one):
+            found[path] |= kind
+    return dict(found)
+
+
+def _add_fields(connection: sqlite3.Connection, fields: Mapping[FieldPath, Kind]) -> None:
+    connection.executemany(
+        "INSERT INTO fields VALUES (?, ?) ON CONFLICT (path) DO UPDATE SET kinds = kinds | excluded.kinds",
+        [(json.dumps(path, ensure_ascii=False), int(kinds)) for path, kinds in sorted(fields.items())],
+    )
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring an older index to the format of today, within the transaction that changes it."""
+    connection.execute("DROP TABLE words")
+    connection.execute("DROP TABLE fields")
+    for statement in _DERIVED:
+        connection.execute(statement)
+    after = -1
+    while rows := connection.execute(
+        "SELECT number, id, text, metadata FROM documents WHERE number > ? ORDER BY number LIMIT ?",
+        (after, _ROWS_AT_A_TIME),
+    ).fetchall():
+        after = rows[-1][0]
+        _add_words(connection, ((number, text) for number, _, text, _ in rows))
+        known = [(number, id_, json.loads(metadata)) for number, id_, _, metadata in rows if metadata is not None]
+        _add_fields(connection, _kinds_of(one for _, _, one in known))
+        connection.executemany(
+            "UPDATE documents SET metadata = ? WHERE number = ?",
+            [(_dump(Document(id_, None, one)), number) for number, id_, one in known if one != encode_keys(one)],
+        )
+    connection.execute("UPDATE settings SET value = ? WHERE name = 'format'", (json.dumps(FORMAT),))
 
 
 def _dump(document: Document) -> str:
     try:
-        return json.dumps(document.metadata, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        kept = json.dumps(
+            encode_keys(document.metadata or {}), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        )
+        kept.encode("utf-8")
+    except DataError as error:
+        raise DataError(f"The metadata of document {document.id} are no JSON: {error}.") from error
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The metadata of document {document.id} hold half a surrogate pair, which is no character."
+        ) from error
     except (TypeError, ValueError) as error:
         raise DataError(f"The metadata of document {document.id} are no JSON: {error}.") from error
+    return kept
 
 
 def _load(metadata: str | None) -> dict[str, Any] | None:

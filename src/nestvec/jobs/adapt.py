@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from nestvec.data import (
     Record,
     ScoredPair,
     is_saved_data_set,
+    naming_places,
     read_benchmark,
     read_integers,
     read_numbers,
@@ -125,12 +126,14 @@ def encode_texts(
         options: dict[str, Any] = {"columns": columns, "split": split, "positives": positives, "strict": strict}
         records = read_records(source, **options, progress=progress)
     identities = {side: encoder.identity(side) for side in SIDES}
+    header = None if columns is None or isinstance(columns, Mapping) else columns
     if not labeled:
         texts = _texts_alone(benchmark, records)
-        queries, documents = (
-            encode(list(dict.fromkeys(text for text in part if text.strip())), progress=progress)
-            for encode, part in zip((encoder.encode_queries, encoder.encode_documents), texts, strict=True)
-        )
+        with naming_places(source, header=header):
+            queries, documents = (
+                encode(list(dict.fromkeys(text for text in part if text.strip())), progress=progress)
+                for encode, part in zip((encoder.encode_queries, encoder.encode_documents), texts, strict=True)
+            )
         return EncodedTexts(AdaptorData(queries, documents), identities)
     if benchmark is not None:
         records = benchmark.rows()
@@ -150,8 +153,9 @@ def encode_texts(
                 raise DataError(f"{source} has a row with {len(right) - 1} negatives, fewer than {negatives}.")
         query = query_rows.setdefault(left, len(query_rows))
         rows.append([query, *(document_rows.setdefault(text, len(document_rows)) for text in right)])
-    query_vectors = encoder.encode_queries(list(query_rows), progress=progress)
-    document_vectors = encoder.encode_documents(list(document_rows), progress=progress)
+    with naming_places(source, header=header):
+        query_vectors = encoder.encode_queries(list(query_rows), progress=progress)
+        document_vectors = encoder.encode_documents(list(document_rows), progress=progress)
     known = np.array(scores) if scores else None
     return EncodedTexts(AdaptorData(query_vectors, document_vectors, np.array(rows), known), identities)
 

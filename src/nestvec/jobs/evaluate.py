@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.adaptors import SIDES, fit_pca, load
+from nestvec.data import naming_places
 from nestvec.encoders import CachedEncoder, Encoder, SentenceTransformerEncoder, load_base, trained_dims
 from nestvec.errors import DimensionError, GridError
 from nestvec.evaluation import (
@@ -270,7 +271,8 @@ def _encode_source(
         if settings.cache:
             encoder = CachedEncoder(encoder, about=source)
         identities = {side: encoder.identity(side) for side in SIDES}
-        vectors = encode_task(task, encoder, progress=progress)
+        with naming_places(benchmark):
+            vectors = encode_task(task, encoder, progress=progress)
         encoded[source] = _Encoded(vectors, trained_dims(source, model), identities)
     return encoded[source]
 

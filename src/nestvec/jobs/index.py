@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nestvec.data import Columns, TextDocument, read_documents
+from nestvec.data import Columns, TextDocument, naming_places, read_documents
 from nestvec.encoders import Encoder
 from nestvec.errors import DataError, SearchIndexError, VectorError
 from nestvec.index import Batch, CodeSettings, Index
@@ -244,10 +244,12 @@ def _check(documents: DocumentFile, progress: Progress, index: Index | None = No
 def _batches(documents: DocumentFile, encoder: Encoder | None, progress: Progress) -> Iterator[Batch]:
     rows = documents.read()
     while part := list(islice(rows, _DOCUMENTS_AT_A_TIME)):
-        yield _encode(part, encoder, progress)
+        yield _encode(part, documents, encoder, progress)
 
 
-def _encode(part: Sequence[TextDocument], encoder: Encoder | None, progress: Progress) -> Batch:
+def _encode(
+    part: Sequence[TextDocument], documents: DocumentFile, encoder: Encoder | None, progress: Progress
+) -> Batch:
     texts = [one.text for one in part]
     given = [one.vector for one in part if one.vector is not None]
     if given:
@@ -255,5 +257,7 @@ def _encode(part: Sequence[TextDocument], encoder: Encoder | None, progress: Pro
     elif encoder is None:
         raise SearchIndexError("Say what encodes the documents, or which column holds their vectors.")
     else:
-        vectors = encoder.encode_documents(texts, progress=progress)
+        header = None if documents.columns is None or isinstance(documents.columns, Mapping) else documents.columns
+        with naming_places(documents.path, header=header):
+            vectors = encoder.encode_documents(texts, progress=progress)
     return Batch(vectors, [one.id for one in part], texts, [one.metadata or None for one in part])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nestvec.data import read_query_ids, read_vectors
 from nestvec.errors import SourceNotFoundError, VectorError
 from nestvec.evaluation import Retrieval, Task, TaskVectors, check_task_vectors
+from nestvec.vectors import unit_float32
 
 __all__ = ["read_task_vectors"]
 
@@ -67,4 +68,4 @@ def _arrange(
         first = row_of.setdefault(key, row)
         if first != row and not np.allclose(vectors[first], vectors[row], rtol=1e-3, atol=1e-6):
             raise VectorError(f"Rows {first} and {row} of {path} are of the same text, and differ.")
-    return np.asarray(vectors[[row_of[key] for key in wanted]], dtype=np.float32)
+    return unit_float32(np.asarray(vectors[[row_of[key] for key in wanted]]))

@@ -127,7 +127,7 @@ class Quantizer(ABC):
         for first in range(0, len(codes), _ROWS_AT_A_TIME):
             rows = slice(first, first + _ROWS_AT_A_TIME)
             scores[:, rows] = unit @ normalize(self.decode(codes[rows], checked.shape[1])).T
-        return scores
+        return np.clip(scores, -1, 1, out=scores)
 
     def width(self, dim: int) -> int:
         """Return how many columns the codes of `dim` numbers have."""
@@ -181,7 +181,11 @@ def check_vectors(vectors: NDArray[np.floating[Any]]) -> Float32s:
         raise VectorError(f"Vectors are a floating-point array [n, dim], not {what}.")
     if 0 in vectors.shape:
         raise VectorError(f"There are no vectors in an array of shape {list(vectors.shape)}.")
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    with np.errstate(over="ignore"):
+        found = vectors.astype(np.float32, copy=False)
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
     if len(bad):
-        raise VectorError(f"{len(bad)} vectors hold numbers that are not finite, the first in row {bad[0]}.")
-    return vectors.astype(np.float32, copy=False)
+        beyond = bool(np.isfinite(vectors[bad]).all())
+        what = "beyond float32: scale them to unit length" if beyond else "that are not finite"
+        raise VectorError(f"{len(bad)} vectors hold numbers {what}, the first in row {bad[0]}.")
+    return found

@@ -75,7 +75,7 @@ class _Pairs(Task):
             cut = truncate(documents, dim)
             similarities = np.einsum("ij,ij->i", cut[self._left], cut[self._right], dtype=np.float64)
             # Short codes give many pairs the same similarity: what float32 cannot tell apart must stay a tie.
-            scores[dim] = self._score(similarities.round(_DECIMALS))
+            scores[dim] = self._score(similarities.clip(-1, 1).round(_DECIMALS))
         return scores
 
     @abstractmethod

@@ -1,0 +1,132 @@
+"""Which of several maps to keep, by how they do on held-out data at their worst size and on the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.adaptors.maps import HiddenLayer, Map, Towers
+
+__all__ = ["STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "merit", "share"]
+
+Floats = NDArray[np.float64]
+
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+"""Shares of the way from the start to the trained map that are compared."""
+_LEAST_SCORE = 0.01  # that gains are relative to
+
+
+class Candidate(NamedTuple):
+    """Maps, and how good they are on held-out data."""
+
+    method: str
+    """`raw`, `pca`, `whitening`, `linear`, `two-tower` or `mlp`."""
+    towers: Towers
+    values: Mapping[int, Floats]
+    """What each held-out query, pair or document says of them, by dim; their mean is the score."""
+    start: str | None = None
+    """Where training began."""
+    strength: float | None = None
+    """Share of the way from there that is kept."""
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """Score by dim; higher is better."""
+        return {dim: float(values.mean()) for dim, values in self.values.items()}
+
+
+def blend(start: Towers, trained: Towers, strength: float) -> Towers:
+    """Go a share of the way from one map to another.
+
+    This stands for L2 penalties towards the start of any strength, without fitting anew for each.
+
+    Args:
+        start: Where training began.
+        trained: Where it ended.
+        strength: 0 is the start, 1 the trained map.
+
+    Returns:
+        Maps whose outputs, before they are scaled to unit length, lie that far between those of both.
+
+    Source:
+        Wortsman et al. 2022, arXiv:2109.01903, who put weights between those before and after fine-tuning.
+    """
+    if strength == 1.0:
+        return trained
+    query = _blend(start.query, trained.query, strength)
+    shared = trained.document is trained.query and start.document is start.query
+    return Towers(query, query if shared else _blend(start.document, trained.document, strength))
+
+
+def _blend(start: Map, trained: Map, strength: float) -> Map:
+    def between(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(left + np.float32(strength) * (right - left), np.float32)
+
+    bias = trained.bias
+    if bias is not None:
+        bias = between(np.zeros_like(bias) if start.bias is None else start.bias, bias)
+    hidden = trained.hidden
+    if hidden is not None:  # that of the start gives nothing
+        hidden = HiddenLayer(hidden.weight, hidden.bias, (np.float32(strength) * hidden.output).astype(np.float32))
+    return Map(between(start.weight, trained.weight), bias, hidden)
+
+
+def share(towers: Towers) -> Towers:
+    """Put one map in the place of two linear ones: their mean."""
+    query = _blend(towers.query, towers.document, 0.5)
+    return Towers(query, query)
+
+
+def choose(candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[float]) -> Candidate:
+    """Choose the maps to keep: those whose worst size gains most, relative to the vectors as they are.
+
+    A mean would let much gained at short prefixes hide what is lost at others. Where nothing gains at every size, or
+    the gain on the whole is less than twice its standard error, the vectors stay as they are: few pairs with a strong
+    base end at the base.
+
+    Args:
+        candidates: Maps, measured on the same held-out data.
+        raw: The vectors as they are.
+        weights: One weight a dim, in the order of the dims; a size that weighs nothing does not count.
+
+    Returns:
+        One of the candidates, or `raw`.
+
+    Example:
+        >>> same = Towers(Map(np.eye(1, dtype=np.float32)), Map(np.eye(1, dtype=np.float32)))
+        >>> raw, worse = (Candidate(name, same, {2: np.full(9, score)}) for name, score in (("raw", 0.5), ("pca", 0.4)))
+        >>> choose([worse], raw, [1.0]).method
+        'raw'
+    """
+    best, best_gain = raw, 0.0
+    for candidate in candidates:
+        gains = np.array([values - raw.values[dim] for dim, values in candidate.values.items()])  # [n_dims, n_units]
+        relative = gains.mean(axis=1) / np.maximum(list(raw.scores.values()), _LEAST_SCORE)
+        worst = float(relative[np.asarray(weights) > 0].min())
+        if worst > best_gain and _is_clear(np.average(gains, axis=0, weights=weights), errors=2):
+            best, best_gain = candidate, worst
+    return best
+
+
+def clearly_better(one: Candidate, other: Candidate, dim: int) -> bool:
+    """Tell whether maps are better than others at a size by more than the standard error of the difference."""
+    gain = one.values[dim] - other.values[dim]
+    return bool(gain.mean() > 0) and _is_clear(gain, errors=1)
+
+
+def _is_clear(gain: Floats, *, errors: float) -> bool:
+    """Whether the mean of a gain, [n_units], is above so many of its standard errors."""
+    return len(gain) > 1 and bool(gain.mean() > errors * gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
+def merit(one: Candidate, others: Iterable[Candidate]) -> float:
+    """What counts in a state of training: the mean over the sizes; what another map does better at one counts twice."""
+    references = [other.scores for other in others]
+    merits = []
+    for dim, score in one.scores.items():
+        best = max(reference[dim] for reference in references)
+        merits.append(score - max(0.0, best - score))
+    return float(np.mean(merits))
