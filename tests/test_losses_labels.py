@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from nestvec import losses
-from nestvec.errors import DimensionError, LossInputError
+from nestvec.errors import DimensionError, LossInputError, NestvecWarning
 
 FOUR = torch.eye(4)
 
@@ -114,15 +115,44 @@ def test_more_classes_than_a_tile_has_rows_and_the_other_way_round() -> None:
         torch.testing.assert_close(found, torch.nn.functional.cross_entropy(vectors @ head.T, labels))
 
 
-def test_batches_without_the_rows_a_loss_compares_are_refused() -> None:
-    with pytest.raises(LossInputError, match="both a row of its own class and one of another"):
-        losses.nested_batch_hard_triplet(FOUR, torch.tensor([0, 1, 2, 3]), dims=[4])
-    with pytest.raises(LossInputError, match="both a row of its own class and one of another"):
-        losses.nested_batch_hard_triplet(FOUR, torch.tensor([0, 0, 0, 0]), dims=[4])
-    with pytest.raises(LossInputError, match="No two rows"):
-        losses.nested_supervised_contrastive(FOUR, torch.tensor([0, 1, 2, 3]), dims=[4])
-    with pytest.raises(LossInputError, match="nothing to compare"):
-        losses.nested_similarity_distillation(FOUR[:1], dims=[4])
+@pytest.mark.parametrize(
+    "compute",
+    [
+        *(
+            lambda vectors, labels=labels, function=function: function(vectors, torch.tensor(labels), dims=[4, 2])
+            for function in (losses.nested_batch_hard_triplet, losses.nested_supervised_contrastive)
+            for labels in ([0, 1, 2, 3], [5, 5, 5, 5])
+        ),
+        lambda vectors: losses.nested_similarity_distillation(vectors[:1], dims=[4, 2]),
+        lambda vectors: losses.nested_spread_out(vectors[:1], dims=[4, 2]),
+        lambda vectors: losses.nested_info_nce(vectors[:1], vectors[1:2], dims=[4, 2]),
+        lambda vectors: losses.nested_cosent(vectors[:2], vectors[2:], torch.ones(2), dims=[4, 2]),
+        lambda vectors: losses.nested_angle(vectors[:1], vectors[2:3], torch.ones(1), dims=[4, 2]),
+    ],
+)
+def test_where_there_is_nothing_to_compare_a_loss_is_zero_and_so_is_its_gradient(compute: Any) -> None:
+    vectors = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss = compute(vectors)
+    assert loss.shape == ()
+    assert loss.item() == 0
+    loss.backward()
+    assert vectors.grad is not None
+    assert not vectors.grad.any()
+
+
+def test_modules_count_the_batches_from_which_nothing_is_learned_and_say_so_once() -> None:
+    for module in (
+        losses.NestedSupervisedContrastive(torch.nn.Identity(), dims=[4]),
+        losses.NestedBatchHardTriplet(torch.nn.Identity(), dims=[4]),
+    ):
+        with pytest.warns(NestvecWarning, match="rows of one class alone.*GROUP_BY_LABEL"):
+            module.count_idle(torch.tensor([0, 0, 0, 0]))
+        for labels in ([0, 1, 2, 3], [0, 0, 1, 1]):
+            module.count_idle(torch.tensor(labels))  # a second warning would be an error
+        assert module.idle_batches == 2
+
+
+def test_settings_that_compare_with_more_than_there_is_are_refused() -> None:
     with pytest.raises(LossInputError, match="top_k is 4 and there are 3 to compare with"):
         losses.nested_similarity_distillation(FOUR, dims=[4], top_k=4)
     with pytest.raises(LossInputError, match="top_k is 1"):

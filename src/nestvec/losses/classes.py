@@ -120,11 +120,11 @@ def nested_supervised_contrastive(
         rows: Which rows are anchors; None takes all. A process that has gathered the batches of all gives its own.
 
     Returns:
-        Scalar, in nats: the mean over rows that have a positive.
+        Scalar, in nats: the mean over rows that have a positive; 0, with a gradient of zero, where none has, or no
+            row is of another class: then there is nothing to compare.
 
     Raises:
-        LossInputError: Shapes, weights, temperature or rows do not fit, an embedding is not finite, or no class has
-            two rows.
+        LossInputError: Shapes, weights, temperature or rows do not fit, or an embedding is not finite.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
@@ -141,9 +141,9 @@ def nested_supervised_contrastive(
     _, kinds, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     n_positives = sizes[kinds] - 1  # [batch]
     has_positive = n_positives > 0
-    if not has_positive.any():
-        raise LossInputError("No two rows of the batch have the same class. Draw batches with several rows of a class.")
     (vectors,) = widen(vectors)
+    if not has_positive.any() or len(sizes) == 1:
+        return vectors[:0].sum()
     n_rows = check_rows(rows, len(vectors))
     # Mean over the anchors of all slices, so that slices of equal size average to the whole batch.
     row_weights = has_positive.to(vectors.dtype) / has_positive.sum() * (len(vectors) / n_rows)

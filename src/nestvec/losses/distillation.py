@@ -108,11 +108,10 @@ def nested_similarity_distillation(
             gives its own.
 
     Returns:
-        Scalar: the mean over queries, in nats.
+        Scalar: the mean over queries, in nats; 0, with a gradient of zero, for a single vector compared with none.
 
     Raises:
-        LossInputError: Shapes, weights, temperatures, top_k or rows do not fit, there is nothing to compare with, or a
-            number is not finite.
+        LossInputError: Shapes, weights, temperatures, top_k or rows do not fit, or a number is not finite.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
@@ -130,7 +129,7 @@ def nested_similarity_distillation(
     check_temperature(temperature)
     teacher_temperature = check_temperature(temperature if teacher_temperature is None else teacher_temperature)
     if documents is None and len(queries) < 2:
-        raise LossInputError("There is one vector and nothing to compare it with. Give a batch of at least two.")
+        return widen(queries)[0][:0].sum()
     if teacher_queries is None:
         if teacher_documents is not None:
             raise LossInputError("Got teacher_documents without teacher_queries. Give both, or neither.")

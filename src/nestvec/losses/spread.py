@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nestvec.errors import LossInputError
 from nestvec.losses.prefixes import check_vectors, nested_prefixes, widen
 from nestvec.vectors import truncate
 
@@ -29,10 +28,10 @@ def nested_spread_out(vectors: Tensor, *, dims: Sequence[int], weights: Sequence
         weights: One weight a dim; None weighs each 1.
 
     Returns:
-        Scalar, 0 or more.
+        Scalar, 0 or more; 0, with a gradient of zero, for a single row.
 
     Raises:
-        LossInputError: Weights do not fit, there is only one row, or a number is not finite.
+        LossInputError: Weights do not fit, or a number is not finite.
         DimensionError: A dim is outside the vectors, repeated or out of order.
 
     Source:
@@ -46,7 +45,7 @@ def nested_spread_out(vectors: Tensor, *, dims: Sequence[int], weights: Sequence
     """
     prefixes = nested_prefixes(dims, weights, check_vectors(vectors=vectors))
     if len(vectors) < 2:
-        raise LossInputError("There is one vector and nothing to be unlike. Give a batch of at least two.")
+        return widen(vectors)[0][:0].sum()
     n_pairs = len(vectors) * (len(vectors) - 1)
     with torch.autocast(device_type=vectors.device.type, enabled=False):
         (vectors,) = widen(vectors)

@@ -106,11 +106,10 @@ def nested_batch_hard_triplet(
         rows: Which rows are anchors; None takes all. A process that has gathered the batches of all gives its own.
 
     Returns:
-        Scalar: the mean over anchors that have a fellow and a stranger.
+        Scalar: the mean over anchors that have a fellow and a stranger; 0, with a gradient of zero, where none has.
 
     Raises:
-        LossInputError: Shapes, weights, margin, distance or rows do not fit, an embedding is not finite, or no row of
-            the batch has a fellow and a stranger.
+        LossInputError: Shapes, weights, margin, distance or rows do not fit, or an embedding is not finite.
         DimensionError: A dim is outside the vector, repeated or out of order.
 
     Source:
@@ -129,11 +128,6 @@ def nested_batch_hard_triplet(
     (vectors,) = widen(vectors)
     _, kinds, sizes = torch.unique(labels, return_inverse=True, return_counts=True)
     has_both = (sizes[kinds] > 1) & (sizes[kinds] < len(vectors))
-    if not has_both.any():
-        raise LossInputError(
-            "No row of the batch has both a row of its own class and one of another. Draw batches with several rows "
-            "of several classes."
-        )
     n_rows = check_rows(rows, len(vectors))
     anchors = chosen(torch.arange(len(vectors), device=vectors.device), rows)
     anchors = anchors[has_both[anchors]]

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,19 +18,20 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.base.sampler import BatchSamplers
 from sentence_transformers.sentence_transformer import losses
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from nestvec.data.records import RetrievalRow
 from nestvec.encoders import SentenceTransformerEncoder, load_base
-from nestvec.errors import RecipeError, ResumeError, VerificationError
+from nestvec.errors import NestvecWarning, RecipeError, ResumeError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
 from nestvec.losses import NestedMixture
 from nestvec.progress import Advance, Progress, silent
 from nestvec.tensor_files import read_tensors, write_tensors
 from nestvec.training.averaging import WeightAverage
+from nestvec.training.batches import BatchPlan, plan_batches
 from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.low_rank import add_low_rank, merge_low_rank
 from nestvec.training.recipe import TrainingSettings
@@ -69,6 +71,7 @@ class PreparedRun(NamedTuple):
     work: Path
     checkpoint: Path | None
     """The complete checkpoint to continue from; None starts from the base."""
+    batches: BatchPlan
     total_steps: int
 
 
@@ -97,7 +100,7 @@ def prepare(
         What `train` needs.
 
     Raises:
-        DataError: Rows do not suffice.
+        DataError: Rows do not suffice, or no batch of them has anything to compare.
         RecipeError: float16 without a GPU, what only a transformer has of another base, or too few rows for a start.
         ModelError: The teacher cannot be loaded.
         DimensionError: A dim is outside the model.
@@ -108,6 +111,21 @@ def prepare(
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
+    accumulated = settings.gradient_accumulation
+    batches = plan_batches(
+        columns,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        limit=None if settings.max_steps is None else settings.max_steps * accumulated,
+        seed=seed,
+    )
+    if batches.skipped:
+        warnings.warn(
+            f"{batches.skipped:,} of {len(rows):,} training rows would be alone in their batch, since they share their "
+            "query or positive with too many others: nothing could be learned from them, and they are left out.",
+            NestvecWarning,
+            stacklevel=2,
+        )
     model.float()  # a base in half precision would lose small steps
     loss = _make_loss(model, settings, dims)
     if settings.freeze_token_embeddings:
@@ -135,8 +153,10 @@ def prepare(
     }
     checkpoint = _prepare_folder(work, identity, resume)
     _require_space_for_checkpoints(model, work, averaged=settings.averaged > 0)
-    total_steps = _total_steps(len(rows), settings)
-    return PreparedRun(model, columns, loss, settings, tuple(dims), teacher, seed, work, checkpoint, total_steps)
+    total_steps = math.ceil(len(batches.batches) / accumulated)
+    return PreparedRun(
+        model, columns, loss, settings, tuple(dims), teacher, seed, work, checkpoint, batches, total_steps
+    )
 
 
 def _make_loss(model: SentenceTransformer, settings: TrainingSettings, dims: Sequence[int]) -> torch.nn.Module:
@@ -228,12 +248,6 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     return TrainingOutcome(trainer.state.global_step, resumed_at, history)
 
 
-def _total_steps(n_rows: int, settings: TrainingSettings) -> int:
-    batches_per_epoch = math.ceil(n_rows / settings.batch_size)
-    steps = math.ceil(math.ceil(batches_per_epoch / settings.gradient_accumulation) * settings.epochs)
-    return min(steps, settings.max_steps or steps)
-
-
 def _arguments(run: PreparedRun, rates: dict[str, float]) -> SentenceTransformerTrainingArguments:
     model, settings, total_steps = run.model, run.settings, run.total_steps
     return SentenceTransformerTrainingArguments(
@@ -249,7 +263,7 @@ def _arguments(run: PreparedRun, rates: dict[str, float]) -> SentenceTransformer
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
-        batch_sampler=BatchSamplers.NO_DUPLICATES,  # a second copy of a positive would count as a negative
+        batch_sampler=lambda *_, **__: _Batches(run.batches),  # type: ignore[arg-type,return-value]  # any sampler will do
         prompts=_column_prompts(model, list(run.columns)) or None,
         save_strategy="steps",
         save_steps=max(1, total_steps // settings.checkpoints),
@@ -263,6 +277,19 @@ def _arguments(run: PreparedRun, rates: dict[str, float]) -> SentenceTransformer
         data_seed=run.seed,
         dataloader_pin_memory=model.device.type == "cuda",
     )
+
+
+class _Batches(Sampler[list[int]]):
+    """The batches of all epochs as those of one, so that the trainer takes every one of them."""
+
+    def __init__(self, plan: BatchPlan) -> None:
+        self._plan = plan
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch.tolist() for batch in self._plan.batches)
+
+    def __len__(self) -> int:
+        return len(self._plan.batches)
 
 
 class _Trainer(SentenceTransformerTrainer):

@@ -60,7 +60,7 @@ def reorder(
         AdaptorData(queries, documents, own),
         dims,
         method="pca" if start == "pca" else "linear",
-        settings=FitSettings(seed=seed),
+        settings=FitSettings(seed=seed, start="pca"),
         progress=progress,
     )
     for module in dense_modules(adaptor):

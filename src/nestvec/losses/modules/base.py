@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, TypedDict
@@ -11,7 +12,7 @@ from sentence_transformers.base.losses import CachedLossMixin, RandContext
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 
-from nestvec.errors import LossInputError
+from nestvec.errors import LossInputError, NestvecWarning
 from nestvec.losses.modules.devices import (
     average_gradient,
     check_equal_batches,
@@ -138,8 +139,29 @@ class NestedLoss(CachedLossMixin, nn.Module):
             )
         self.gather_across_devices = gather_across_devices
         self._generator = torch.Generator().manual_seed(seed)
+        self.idle_batches = 0
         self._parameter_gradients: list[Tensor | None] = []
         self._same_everywhere = False
+
+    def count_idle(self, labels: Tensor) -> None:
+        """Count batches from which nothing can be learned, and say so at the first.
+
+        Args:
+            labels: Class of each row of the batch, [batch].
+        """
+        sizes = torch.unique(labels, return_counts=True)[1]
+        if len(sizes) > 1 and (sizes > 1).any():
+            return
+        self.idle_batches += 1
+        if self.idle_batches == 1:
+            what = "rows of one class alone" if len(sizes) == 1 else "no two rows of one class"
+            warnings.warn(
+                f"A batch has {what}: there is nothing to compare, and {type(self).__name__} gives 0. Draw several "
+                "rows of several classes: batch_sampler=BatchSamplers.GROUP_BY_LABEL. Such batches are counted in "
+                "idle_batches.",
+                NestvecWarning,
+                stacklevel=3,
+            )
 
     def set_weights(self, weights: Sequence[float] | None) -> None:
         """Weigh the dims anew from now on, as a schedule does.

@@ -145,9 +145,11 @@ class NestedSupervisedContrastive(TemperatureLoss):
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
+        labels = batch.require_labels(self)
+        self.count_idle(labels)
         return nested_supervised_contrastive(
             columns[0],
-            batch.require_labels(self),
+            labels,
             dims=dims,
             weights=weights,
             temperature=self.temperature,

@@ -62,9 +62,11 @@ class NestedBatchHardTriplet(MarginLoss):
 
     def compute(self, columns: list[Tensor], batch: Batch, dims: Sequence[int], weights: Sequence[float]) -> Tensor:
         """Compute the loss from embeddings."""
+        labels = batch.require_labels(self)
+        self.count_idle(labels)
         return nested_batch_hard_triplet(
             columns[0],
-            batch.require_labels(self),
+            labels,
             dims=dims,
             weights=weights,
             margin=self.margin,
