@@ -17,7 +17,7 @@ from nestvec.adaptors.maps import Map, Towers
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import make_objective
 from nestvec.adaptors.pca import fit_pca
-from nestvec.adaptors.selection import STRENGTHS, Candidate, blend, choose, clearly_better, merit, share
+from nestvec.adaptors.selection import STRENGTHS, Candidate, blend, choose, clearly_better, merit, share, shrinkage
 from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.errors import AdaptorError, LossInputError
@@ -111,6 +111,7 @@ def fit_adaptor(
         elif data.labels != "pairs":
             starts = {"pca": pca}
         candidates: list[Candidate] = []
+        ends: dict[str, Towers] = {}
         for start_name, start in starts.items():
             network = TowersNetwork(
                 start,
@@ -119,6 +120,7 @@ def fit_adaptor(
                 seed=settings.seed,
             )
             best = _train(network, data, split, dims, settings, candidate, list(found.values()), progress)
+            ends[start_name] = best
             for strength in STRENGTHS if settings.strength is None else (settings.strength,):
                 towers = blend(Towers(start, start), best, strength)
                 for name, kept in [(method, towers), *([("linear", share(towers))] if any_method else [])]:
@@ -126,6 +128,17 @@ def fit_adaptor(
         chosen = max(candidates, key=lambda one: merit(one, found.values()))
         if data.labels != "none":
             chosen = choose(candidates, found["raw"], settings.weights)
+        if (
+            chosen.start is not None
+            and chosen.strength is not None
+            and settings.strength is None
+            and data.labels == "pairs"
+        ):
+            strength = chosen.strength * shrinkage(chosen, found["raw"], settings.weights)
+            start = starts[chosen.start]
+            towers = blend(Towers(start, start), ends[chosen.start], strength)
+            kept = share(towers) if chosen.method == "linear" and any_method else towers
+            chosen = candidate(kept, chosen.method)._replace(start=chosen.start, strength=round(strength, 4))
     elif method == "whitening":
         whitened = fit_pca(sample, centered=settings.centered, whitened=True)
         chosen = candidate(Towers(whitened, whitened), method)

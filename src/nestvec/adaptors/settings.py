@@ -43,8 +43,8 @@ class FitSettings:
         preset: Which sizes matter most: `small`, `full`, or all alike, `balanced`.
         start: Where training begins: `identity`, the vectors as they are, or `pca`. None tries both for pairs, and
             keeps what is better on the held-out data; else it is `pca`.
-        strength: Share of the way from there to the trained map that is kept, above 0 to 1; None compares quarters on
-            the held-out data.
+        strength: Share of the way from there to the trained map that is kept, above 0 to 1; it stands for stronger L2
+            penalties. None compares quarters on the held-out data, and goes less far where their gain is not sure.
         centered: Principal components are those about the mean; False keeps every cosine at the full size.
         epochs: Passes over the pairs, or without labels over the documents, of which 30,000 count at most.
         batch_size: Pairs in a step at most, each a negative of all others. An epoch has eight steps at least, as long

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
-from nestvec.cli.options import read_columns, separated
+from nestvec.cli.options import read_columns, separated, trust_option
 from nestvec.errors import AdaptorError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
     show_default=True,
     help="Share kept to measure on.",
 )
+@trust_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
 @click.option("--overwrite", is_flag=True, help="Replace what is written, whatever it is.")
 def adapt(**options: Any) -> None:
@@ -210,7 +211,8 @@ def adapt(**options: Any) -> None:
     screen.print(adaptor_table(adaptor))
     written = [options["out"]]
     if options["save_model"] is not None:
-        save_adapted_model(adaptor, options["model"], options["save_model"])
+        trusted = options["trust_remote_code"]
+        save_adapted_model(adaptor, options["model"], options["save_model"], trust_remote_code=trusted)
         written.append(options["save_model"])
         if adaptor.replaced:
             dims = ", ".join(map(str, adaptor.replaced))
@@ -229,6 +231,7 @@ def adapt(**options: Any) -> None:
 @click.option("--dim", type=click.IntRange(min=1), help="Numbers to keep; default: all, to be cut later.")
 @click.option("--encoder", help="What gave the vectors; an adaptor that was fitted on another is refused.")
 @click.option("--force", is_flag=True, help="Accept an adaptor that was fitted on another encoder.")
+@trust_option
 @click.option("--out", required=True, type=_PathOption, help="The vectors to write, .npy.")
 @click.option("--overwrite", is_flag=True, help="Replace --out, whatever it is.")
 def transform(
@@ -238,6 +241,7 @@ def transform(
     dim: int | None,
     encoder: str | None,
     force: bool,
+    trust_remote_code: bool,
     out: Path,
     overwrite: bool,
 ) -> None:
@@ -257,7 +261,7 @@ def transform(
         raise OutputExistsError(f"{out} exists. Choose another file, or pass --overwrite.")
     found = load(adaptor)
     if encoder is not None:
-        found.check_encoder(_identities(encoder), force=force)
+        found.check_encoder(_identities(encoder, trust_remote_code=trust_remote_code), force=force)
     rows = read_vectors(vectors)
     shape = (len(rows), found.check_dim(dim))
     with atomic_path(out) as partial:
@@ -267,12 +271,12 @@ def transform(
     console().print(f"Written: {out}, {shape[0]:,} vectors of {shape[1]}", soft_wrap=True)
 
 
-def _identities(encoder: str) -> dict[str, str]:
+def _identities(encoder: str, *, trust_remote_code: bool) -> dict[str, str]:
     from nestvec.adaptors import SIDES
     from nestvec.encoders import SentenceTransformerEncoder, load_base
 
     quiet_libraries()
-    found = SentenceTransformerEncoder(load_base(encoder))
+    found = SentenceTransformerEncoder(load_base(encoder, trust_remote_code=trust_remote_code))
     return {side: found.identity(side) for side in SIDES}
 
 
@@ -350,7 +354,9 @@ def _read(options: dict[str, Any]) -> EncodedTexts:
             scores=options["scores"],
             labeled=labeled,
         )
-        return EncodedTexts(ready, {} if options["encoder"] is None else _identities(options["encoder"]))
+        trusted = options["trust_remote_code"]
+        known = {} if options["encoder"] is None else _identities(options["encoder"], trust_remote_code=trusted)
+        return EncodedTexts(ready, known)
     encoder: Encoder
     if options["endpoint"] is not None:
         encoder = RemoteEncoder(
@@ -364,7 +370,8 @@ def _read(options: dict[str, Any]) -> EncodedTexts:
             document_prompt=options["document_prompt"],
         )
     else:
-        encoder = SentenceTransformerEncoder(load_base(options["model"]))
+        model = load_base(options["model"], trust_remote_code=options["trust_remote_code"])
+        encoder = SentenceTransformerEncoder(model)
     return encode_texts(
         options["data"],
         CachedEncoder(encoder, about=options["model"]),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
-from nestvec.cli.options import read_columns, read_count, separated
+from nestvec.cli.options import read_columns, read_count, separated, trust_option
 from nestvec.errors import OutputExistsError
 from nestvec.extras import require
 from nestvec.files import write_text
@@ -74,6 +74,7 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option("--corpus-size", callback=read_count, help="State total bytes for so many vectors, such as 10e6.")
 @click.option("--latency/--no-latency", default=True, show_default=True, help="Time the search of every cell.")
 @click.option("--force", is_flag=True, help="Accept an adaptor that was fitted on another encoder.")
+@trust_option
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep vectors on disk for the next time.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts encoded at once.")
 @click.option("--samples", type=click.IntRange(min=100), default=2000, show_default=True, help="Bootstrap resamples.")
@@ -135,6 +136,7 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
             latency=options["latency"],
             cache=options["cache"],
             force=options["force"],
+            trust_remote_code=options["trust_remote_code"],
             batch_size=options["batch_size"],
             corpus_size=options["corpus_size"],
             samples=options["samples"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, print_json, quiet_libraries, say
-from nestvec.cli.options import read_columns
+from nestvec.cli.options import read_columns, trust_option
 from nestvec.errors import DamagedIndexError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def _more_documents(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--force", is_flag=True, help="Accept a model that gives other vectors."),
         click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts."),
         click.option("--model", help="What encodes, where the model has moved."),
+        trust_option,
     ):
         command = option(command)
     return _documents(command)
@@ -90,6 +91,7 @@ def index() -> None:
     help="Of the vectors on disk.  [default: float16]",
 )
 @click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts.")
+@trust_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
 @click.option("--overwrite", is_flag=True, help="Replace an index that is there.")
 def build(
@@ -107,6 +109,7 @@ def build(
     lists: int | None,
     precision: str | None,
     no_cache: bool,
+    trust_remote_code: bool,
     seed: int,
     overwrite: bool,
 ) -> None:
@@ -139,6 +142,7 @@ def build(
         queries=_read_queries(queries),
         overwrite=overwrite,
         cache=not no_cache,
+        trust_remote_code=trust_remote_code,
         seed=seed,
         progress=draw_progress,
     )
@@ -269,6 +273,7 @@ def info(folder: Path, as_json: bool) -> None:
 @click.option("--model", help="What encodes the queries, where the model has moved.")
 @click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts.")
 @click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+@trust_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the draw.")
 def tune(
     folder: Path,
@@ -279,6 +284,7 @@ def tune(
     model: str | None,
     no_cache: bool,
     force: bool,
+    trust_remote_code: bool,
     seed: int,
 ) -> None:
     """Find the fastest search that finds enough, measured against the exact scan, and keep it.
@@ -296,9 +302,15 @@ def tune(
             quiet_libraries()
             from nestvec.jobs.index import encoder_of
 
-            vectors = encoder_of(found, model, force=force, cache=not no_cache, progress=draw_progress).encode_queries(
-                texts, progress=draw_progress
+            encoder = encoder_of(
+                found,
+                model,
+                force=force,
+                cache=not no_cache,
+                trust_remote_code=trust_remote_code,
+                progress=draw_progress,
             )
+            vectors = encoder.encode_queries(texts, progress=draw_progress)
         _print_tuned(
             tune_index(found, recall=recall, k=k, queries=vectors, dim=dim, seed=seed, progress=draw_progress), recall
         )
@@ -344,6 +356,7 @@ def _add(folder: Path, options: Mapping[str, Any], *, replacing: bool) -> None:
                 options["model"],
                 force=options["force"],
                 cache=not options["no_cache"],
+                trust_remote_code=options["trust_remote_code"],
                 progress=draw_progress,
             )
         written, replaced = add_documents(found, documents, encoder, replacing=replacing, progress=draw_progress)

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from nestvec.data import Columns
 
-__all__ = ["read_columns", "read_count", "separated"]
+__all__ = ["read_columns", "read_count", "separated", "trust_option"]
 
 _Value = TypeVar("_Value")
 
@@ -45,6 +45,13 @@ def read_count(context: click.Context, option: click.Parameter, value: str | Non
     if not (1 <= number < 1e18 and number.is_integer()):
         raise click.BadParameter(f"{value!r} is no whole number from 1, such as 1000000 or 10e6.", context, option)
     return int(number)
+
+
+def trust_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that loads a model the option to run code that comes with it."""
+    return click.option(
+        "--trust-remote-code", is_flag=True, help="Run code that comes with a model; read that code before."
+    )(command)
 
 
 def read_columns(context: click.Context, option: click.Parameter, value: str | None) -> Columns | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, print_json, quiet_libraries
-from nestvec.cli.options import separated
+from nestvec.cli.options import separated, trust_option
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -59,6 +59,7 @@ _SHOWN_CHARACTERS = 400
 )
 @click.option("--model", help="What encodes the query, where the model has moved.")
 @click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")
+@trust_option
 @click.option("--table", "as_table", is_flag=True, help="Show a line a document, in columns.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 @click.option("--full", is_flag=True, help="Show whole texts.")
@@ -78,6 +79,7 @@ def search(
     middle: tuple[int, ...] | None,
     model: str | None,
     force: bool,
+    trust_remote_code: bool,
     as_table: bool,
     as_json: bool,
     full: bool,
@@ -104,7 +106,7 @@ def search(
     with Index.open(folder) as index:
         told = {"shortlist": shortlist, "margin": margin, "probes": probes, "probe_ratio": probe_ratio}
         settings = index.search_with(**told, dim=dim, middle=middle)
-        encoder = encoder_of(index, model, force=force, progress=draw_progress)
+        encoder = encoder_of(index, model, force=force, trust_remote_code=trust_remote_code, progress=draw_progress)
         started = time.perf_counter()
         vector = encoder.encode_queries([query])[0]
         encoding = time.perf_counter() - started

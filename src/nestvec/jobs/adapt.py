@@ -177,18 +177,19 @@ def _texts_alone(benchmark: Benchmark | None, records: Sequence[Record]) -> tupl
     return queries, documents
 
 
-def save_adapted_model(adaptor: Adaptor, base: str, folder: Path) -> None:
+def save_adapted_model(adaptor: Adaptor, base: str, folder: Path, *, trust_remote_code: bool = False) -> None:
     """Write a base with an adaptor behind it as one sentence-transformers model.
 
     Args:
         adaptor: What to put behind it.
         base: What it was fitted on, as `load_base` takes it.
         folder: Where to write; an older folder is replaced.
+        trust_remote_code: Run code that comes with the base, where it needs some.
 
     Raises:
         AdaptorError: It was fitted on another model.
         StorageError: The disk is full, or the folder cannot be written.
     """
-    merged = merge(adaptor, load_base(base))
+    merged = merge(adaptor, load_base(base, trust_remote_code=trust_remote_code))
     with atomic_folder(folder) as partial:
         save_model(merged, partial, dims=adaptor.dims)

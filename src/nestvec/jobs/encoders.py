@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING
+
 from nestvec.adaptors import AdaptedEncoder, load
-from nestvec.encoders import CachedEncoder, Encoder, SentenceTransformerEncoder, load_base
+from nestvec.encoders import (
+    CachedEncoder,
+    DotProductEncoder,
+    Encoder,
+    SentenceTransformerEncoder,
+    compares_by_dot_product,
+    load_base,
+)
+from nestvec.errors import NestvecWarning
 from nestvec.progress import Progress, silent
 
-__all__ = ["ADAPTOR_SUFFIX", "load_encoder", "split_adaptor"]
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["ADAPTOR_SUFFIX", "load_encoder", "make_encoder", "split_adaptor"]
 
 ADAPTOR_SUFFIX = ".safetensors"
 """What the name of an adaptor's file ends with, in a source that is an adaptor behind a model: `FILE=MODEL`."""
@@ -18,8 +32,38 @@ def split_adaptor(source: str) -> tuple[str | None, str]:
     return (file, behind) if separator and file.endswith(ADAPTOR_SUFFIX) else (None, source)
 
 
+def make_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 64) -> Encoder:
+    """Return what encodes with a loaded model, in the way it compares: by cosine or by dot product.
+
+    Args:
+        source: Where it was loaded from.
+        model: The model.
+        batch_size: Texts in one forward pass.
+
+    Returns:
+        The encoder.
+    """
+    encoder = SentenceTransformerEncoder(model, batch_size=batch_size)
+    if not compares_by_dot_product(source):
+        return encoder
+    by_length = DotProductEncoder(encoder)
+    warnings.warn(
+        f"{source} compares by dot product. Its full vectors have {by_length.full_dim} dimensions here, of which the "
+        "last stands for the length: they are ordered as by dot product. Truncated sizes are compared by cosine.",
+        NestvecWarning,
+        stacklevel=2,
+    )
+    return by_length
+
+
 def load_encoder(
-    source: str, *, cache: bool = True, batch_size: int = 64, force: bool = False, progress: Progress = silent
+    source: str,
+    *,
+    cache: bool = True,
+    batch_size: int = 64,
+    force: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
 ) -> Encoder:
     """Load what encodes texts.
 
@@ -29,6 +73,7 @@ def load_encoder(
         cache: Keep vectors on disk, and take from there what is known.
         batch_size: Texts in one forward pass.
         force: Accept an adaptor that was fitted on another encoder.
+        trust_remote_code: Run code that comes with the model, where it needs some.
         progress: How to report progress.
 
     Returns:
@@ -42,7 +87,10 @@ def load_encoder(
     """
     adaptor_file, behind = split_adaptor(source)
     with progress(f"loading {behind}", None):
-        encoder: Encoder = SentenceTransformerEncoder(load_base(behind), batch_size=batch_size)
+        model = load_base(behind, trust_remote_code=trust_remote_code)
+    encoder: Encoder = SentenceTransformerEncoder(model, batch_size=batch_size)
+    if adaptor_file is None:  # adaptors map vectors of unit length
+        encoder = make_encoder(behind, model, batch_size=batch_size)
     if cache:
         encoder = CachedEncoder(encoder, about=behind)
     return encoder if adaptor_file is None else AdaptedEncoder(encoder, load(adaptor_file), force=force)

@@ -30,7 +30,7 @@ from nestvec.evaluation import (
     searches,
 )
 from nestvec.extras import require
-from nestvec.jobs.encoders import split_adaptor
+from nestvec.jobs.encoders import make_encoder, split_adaptor
 from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.ready_vectors import read_task_vectors
 from nestvec.jobs.tasks import TaskSettings, load_task
@@ -75,6 +75,7 @@ class GridSettings:
         latency: Time the search of each cell, where the task searches.
         cache: Keep vectors on disk, and take them from there.
         force: Accept an adaptor that was fitted on another encoder.
+        trust_remote_code: Run code that comes with a model, where it needs some.
         batch_size: Texts that the model encodes at a time.
         corpus_size: Vectors that total bytes are stated for; None is as many as were measured.
         samples: Bootstrap resamples.
@@ -88,6 +89,7 @@ class GridSettings:
     latency: bool = True
     cache: bool = True
     force: bool = False
+    trust_remote_code: bool = False
     batch_size: int = 64
     corpus_size: int | None = None
     samples: int = 2000
@@ -245,9 +247,11 @@ def _encode_source(
     encoded: dict[str, _Encoded],
     settings: GridSettings,
     progress: Progress,
+    *,
+    behind_adaptor: bool = False,
 ) -> _Encoded:
     """The vectors of a source, each of which is encoded once."""
-    if source in encoded:
+    if source in encoded and not behind_adaptor:
         return encoded[source]
     adaptor_file, behind = split_adaptor(source)
     if source.startswith(PCA_PREFIX):
@@ -257,7 +261,7 @@ def _encode_source(
         encoded[source] = _Encoded(vectors)
     elif adaptor_file is not None:
         adaptor = load(adaptor_file)
-        frozen = _encode_source(behind, task, benchmark, encoded, settings, progress)
+        frozen = _encode_source(behind, task, benchmark, encoded, settings, progress, behind_adaptor=True)
         adaptor.check_encoder(frozen.identities, force=settings.force)
         tower = adaptor.towers
         vectors = check_task_vectors(task, _map(frozen.vectors, tower.query.transform, tower.document.transform))
@@ -266,8 +270,10 @@ def _encode_source(
         encoded[source] = _Encoded(read_task_vectors(source.removeprefix(_VECTORS), task, benchmark))
     else:
         with progress(f"loading {source}", None):
-            model = load_base(source)
+            model = load_base(source, trust_remote_code=settings.trust_remote_code)
         encoder: Encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
+        if not behind_adaptor:  # adaptors map vectors of unit length
+            encoder = make_encoder(source, model, batch_size=settings.batch_size)
         if settings.cache:
             encoder = CachedEncoder(encoder, about=source)
         identities = {side: encoder.identity(side) for side in SIDES}

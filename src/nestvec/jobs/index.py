@@ -53,6 +53,7 @@ def build_index(
     queries: Sequence[str] | None = None,
     overwrite: bool = False,
     cache: bool = True,
+    trust_remote_code: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Index:
@@ -70,6 +71,7 @@ def build_index(
         queries: Texts of queries to measure recall on; None uses documents.
         overwrite: Replace an index that is there.
         cache: Keep vectors in the cache of encoded texts.
+        trust_remote_code: Run code that comes with the model, where it needs some.
         seed: Of every draw.
         progress: How to report progress.
 
@@ -89,7 +91,9 @@ def build_index(
         what = "documents" if file.vectors is None else "queries"
         raise SearchIndexError(f"Say what encodes the {what}: --model, or a plan that names a model.")
     width = _check(file, progress)
-    encoder = None if source is None else load_encoder(source, cache=cache, progress=progress)
+    encoder = None
+    if source is not None:
+        encoder = load_encoder(source, cache=cache, trust_remote_code=trust_remote_code, progress=progress)
     _check_width(encoder, width, file)
     encoded = None
     if queries is not None and encoder is not None:
@@ -160,7 +164,13 @@ def add_documents(
 
 
 def encoder_of(
-    index: Index, model: str | None = None, *, force: bool = False, cache: bool = False, progress: Progress = silent
+    index: Index,
+    model: str | None = None,
+    *,
+    force: bool = False,
+    cache: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
 ) -> Encoder:
     """Load the encoder of an index, and check that it is the same that encoded its documents.
 
@@ -169,6 +179,7 @@ def encoder_of(
         model: What encodes, where the model has moved; None takes what the index names.
         force: Accept another one.
         cache: Keep vectors in the cache of encoded texts; a lookup takes longer than most searches.
+        trust_remote_code: Run code that comes with the model, where it needs some.
         progress: How to report progress.
 
     Returns:
@@ -182,7 +193,7 @@ def encoder_of(
     source = model or known.get("name")
     if source is None:
         raise SearchIndexError(f"{index.path} was built from ready vectors. Say what encodes queries: --model.")
-    encoder = load_encoder(source, cache=cache, force=force, progress=progress)
+    encoder = load_encoder(source, cache=cache, force=force, trust_remote_code=trust_remote_code, progress=progress)
     wrong = [side for side in ("query", "document") if side in known and encoder.identity(side) != known[side]]
     if wrong and not force:
         raise SearchIndexError(
@@ -193,7 +204,12 @@ def encoder_of(
 
 
 def open_index(
-    path: str | Path, *, model: str | None = None, force: bool = False, progress: Progress = silent
+    path: str | Path,
+    *,
+    model: str | None = None,
+    force: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
 ) -> Index:
     """Open an index with the encoder of its documents, to be searched for texts.
 
@@ -201,6 +217,7 @@ def open_index(
         path: Its folder.
         model: What encodes, where the model has moved; None takes what the index names.
         force: Accept another one.
+        trust_remote_code: Run code that comes with the model, where it needs some.
         progress: How to report progress.
 
     Returns:
@@ -212,7 +229,7 @@ def open_index(
     """
     index = Index.open(path)
     try:
-        index.encoder = encoder_of(index, model, force=force, progress=progress)
+        index.encoder = encoder_of(index, model, force=force, trust_remote_code=trust_remote_code, progress=progress)
     except BaseException:
         index.close()
         raise

@@ -32,17 +32,19 @@ def built_in_recipe(name: str) -> Path:
     return path
 
 
-def quickstart_recipe(base: str, *, seed: int) -> Recipe:
+def quickstart_recipe(base: str, *, seed: int, trust_remote_code: bool = False) -> Recipe:
     """Return the built-in quickstart for a base.
 
     Args:
         base: `minilm`, `static`, a folder or a hub id; a static table and a transformer are trained with different
             settings.
         seed: Seed of the whole run.
+        trust_remote_code: Run code that comes with the base, where it needs some.
 
     Returns:
         The recipe.
     """
     kind = "static" if is_static(base) else "minilm"
     recipe = load_recipe(built_in_recipe(f"quickstart-{kind}"), [f"seed={seed}"])
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": base})})
+    chosen = {"base": base, "trust_remote_code": trust_remote_code}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=chosen)})

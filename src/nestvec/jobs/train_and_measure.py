@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from nestvec.data import write_benchmark
-from nestvec.encoders import SentenceTransformerEncoder, load_base, load_model
-from nestvec.errors import RecipeError, VerificationError
+from nestvec.encoders import SentenceTransformerEncoder, compares_by_dot_product, load_base, load_model
+from nestvec.errors import NestvecWarning, RecipeError, VerificationError
 from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, parse_metric
 from nestvec.files import write_text
 from nestvec.jobs.examples import answer_examples
@@ -77,8 +78,15 @@ def train_and_measure(
     metrics = [str(parse_metric(metric)) for metric in settings.metrics]  # a wrong name costs no work
     with claim_output(out, resume=resume, overwrite=overwrite) as work, deterministic(recipe.seed):
         with _timed(seconds, "load"), progress(f"loading {recipe.model.base}", None):
-            model = load_base(recipe.model.base)
+            model = load_base(recipe.model.base, trust_remote_code=recipe.model.trust_remote_code)
             _apply_model_settings(model, recipe)
+        if compares_by_dot_product(recipe.model.base):
+            warnings.warn(
+                f"{recipe.model.base} compares by dot product. Training and its report compare by cosine, and so will "
+                "the trained model. nestvec evaluate measures the base by dot product at its full size.",
+                NestvecWarning,
+                stacklevel=2,
+            )
         encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
         full_dim = encoder.full_dim
         dims = check_dims(recipe.training.dims or default_dims(full_dim), full_dim)
@@ -94,6 +102,7 @@ def train_and_measure(
                 seed=recipe.seed,
                 work=work / "checkpoints",
                 resume=resume,
+                trust_remote_code=recipe.model.trust_remote_code,
             )
 
         with _timed(seconds, "encode"):
@@ -135,6 +144,7 @@ def train_and_measure(
         with staged_results(out, work) as staging:
             with _timed(seconds, "save"), progress("saving and verifying", None):
                 (staging / "model").mkdir()
+                model.similarity_fn_name = "cosine"  # that it was trained for
                 save_model(model, staging / "model", dims=dims)
                 texts = list(data.benchmark.corpus.values())[:_VERIFIED_TEXTS]
                 verify_truncation(model, staging / "model", texts, short_dim)

@@ -54,6 +54,8 @@ class ModelSettings(_Section):
 
     base: str
     """`minilm`, `static`, a local folder, or a hub id."""
+    trust_remote_code: bool = False
+    """Run code that comes with the base, where it needs some."""
     max_tokens: Count | None = None
     """Longer texts are cut, in training, measuring and in the saved model; None keeps the base's own limit."""
     query_prompt: str | None = None

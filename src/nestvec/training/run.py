@@ -84,6 +84,7 @@ def prepare(
     seed: int,
     work: Path,
     resume: bool = False,
+    trust_remote_code: bool = False,
 ) -> PreparedRun:
     """Check everything a run needs before any long work, and make its folder.
 
@@ -95,6 +96,7 @@ def prepare(
         seed: Seed of data order, dropout and drawn negatives.
         work: Folder for checkpoints; the caller removes it when the result is safe.
         resume: Continue from the last complete checkpoint in `work`, or start if there is none yet.
+        trust_remote_code: Run code that comes with the teacher, where it needs some.
 
     Returns:
         What `train` needs.
@@ -110,6 +112,10 @@ def prepare(
     """
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
+    if any(type(module).__name__ == "Router" for module in model):
+        raise RecipeError(
+            "The base has a tower for each side (a Router), and training takes one. Give what it was made from."
+        )
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
     accumulated = settings.gradient_accumulation
     batches = plan_batches(
@@ -138,7 +144,11 @@ def prepare(
             f'training.start is "{settings.start}", which needs as many rows as the base has numbers, {least}; there '
             f"are {len(rows)}. Leave it out."
         )
-    teacher = None if settings.teacher is None else SentenceTransformerEncoder(load_base(settings.teacher))
+    teacher = (
+        None
+        if settings.teacher is None
+        else SentenceTransformerEncoder(load_base(settings.teacher, trust_remote_code=trust_remote_code))
+    )
     if settings.dropout is not None:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -263,7 +273,7 @@ def _arguments(run: PreparedRun, rates: dict[str, float]) -> SentenceTransformer
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.precision == "bfloat16",
         fp16=settings.precision == "float16",
-        batch_sampler=lambda *_, **__: _Batches(run.batches),  # type: ignore[arg-type,return-value]  # any sampler will do
+        batch_sampler=lambda *_, **__: _Batches(run.batches),  # type: ignore[arg-type]  # any sampler will do
         prompts=_column_prompts(model, list(run.columns)) or None,
         save_strategy="steps",
         save_steps=max(1, total_steps // settings.checkpoints),
