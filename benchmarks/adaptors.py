@@ -30,13 +30,14 @@ from sizes import SETS, TRAINED, Trained, choose_variants, compare_variants, dim
 class Variant:
     """One way to fit."""
 
-    method: Method = "linear"
+    method: Method | None = "linear"
     settings: Mapping[str, Any] = field(default_factory=dict)
     nested: bool = True
 
 
 SIX = {"epochs": 6.0, "temperature": 0.05}
-OFF = {**SIX, "start": "identity", "mined_negatives": 0, "pull": 0.0, "tie": 0.0}
+OFF = {**SIX, "start": "identity", "strength": 1.0, "mined_negatives": 0, "pull": 0.0, "tie": 0.0}
+ALL_THE_WAY = {"start": "pca", "strength": 1.0}  # as before the held-out pairs chose
 VARIANTS = {
     "plain": Variant(settings=OFF, nested=False),
     "nested": Variant(settings=OFF),
@@ -49,13 +50,14 @@ VARIANTS = {
     "symmetric": Variant(settings={**OFF, "symmetric": True}),
     "neighbourhoods": Variant(settings={**OFF, "distillation": 1.0}),
     "through int4 and bits": Variant(settings={**OFF, "precisions": ("float32", "int4", "binary")}),
-    "one map with all that helps": Variant(settings=SIX),
-    "default, six epochs": Variant("two-tower", SIX),
+    "one map with all that helps": Variant(settings={**SIX, **ALL_THE_WAY}),
+    "default, six epochs": Variant(None, SIX),
     "plain, twelve epochs": Variant(settings={**OFF, "epochs": 12.0}, nested=False),
-    "default": Variant("two-tower"),
-    "preset small": Variant("two-tower", {"preset": "small"}),
-    "preset full": Variant("two-tower", {"preset": "full"}),
-    "default, through int4 and bits": Variant("two-tower", {"precisions": ("float32", "int4", "binary")}),
+    "two towers all the way": Variant("two-tower", ALL_THE_WAY),
+    "default": Variant(None),
+    "preset small": Variant(None, {"preset": "small"}),
+    "preset full": Variant(None, {"preset": "full"}),
+    "default, through int4 and bits": Variant(None, {"precisions": ("float32", "int4", "binary")}),
 }
 
 

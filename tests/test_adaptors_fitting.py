@@ -14,10 +14,10 @@ from scipy import stats
 
 import nestvec.adaptors.fitting as fitting
 from nestvec.adaptors import METHODS, AdaptorData, FitSettings, Map, Towers, fit_adaptor
-from nestvec.adaptors.fitting import _Candidate, _merit
 from nestvec.adaptors.held_out import make_held_out
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import make_objective, mine_negatives
+from nestvec.adaptors.selection import Candidate, blend, choose, clearly_better, merit, share, shrinkage
 from nestvec.adaptors.training_data import Split, copies
 from nestvec.errors import AdaptorError, DimensionError, LossInputError, VectorError
 from nestvec.vectors import normalize, truncate
@@ -48,7 +48,7 @@ def mean_reciprocal_rank(queries: np.ndarray, documents: np.ndarray) -> float:
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_fitted_map_finds_on_new_data_what_raw_prefixes_and_components_do_not(method: str) -> None:
-    adaptor = fit_adaptor(paired(), [DIM, 8, SIGNAL], method=method, settings=QUICK)
+    adaptor = fit_adaptor(paired(), [DIM, 8, SIGNAL], method=method, settings=replace(QUICK, strength=1.0))
     queries, documents = topics(400, seed=1)
     for dim in adaptor.dims:
         adapted = mean_reciprocal_rank(adaptor.transform(queries, "query", dim), adaptor.transform(documents, dim=dim))
@@ -121,10 +121,9 @@ def test_wrong_labels_never_make_a_size_worse_than_it_was() -> None:
     data = AdaptorData(queries, documents, np.concatenate([np.column_stack([rows, rows]), *[wrong] * 8]))
     adaptor = fit_adaptor(data, [DIM, 6], settings=FitSettings(epochs=30, batch_size=64, learning_rate=0.1))
     for dim in adaptor.dims:
-        kept = max(adaptor.held_out[name][str(dim)] for name in ("raw", "pca"))
-        assert (adaptor.held_out[adaptor.method][str(dim)] < kept) == (dim in adaptor.replaced)
-    means = {name: np.mean(list(scores.values())) for name, scores in adaptor.held_out.items()}
-    assert means[adaptor.method] >= means["raw"]
+        assert adaptor.held_out[adaptor.method][str(dim)] >= adaptor.held_out["raw"][str(dim)]
+    assert adaptor.method == "raw"
+    np.testing.assert_allclose(adaptor.transform(documents), normalize(documents), atol=1e-6)
 
 
 def test_a_size_at_which_another_map_is_better_keeps_that_map() -> None:
@@ -187,16 +186,18 @@ def test_training_stops_when_it_gets_no_better_and_the_best_state_counts(monkeyp
     fit_adaptor(paired(300), [DIM, 6], settings=settings(3), progress=progress)
     fit_adaptor(paired(300), [DIM, 6], settings=settings(None), progress=progress)
     assert steps[0] < steps[-1]
-    seen: list[_Candidate] = []
+    seen: list[Candidate] = []
 
-    def prefer_the_fourth(one: _Candidate, others: object) -> float:
-        if not any(one is before for before in seen):
+    def prefer_the_fourth(one: Candidate, others: object) -> float:
+        if one.method == "state" and not any(one is before for before in seen):
             seen.append(one)
-        return float(one is seen[3]) if len(seen) > 3 else 0.0
+        return float(len(seen) > 3 and one is seen[3])
 
-    monkeypatch.setattr(fitting, "_merit", prefer_the_fourth)
-    kept = fit_adaptor(paired(300), [DIM, 6], settings=settings(None))
+    monkeypatch.setattr(fitting, "merit", prefer_the_fourth)
+    chosen = replace(settings(None), strength=1.0, start="pca")
+    kept = fit_adaptor(paired(300), [DIM, 6], method="two-tower", settings=chosen)
     assert len(seen) > 10
+    assert kept.method == "two-tower"
     assert kept.towers is seen[3].towers
 
 
@@ -205,35 +206,148 @@ def test_training_that_diverges_says_so() -> None:
         fit_adaptor(paired(300), [DIM, 6], settings=FitSettings(learning_rate=3e37, batch_size=64))
 
 
-def test_no_copy_of_what_is_held_out_is_trained_on() -> None:
+def test_nothing_of_what_is_held_out_is_trained_on() -> None:
     queries, documents = topics(300, 0)
     documents = np.concatenate([documents, documents * 2, documents[:50]])  # copies, of another length too
-    pairs = np.column_stack([np.tile(np.arange(300), 3)[:650], np.arange(650)])
+    pairs = np.column_stack([np.tile(np.arange(300), 3)[:650], np.arange(650), np.roll(np.arange(650), 7)])
     data = AdaptorData(queries, documents, pairs)
     train, held_out = data.split(0.2, 100, seed=0)
-    assert sorted([*train, *held_out]) == list(range(650))
+    assert not set(train) & set(held_out)
     assert 50 <= len(held_out) <= 100
     groups = copies(documents)
-    assert not set(groups[pairs[train, 1]]) & set(groups[pairs[held_out, 1]])
+    asked = set(pairs[held_out, 0].tolist())
+    answers = {int(groups[document]) for query, document, _ in pairs if int(query) in asked}
+    assert not asked & set(pairs[train, 0].tolist())
+    assert not answers & set(groups[pairs[train, 1:]].ravel().tolist())  # neither as answers nor as negatives
     assert len(set(groups.tolist())) == 300
+
+
+def test_near_documents_are_held_out_together() -> None:
+    generator = np.random.default_rng(0)
+    centres = 4 * generator.normal(size=(40, DIM))
+    documents = np.repeat(centres, 30, axis=0) + generator.normal(size=(1200, DIM))
+    rows = np.column_stack([np.arange(1200), np.arange(1200)])
+    _, held_out = AdaptorData(documents, documents, rows).split(0.1, 2000, seed=0)
+    topics_of = held_out // 30
+    assert len(held_out) >= 60
+    assert len(np.unique(topics_of)) <= len(held_out) / 10  # at random it would be nearly all 40
 
 
 def test_held_out_ranks_are_those_of_a_slow_search() -> None:
     generator = np.random.default_rng(0)
     queries, documents = generator.normal(size=(12, 6)), generator.normal(size=(40, 6))
+    documents[30:] = 3 * documents[:10]  # copies count as one document
     pairs = np.column_stack([generator.integers(0, 12, 30), generator.integers(0, 40, 30)])
     one = Map(generator.normal(size=(6, 6)).astype(np.float32))
-    found = make_held_out(AdaptorData(queries, documents, pairs), Split(np.arange(0), np.arange(30)), 0).measure(
+    held_out = np.arange(20)
+    found = make_held_out(AdaptorData(queries, documents, pairs), Split(np.arange(20, 30), held_out), 0).measure(
         Towers(one, one), [6, 2]
     )
-    for dim, score in found.items():
-        q, d = one.transform(queries, dim).astype(np.float64), one.transform(documents, dim).astype(np.float64)
+    for dim, values in found.items():
+        q, d = one.transform(queries, dim).astype(np.float64), one.transform(documents[:30], dim).astype(np.float64)
         reciprocal = []
-        for query in np.unique(pairs[:, 0]):
+        for query in np.unique(pairs[held_out, 0]):
             order = np.argsort(-(q[query] @ d.T))[:10].tolist()
-            ranks = [order.index(row) for row in pairs[pairs[:, 0] == query, 1] if row in order]
+            answers = {row - 30 if row >= 30 else row for row in pairs[pairs[:, 0] == query, 1]}  # all that are known
+            ranks = [order.index(row) for row in answers if row in order]
             reciprocal.append(1 / (1 + min(ranks)) if ranks else 0.0)
-        assert score == pytest.approx(np.mean(reciprocal))
+        np.testing.assert_allclose(np.sort(values), np.sort(reciprocal), atol=1e-9)
+
+
+def test_copies_of_the_right_document_are_no_mistakes() -> None:
+    generator = np.random.default_rng(0)
+    documents = np.repeat(generator.normal(size=(200, 16)), 2, axis=0)
+    queries = documents + 0.01 * generator.normal(size=documents.shape)
+    adaptor = fit_adaptor(AdaptorData(queries, documents, np.repeat(np.arange(400), 2).reshape(-1, 2)), [16, 8])
+    assert adaptor.held_out["raw"] == {"16": 1.0, "8": 1.0}
+    assert adaptor.method == "raw"
+
+
+def test_few_pairs_with_a_strong_base_end_at_the_base() -> None:
+    generator = np.random.default_rng(0)
+    documents = generator.normal(size=(2000, DIM))
+    queries = documents + 0.6 * generator.normal(size=documents.shape)
+    rows = np.column_stack([np.arange(120), np.arange(120)])
+    for seed in range(5):
+        adaptor = fit_adaptor(AdaptorData(queries, documents, rows), [DIM, 12], settings=FitSettings(seed=seed))
+        for dim in (DIM, 12):
+            kept, before = (
+                mean_reciprocal_rank(q[1000:], d[1000:])
+                for q, d in (
+                    (truncate(adaptor.transform(queries, "query"), dim), truncate(adaptor.transform(documents), dim)),
+                    (truncate(normalize(queries), dim), truncate(normalize(documents), dim)),
+                )
+            )
+            assert kept >= before - 0.01
+
+
+def test_a_correlation_is_the_mean_of_what_its_pairs_say() -> None:
+    left, right = topics(200, 0)
+    scores = np.random.default_rng(0).normal(size=200).round(1)
+    pairs = np.repeat(np.arange(200), 2).reshape(-1, 2)
+    identity = Map(np.eye(DIM, dtype=np.float32))
+    split = Split(np.arange(0), np.arange(200))
+    values = make_held_out(AdaptorData(left, right, pairs, scores), split, 0).measure(Towers(identity, identity), [6])[
+        6
+    ]
+    cosines = (truncate(normalize(left), 6) * truncate(normalize(right), 6)).sum(axis=1)
+    assert values.mean() == pytest.approx(stats.spearmanr(cosines, scores).statistic, abs=1e-6)
+
+
+def candidate(name: str, *scores: float, n: int = 400, spread: float = 0.0, **more: Any) -> Candidate:
+    same = Map(np.eye(2, dtype=np.float32))
+    noise = spread * np.tile([-1.0, 1.0], n // 2)
+    values = {2 ** (len(scores) - place): score + noise for place, score in enumerate(scores)}
+    return Candidate(name, Towers(same, same), values, **more)
+
+
+def test_the_worst_size_chooses_and_the_vectors_stay_where_nothing_gains_clearly() -> None:
+    raw = candidate("raw", 0.5, 0.2)
+    short, even, loses = candidate("a", 0.505, 0.4), candidate("b", 0.55, 0.25), candidate("c", 0.49, 0.6)
+    assert choose([short, even, loses], raw, [1, 1]) is even
+    assert choose([loses], raw, [1, 1]) is raw
+    assert choose([loses], raw, [0, 1]) is loses  # a size that weighs nothing does not count
+    noisy = candidate("d", 0.55, 0.25, spread=0.6)
+    assert choose([noisy], raw, [1, 1]) is raw
+    assert shrinkage(candidate("e", 0.55, 0.25, spread=0.2), raw, [1, 1]) == pytest.approx(5.0 / 12.0, abs=0.02)
+    assert shrinkage(even, raw, [1, 1]) == 1.0
+    assert clearly_better(even, raw, 4)
+    assert not clearly_better(noisy, candidate("f", 0.54, 0.25), 4)
+    assert not clearly_better(raw, even, 4)
+
+
+@pytest.mark.parametrize("method", ["linear", "two-tower", "mlp"])
+def test_a_strength_goes_a_share_of_the_way(method: str) -> None:
+    generator = np.random.default_rng(0)
+    start = Map(np.eye(6, dtype=np.float32), np.full(6, 0.1, np.float32))
+    network = TowersNetwork(
+        start, two_towers=method == "two-tower", hidden_width=5 if method == "mlp" else None, seed=0
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    trained = network.to_towers()
+    begun = Towers(start, start)
+    vectors = normalize(generator.normal(size=(9, 6)).astype(np.float32))
+
+    def output(towers: Towers, side: str) -> np.ndarray:
+        one = getattr(towers, side)
+        linear = vectors @ one.weight + one.bias
+        if one.hidden is not None:
+            linear += np.maximum(vectors @ one.hidden.weight + one.hidden.bias, 0) @ one.hidden.output
+        return linear
+
+    for strength in (0.25, 0.5, 1.0):
+        mixed = blend(begun, trained, strength)
+        assert (mixed.query is mixed.document) == (method != "two-tower")
+        for side in ("query", "document"):
+            expected = (1 - strength) * output(begun, side) + strength * output(trained, side)
+            np.testing.assert_allclose(output(mixed, side), expected, atol=1e-5)
+    if method == "two-tower":
+        middle = share(trained)
+        assert middle.query is middle.document
+        expected = (output(trained, "query") + output(trained, "document")) / 2
+        np.testing.assert_allclose(output(middle, "query"), expected, atol=1e-5)
 
 
 def test_a_network_begins_as_the_map_it_starts_from() -> None:
@@ -287,7 +401,7 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
         (AdaptorData(queries, documents[:, :8], rows), DimensionError, "24 numbers and documents 8"),
         (AdaptorData(queries[:20], documents[:20]), VectorError, "20 rows are too few to fit a map of 24"),
         (AdaptorData(queries[:0], documents, rows[:0]), VectorError, "There are no queries"),
-        (AdaptorData(queries, bad(documents.astype(float), 3, 1e60), rows), VectorError, "not finite, in rows 3"),
+        (AdaptorData(queries, bad(documents.astype(float), 3, np.inf), rows), VectorError, "not finite, in rows 3"),
         (AdaptorData(queries, documents[0], rows), VectorError, "not floating-point vectors"),
         (AdaptorData(queries, documents.astype(int), rows), VectorError, "not floating-point vectors"),
         (AdaptorData(queries, documents, rows + 5), AdaptorError, r"5 of 300 pairs point outside the 300 queries"),
@@ -326,6 +440,8 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
         ("batch_size", 0.5),
         ("hidden_width", 1.5),
         ("held_out_limit", 0),
+        ("strength", 0.0),
+        ("strength", 1.1),
     ):
         with pytest.raises(AdaptorError, match=name):
             FitSettings(**{name: value})
@@ -334,7 +450,8 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
 def test_a_tie_keeps_two_towers_alike() -> None:
     apart = {}
     for tie in (0.0, 10.0):
-        towers = fit_adaptor(paired(), [DIM, 6], method="two-tower", settings=replace(QUICK, tie=tie)).towers
+        settings = replace(QUICK, tie=tie, strength=1.0)
+        towers = fit_adaptor(paired(), [DIM, 6], method="two-tower", settings=settings).towers
         apart[tie] = np.linalg.norm(towers.query.weight - towers.document.weight)
     assert 0 < apart[10.0] < 0.1 * apart[0.0]
 
@@ -348,7 +465,7 @@ def test_few_pairs_get_many_steps() -> None:
         def count(description: str, total: int | None, done: list[int] = done) -> Iterator[Callable[[int], None]]:
             yield done.append
 
-        fit_adaptor(paired(n), [DIM], settings=FitSettings(epochs=3, patience=None), progress=count)
+        fit_adaptor(paired(n), [DIM], settings=FitSettings(epochs=3, patience=None, start="pca"), progress=count)
         steps[n] = len(done)
     assert steps == {900: 24, 120: 5}  # eight an epoch, but of 64 pairs at least
 
@@ -358,7 +475,7 @@ def test_what_is_not_said_follows_from_the_labels() -> None:
     scored = replace(pairs, scores=np.random.default_rng(0).random(400))
     bare = replace(pairs, pairs=None)
     found = {
-        name: fit_adaptor(data, [DIM], settings=FitSettings(epochs=1, **given))
+        name: fit_adaptor(data, [DIM], settings=FitSettings(epochs=1, strength=1.0, **given))
         for name, data, given in (
             ("pairs", pairs, {}),
             ("scores", scored, {}),
@@ -371,7 +488,7 @@ def test_what_is_not_said_follows_from_the_labels() -> None:
         for name, one in found.items()
     }
     assert kept == {
-        "pairs": ("two-tower", 0.06, 0.0, 0.01, 1),
+        "pairs": (found["pairs"].method, 0.06, 0.0, 0.01, 1),
         "scores": ("linear", 0.2, 0.3, 0.0, 1),
         "none": ("linear", 0.05, 1.0, 0.01, 1),
         "said": ("linear", 0.07, 0.0, 0.0, 1),
@@ -381,14 +498,10 @@ def test_what_is_not_said_follows_from_the_labels() -> None:
 
 
 def test_a_state_that_loses_a_little_and_gains_much_is_kept() -> None:
-    def state(**scores: float) -> _Candidate:
-        towers = Towers(Map(np.eye(2, dtype=np.float32)), Map(np.eye(2, dtype=np.float32)))
-        return _Candidate(towers, {int(dim[1:]): score for dim, score in scores.items()})
-
-    others = {"raw": state(d8=0.8, d4=0.4), "pca": state(d8=0.7, d4=0.5)}
-    begun = _merit(state(d8=0.8, d4=0.5), others)
-    assert _merit(state(d8=0.78, d4=0.6), others) > begun
-    assert _merit(state(d8=0.74, d4=0.6), others) < begun  # at its own sizes the mean is higher
+    others = [candidate("raw", 0.8, 0.4), candidate("pca", 0.7, 0.5)]
+    begun = merit(candidate("x", 0.8, 0.5), others)
+    assert merit(candidate("x", 0.78, 0.6), others) > begun
+    assert merit(candidate("x", 0.74, 0.6), others) < begun  # at its own sizes the mean is higher
     assert begun == pytest.approx(0.65)
 
 
@@ -397,7 +510,9 @@ def test_codes_too_short_to_learn_are_left_out_or_refused() -> None:
         fit_adaptor(paired(200), [DIM, 6], settings=FitSettings(precisions=("float32", "binary")))
     fitted = [
         fit_adaptor(
-            paired(200), [DIM, 6], settings=FitSettings(epochs=1, precisions=precisions, shortest_code=shortest)
+            paired(200),
+            [DIM, 6],
+            settings=FitSettings(epochs=1, strength=1.0, precisions=precisions, shortest_code=shortest),
         )
         for precisions, shortest in ((("float32",), 32), (("float32", "binary"), 3), (("float32", "binary"), 1))
     ]
@@ -408,12 +523,14 @@ def test_codes_too_short_to_learn_are_left_out_or_refused() -> None:
 
 def test_each_weight_stays_with_its_size() -> None:
     falling, rising = (
-        fit_adaptor(paired(300), dims, settings=FitSettings(epochs=1, weights=weights))
+        fit_adaptor(paired(300), dims, settings=FitSettings(epochs=1, strength=1.0, weights=weights))
         for dims, weights in (([DIM, 6], [0.0, 1.0]), ([6, DIM], [1.0, 0.0]))
     )
     assert falling.dims == rising.dims == (DIM, 6)
     assert falling.towers.query.digest() == rising.towers.query.digest()
-    swapped = fit_adaptor(paired(300), np.array([6, DIM]), settings=FitSettings(epochs=1, weights=[0.0, 1.0]))
+    swapped = fit_adaptor(
+        paired(300), np.array([6, DIM]), settings=FitSettings(epochs=1, strength=1.0, weights=[0.0, 1.0])
+    )
     assert swapped.towers.query.digest() != falling.towers.query.digest()
 
 

@@ -50,7 +50,8 @@ class Plan(_Section):
 
     Attributes:
         model: The model folder or id whose vectors are stored; `vectors:` and a folder where they were ready-made, the
-            file of an adaptor and `=` before it where they were adapted.
+            file of an adaptor and `=` before it where they were adapted. Paths are absolute, or relative to the plan's
+            file.
         full_dim: Numbers of its full vectors.
         first_stage: What is scanned.
         second_stage: What reranks; None for a scan alone.

@@ -126,15 +126,10 @@ def fit_adaptor(
                 for name, kept in [(method, towers), *([("linear", share(towers))] if any_method else [])]:
                     candidates.append(candidate(kept, name)._replace(start=start_name, strength=strength))
         chosen = max(candidates, key=lambda one: merit(one, found.values()))
-        if data.labels != "none":
+        if data.labels != "none" and settings.strength is None:
             chosen = choose(candidates, found["raw"], settings.weights)
-        if (
-            chosen.start is not None
-            and chosen.strength is not None
-            and settings.strength is None
-            and data.labels == "pairs"
-        ):
-            strength = chosen.strength * shrinkage(chosen, found["raw"], settings.weights)
+        if data.labels == "pairs" and settings.strength is None and chosen.start is not None:
+            strength = (chosen.strength or 0.0) * shrinkage(chosen, found["raw"], settings.weights)
             start = starts[chosen.start]
             towers = blend(Towers(start, start), ends[chosen.start], strength)
             kept = share(towers) if chosen.method == "linear" and any_method else towers

@@ -44,7 +44,8 @@ class FitSettings:
         start: Where training begins: `identity`, the vectors as they are, or `pca`. None tries both for pairs, and
             keeps what is better on the held-out data; else it is `pca`.
         strength: Share of the way from there to the trained map that is kept, above 0 to 1; it stands for stronger L2
-            penalties. None compares quarters on the held-out data, and goes less far where their gain is not sure.
+            penalties. None compares quarters on the held-out data, goes less far where their gain is not sure, and
+            with labels keeps the vectors as they are where there is none.
         centered: Principal components are those about the mean; False keeps every cosine at the full size.
         epochs: Passes over the pairs, or without labels over the documents, of which 30,000 count at most.
         batch_size: Pairs in a step at most, each a negative of all others. An epoch has eight steps at least, as long

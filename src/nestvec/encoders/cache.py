@@ -58,7 +58,7 @@ class CachedEncoder:
             about: Name of the model, for `cache_entries`.
         """
         self.encoder = encoder
-        self.folder = cache_folder() if folder is None else Path(folder)
+        self.folder = (cache_folder() if folder is None else Path(folder)).absolute()
         self.about = about
 
     @property

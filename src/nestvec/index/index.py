@@ -87,7 +87,7 @@ class Index:
         Raises:
             SearchIndexError: There is none, it is damaged, or of another format.
         """
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # whatever folder this process changes to
         self.encoder = encoder
         self._filters: dict[str, tuple[int, Numbers]] = {}
         self._open()
@@ -159,7 +159,7 @@ class Index:
             DimensionError: The plan is for vectors of another width.
             StorageError: The disk is full, or the folder cannot be written.
         """
-        path = Path(path)
+        path = Path(path).absolute()
         remove_leftovers(path.resolve().parent, path.name)
         _check_free(path, overwrite=overwrite)
         batches, full_dim = as_batches(vectors, ids, texts, metadata)

@@ -210,6 +210,7 @@ def evaluate(
         seconds=seconds,
         versions=package_versions(),
         seed=settings.seed,
+        folder=str(Path.cwd()),
     )
 
 

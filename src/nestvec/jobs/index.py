@@ -15,6 +15,7 @@ from nestvec.encoders import Encoder
 from nestvec.errors import DataError, SearchIndexError, VectorError
 from nestvec.index import Batch, CodeSettings, Index
 from nestvec.jobs.encoders import load_encoder
+from nestvec.jobs.sources import absolute_source, find_source
 from nestvec.plan import Plan, read_plan
 from nestvec.progress import Progress, silent
 
@@ -85,7 +86,9 @@ def build_index(
     """
     found: Plan | None = None if plan is None else read_plan(plan)
     file = documents if isinstance(documents, DocumentFile) else DocumentFile(documents)
-    source = model or (None if found is None else found.model)
+    source = model
+    if source is None and found is not None and plan is not None:
+        source = find_source(found.model, Path(plan).parent)
     source = None if source is not None and source.startswith("vectors:") else source
     if source is None and (file.vectors is None or queries is not None):
         what = "documents" if file.vectors is None else "queries"
@@ -116,7 +119,7 @@ def build_index(
 def _describe(source: str, encoder: Encoder, file: DocumentFile) -> dict[str, str]:
     """What an index keeps of its encoder; what gave the vectors of a file is not known."""
     sides = ("query", "document") if file.vectors is None else ("query",)
-    return {"name": source, **{side: encoder.identity(side) for side in sides}}
+    return {"name": absolute_source(source), **{side: encoder.identity(side) for side in sides}}
 
 
 def _check_width(encoder: Encoder | None, width: int | None, file: DocumentFile) -> None:
@@ -190,7 +193,7 @@ def encoder_of(
         NestvecError: What loading a model raises.
     """
     known: Mapping[str, Any] = index.model or {}
-    source = model or known.get("name")
+    source = model or (find_source(known["name"], index.path.parent) if known.get("name") else None)
     if source is None:
         raise SearchIndexError(f"{index.path} was built from ready vectors. Say what encodes queries: --model.")
     encoder = load_encoder(source, cache=cache, force=force, trust_remote_code=trust_remote_code, progress=progress)

@@ -10,6 +10,7 @@ from nestvec.errors import OutputExistsError, PlanError
 from nestvec.evaluation import Cell
 from nestvec.files import write_text
 from nestvec.jobs.evaluate import PCA_PREFIX
+from nestvec.jobs.sources import absolute_source
 from nestvec.plan import Plan, dump_plan, read_plan
 from nestvec.planning import Choice, Corpus, Prices, choose, expenses, parse_budget, parse_target
 from nestvec.report import GridReport, read_grid
@@ -84,7 +85,7 @@ def make_plan(
     if cell.rerank is not None:
         stages["second_stage"] = cell.rerank._asdict()
     plan = Plan(
-        model=source,
+        model=absolute_source(source, report.folder or None),
         full_dim=choice.full.dim,
         reason=choice.reason,
         measured={

@@ -43,6 +43,7 @@ class GridReport:
         seconds: Wall time of each part.
         versions: Of Python and the packages that matter.
         seed: Seed of resampling and draws.
+        folder: What relative paths of `models` are relative to; empty where it is not known.
     """
 
     headline: str
@@ -59,6 +60,7 @@ class GridReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    folder: str = ""
 
     def total_bytes(self, cell: Cell) -> int:
         """Return what `corpus_size` vectors of a cell cost, its second stage included, in bytes."""
@@ -71,6 +73,7 @@ class GridReport:
             "confidence": self.confidence,
             "cells": [{**cell.as_json(), "total_bytes": self.total_bytes(cell)} for cell in self.cells],
             "models": dict(self.models),
+            "folder": self.folder,
             "reference": self.reference,
             "benchmark": dict(self.benchmark),
             "corpus_size": self.corpus_size,
@@ -128,6 +131,7 @@ def read_grid(path: str | Path) -> GridReport:
             confidence=document["confidence"],
             cells=cells,
             models=models,
+            folder=document.get("folder") or "",
             reference=document.get("reference"),
             benchmark=benchmark,
             corpus_size=document.get("corpus_size") or benchmark["documents"],

@@ -23,6 +23,8 @@ def html_grid(report: GridReport) -> str:
     """
     front = {(model, cell.key) for model in report.models for cell in efficient_cells(report, model)}
     document = json.loads(report.to_json())
+    for name in ("models", "folder"):  # where models lie on this machine is nobody else's business
+        document.pop(name)
     document["model_names"] = list(report.models)
     document["front"] = [place for place, cell in enumerate(report.cells) if (cell.model, cell.key) in front]
     # Nothing in a text may end the script element that holds it.

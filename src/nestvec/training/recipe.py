@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nestvec.data.records import COLUMN_ROLES
+from nestvec.encoders.bases import PACKAGED_BASES
 from nestvec.errors import NestvecError, RecipeError, SourceNotFoundError
 from nestvec.quantization import check_precision
 from nestvec.training.schedules import Order
@@ -307,6 +309,9 @@ class Recipe(_Section):
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, preset: str | None = None) -> Recipe:
     """Read and check a recipe.
 
+    Paths in it are relative to its file; those that lead nowhere from there, and those of `overrides`, to the folder of
+    this process. In what is returned they are absolute.
+
     Args:
         path: TOML file.
         overrides: `section.key=value` each, the value in TOML; a bare word counts as text.
@@ -331,8 +336,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, preset: str 
         training = document.setdefault("training", {})
         if isinstance(training, dict):
             training |= {"preset": preset, **PRESETS.get(preset, {})}
+    _find_files(document, path.absolute().parent)
     for override in overrides:
         _override(document, override)
+    _find_files(document, Path.cwd())  # what the command line says, and what an older recipe meant
     return parse_recipe(document, source=str(path))
 
 
@@ -378,6 +385,17 @@ def dump_recipe(recipe: Recipe, provenance: Mapping[str, Any] | None = None) -> 
     if provenance:
         document["provenance"] = dict(provenance)
     return tomli_w.dumps(document)
+
+
+def _find_files(document: dict[str, Any], folder: Path) -> None:
+    """Make paths absolute that lead to something from a folder."""
+    for section, key in _PATHS:
+        table = document.get(section)
+        value = table.get(key) if isinstance(table, dict) else None
+        if isinstance(value, str) and value not in PACKAGED_BASES and value:
+            path = Path(value).expanduser()
+            if not path.is_absolute() and (folder / path).exists():
+                table[key] = os.path.abspath(folder / path)  # type: ignore[index]  # noqa: PTH100  # a table: it has the value
 
 
 def _override(document: dict[str, Any], override: str) -> None:
@@ -443,6 +461,15 @@ _SOURCES: dict[str, Any] = {
     "hub": HubData,
     "beir": BeirData,
 }
+
+_PATHS = (
+    ("model", "base"),
+    ("data", "path"),
+    ("data", "name"),
+    ("data", "site_packages"),
+    ("benchmark", "path"),
+    ("training", "teacher"),
+)
 
 _UNION_MEMBERS = ("str", "list[str]")
 
