@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
@@ -37,6 +36,7 @@ _WIDTH_OF_FILES = 140
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 __all__ = ["console", "draw_progress", "prepare_streams", "print_json", "quiet_libraries", "say", "visible"]
+_SAID: set[str] = set()  # warnings of this process
 
 
 def console() -> Console:
@@ -66,13 +66,18 @@ def visible(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a line on standard error, with control characters shown."""
-    click.echo(visible(text), err=True)
+    sys.stderr.write(visible(text) + "\n")
 
 
 def print_json(value: Any) -> None:
     """Print JSON on standard output, in which a terminal finds nothing to obey."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    click.echo(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=plain)
+    sys.stdout.write(_OBEYED.sub(_json_escape, text) + "\n")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def prepare_streams() -> None:
@@ -80,7 +85,7 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    warnings.filterwarnings("once", category=NestvecWarning)
+    warnings.filterwarnings("always", category=NestvecWarning)
     warnings.showwarning = _show_warning
 
 
@@ -88,7 +93,10 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     if issubclass(category, NestvecWarning):
-        say(f"Warning: {message}")
+        # Python's own filter forgets what was said whenever a library changes the filters.
+        if str(message) not in _SAID:
+            _SAID.add(str(message))
+            say(f"Warning: {message}")
     else:
         (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
@@ -133,6 +141,6 @@ def quiet_libraries() -> None:
     for variable in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(variable, "1")
     warnings.filterwarnings("ignore")
-    warnings.filterwarnings("once", category=NestvecWarning)
+    warnings.filterwarnings("always", category=NestvecWarning)
     for library in ("matplotlib", "transformers", "sentence_transformers", "datasets", "huggingface_hub", "torch"):
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -183,7 +183,7 @@ class Index:
                     if len(made) > FEWEST_TO_TUNE:  # fewer are all reranked anyway
                         tune(made, recall=target, queries=queries, seed=seed, progress=progress)
             _check_free(path, overwrite=overwrite)  # now that much time has passed
-            if path.exists():
+            if Manifest.is_one(path):
                 held.enter_context(Manifest.replacing(path, progress))
         return Index(path)
 
@@ -677,6 +677,8 @@ class Index:
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir() and not any(path.iterdir()):
+        return  # an empty folder, such as one made for it
     if path.exists() and not (overwrite and Manifest.is_one(path)):
         hint = "overwrite it" if Manifest.is_one(path) else "choose another place"
         raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")

@@ -170,8 +170,15 @@ class Manifest:
             except sqlite3.OperationalError as error:
                 connection.close()
                 # A read-only folder cannot take the shared memory of a log; without a log none is needed.
-                last = mode == modes[-1] or path.with_name(f"{path.name}-wal").exists()
-                if last:
+                log = path.with_name(f"{path.name}-wal")
+                if log.exists() and log.stat().st_size:
+                    raise SearchIndexError(
+                        f"{path} cannot be opened: the folder is read-only, and changes of a process that is still "
+                        f"open, or was killed, are in its write-ahead log {log.name}, which has to be merged first. "
+                        f"Open it once where it can be written (nestvec index info {path.parent}), or copy the folder "
+                        "to such a place."
+                    ) from error
+                if mode == modes[-1]:
                     raise SearchIndexError(f"{path} cannot be opened: {error}") from error
             except sqlite3.DatabaseError as error:
                 connection.close()
