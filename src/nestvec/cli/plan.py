@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nestvec.cli.console import console
+from nestvec.cli.console import console, say
 from nestvec.cli.options import read_count
 from nestvec.errors import NoPlanError
 
@@ -60,7 +60,7 @@ def plan(
     try:
         made = make_plan(grid, target=target, budgets=budgets, model=model, corpus_size=corpus_size, prices=prices)
     except NoPlanError as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}")
         raise SystemExit(_NO_CELL) from None
     write_plan(made.plan, out, overwrite=overwrite)
     screen = console()

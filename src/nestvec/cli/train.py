@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nestvec.cli.console import console, draw_progress, quiet_libraries
+from nestvec.cli.console import console, draw_progress, quiet_libraries, say
 from nestvec.cli.options import trust_option
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def run_job(recipe: Recipe, out: Path, *, resume: bool, overwrite: bool) -> None
         report = train_and_measure(recipe, out, resume=resume, overwrite=overwrite, progress=draw_progress)
     except KeyboardInterrupt:
         if (out / "work").is_dir():
-            click.echo(f"Interrupted. Continue with the same command and --resume; the run is in {out}.", err=True)
+            say(f"Interrupted. Continue with the same command and --resume; the run is in {out}.")
         else:
-            click.echo("Interrupted before training began: nothing was written.", err=True)
+            say("Interrupted before training began: nothing was written.")
         raise SystemExit(130) from None
     screen = console()
     screen.print()
