@@ -36,6 +36,7 @@ def test_vectors_in_files_are_adapted_and_transformed(folder: Path, nestvec: Run
     assert "MRR@10 on held-out data" in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[1:4]] == ["dim", "24", "8"]
     adaptor = load(out)
+    assert f"Kept: {adaptor.method}, {adaptor.settings['strength']:.0%} of the way from " in done.stdout
     assert adaptor.dims == (24, 8)
     assert adaptor.encoder == {}
     queries = np.load(folder / "q.npy")
@@ -46,6 +47,18 @@ def test_vectors_in_files_are_adapted_and_transformed(folder: Path, nestvec: Run
     again = nestvec("adapt", *files, *QUICK, "--out", out, "--method", "pca")
     assert again.returncode == 0, again.stderr
     assert load(out).method == "pca"
+
+
+def test_vectors_that_no_map_betters_stay_as_they_are(folder: Path, nestvec: RunNestvec) -> None:
+    documents = np.repeat(np.random.default_rng(0).normal(size=(150, 16)), 3, axis=0).astype(np.float32)
+    np.save(folder / "d.npy", documents)  # three queries a document, each beside it
+    np.save(folder / "q.npy", documents + 0.01 * np.random.default_rng(1).normal(size=documents.shape).astype("f4"))
+    files = ("--queries", folder / "q.npy", "--documents", folder / "d.npy", "--dims", "16,8")
+    done = nestvec("adapt", *files, "--out", folder / "a.safetensors")
+    assert done.returncode == 0, done.stderr
+    assert "the vectors stay as they are" in done.stdout
+    assert load(folder / "a.safetensors").method == "raw"
+    np.testing.assert_allclose(load(folder / "a.safetensors").held_out["raw"]["16"], 1.0)
 
 
 def test_pairs_scores_and_no_labels(folder: Path, nestvec: RunNestvec) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from conftest import RunNestvec
 from nestvec.encoders import (
     DotProductEncoder,
     SentenceTransformerEncoder,
-    compares_by_dot_product,
+    comparison_of_base,
     load_base,
     load_model,
 )
@@ -169,7 +172,7 @@ def test_how_a_model_compares_is_what_it_says(
     (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
     settings_of(folder, **settings)
-    assert compares_by_dot_product(str(folder)) is expected
+    assert (comparison_of_base(str(folder)) == "dot") is expected
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +240,44 @@ def test_sparse_encoders_are_refused(bare: Path, tmp_path: Path) -> None:
     assert SparseEncoder.__name__ == "SparseEncoder"  # the name that its folders carry
     with pytest.raises(ModelError, match="a sparse encoder"):
         check_kind(str(settings_of(tmp_path, model_type="SparseEncoder")))
+
+
+def test_distances_are_said_to_be_compared_by_cosine(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "by-distance"
+    made = SentenceTransformer(modules=list(SentenceTransformer(str(tiny_model)).children())[:2])
+    made.save_pretrained(str(folder))
+    settings_of(folder, similarity_fn_name="euclidean")
+    with pytest.warns(NestvecWarning, match="compares by euclidean distance. Here its vectors are compared by cosine"):
+        assert isinstance(make_encoder(str(folder), load_model(str(folder))), SentenceTransformerEncoder)
+
+
+def in_hub_cache(cache: Path, name: str, folder: Path) -> None:
+    """What a model downloaded from a hub looks like, without its card."""
+    repo = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repo / "snapshots" / ("0" * 40))
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("0" * 40, encoding="utf-8")
+
+
+def fresh_nestvec(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a new process: the hub's variables are read when its library is imported."""
+    command = [sys.executable, "-m", "nestvec", *map(str, words)]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def test_a_model_of_the_hub_compares_as_its_downloaded_files_say(by_dot: Path, tmp_path: Path) -> None:
+    in_hub_cache(tmp_path / "hub", "someone/some-model", by_dot)
+    docs = write_json_lines(tmp_path / "d.jsonl", [{"id": str(n), "text": text} for n, text in enumerate(TEXTS)])
+    words = ["index", "build", tmp_path / "i", "--model", "someone/some-model", "--docs", docs, "--no-cache"]
+    built = fresh_nestvec(*words, HF_HUB_CACHE=str(tmp_path / "hub"))
+    assert built.returncode == 0, built.stderr
+    assert "someone/some-model compares by dot product" in built.stderr
+
+
+@pytest.mark.parametrize("model", ["static", None])
+def test_no_hub_is_asked_about_packaged_bases_and_folders(model: str | None, tiny_model: Path, tmp_path: Path) -> None:
+    docs = write_json_lines(tmp_path / "d.jsonl", [{"id": str(n), "text": text} for n, text in enumerate(TEXTS)])
+    words = ["index", "build", tmp_path / "i", "--model", model or tiny_model, "--docs", docs, "--no-cache"]
+    built = fresh_nestvec(*words, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9")  # where nothing listens
+    assert built.returncode == 0, built.stderr
+    assert "127.0.0.1" not in built.stderr

@@ -1,9 +1,15 @@
 """Text to vectors: the encoder protocol, and the models that fulfil it. torch is imported when a model is loaded."""
 
-from nestvec.encoders.bases import PACKAGED_BASES, is_static, load_base, load_model, trained_dims
+from nestvec.encoders.bases import (
+    PACKAGED_BASES,
+    comparison_of_base,
+    is_static,
+    load_base,
+    load_model,
+    trained_dims,
+)
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.dot_product import DotProductEncoder
-from nestvec.encoders.folder_kinds import compares_by_dot_product
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.remote import RemoteEncoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
@@ -19,7 +25,7 @@ __all__ = [
     "cache_entries",
     "cache_folder",
     "clear_cache",
-    "compares_by_dot_product",
+    "comparison_of_base",
     "is_static",
     "load_base",
     "load_model",

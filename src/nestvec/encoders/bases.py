@@ -8,14 +8,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nestvec.encoders.folder_kinds import check_kind, needs_own_code
+from nestvec.encoders.folder_kinds import check_kind, comparison_of, needs_own_code
 from nestvec.errors import MissingExtraError, ModelError, SourceNotFoundError
 from nestvec.extras import require
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PACKAGED_BASES", "is_static", "load_base", "load_model", "trained_dims"]
+__all__ = ["PACKAGED_BASES", "comparison_of_base", "is_static", "load_base", "load_model", "trained_dims"]
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _STATIC_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
@@ -111,6 +111,18 @@ def is_static(base: str) -> bool:
     """
     modules = Path(base).expanduser() / "modules.json"
     return base == "static" or (modules.is_file() and "StaticEmbedding" in modules.read_text(encoding="utf-8"))
+
+
+def comparison_of_base(base: str) -> str:
+    """Tell how the vectors of a base are meant to be compared.
+
+    Args:
+        base: As `load_base` takes it.
+
+    Returns:
+        `cosine`, `dot`, `euclidean` or `manhattan`, as its similarity function, card or name says.
+    """
+    return "cosine" if base in PACKAGED_BASES else comparison_of(base)
 
 
 def trained_dims(base: str, model: SentenceTransformer) -> tuple[int, ...] | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from nestvec.errors import ModelError
 from nestvec.extras import require
 
-__all__ = ["check_kind", "compares_by_dot_product", "needs_own_code"]
+__all__ = ["check_kind", "comparison_of", "needs_own_code"]
 
 _CONFIG, _MODULES, _SETTINGS, _CARD = (
     "config.json",
@@ -62,14 +64,13 @@ def check_kind(name: str) -> None:
     Raises:
         ModelError: It is no single text tower.
     """
-    kind = _read(name, _SETTINGS).get("model_type", _TEXT_KIND)
+    kind = str(_read_object(name, _SETTINGS).get("model_type", _TEXT_KIND))
     found = None if kind == _TEXT_KIND else _KINDS.get(kind, f"a {kind}")
-    modules = _read(name, _MODULES)
-    for module in modules if isinstance(modules, list) else ():
-        type_name = str(module.get("type", "")).rpartition(".")[2]
-        found = found or _MODULES_OF_OTHERS.get(type_name)
-    if not modules:
-        found = found or _kind_of_config(_read(name, _CONFIG))
+    types = _module_types(name)
+    for type_name in types:
+        found = found or _MODULES_OF_OTHERS.get(type_name.rpartition(".")[2])
+    if not types:
+        found = found or _kind_of_config(_read_object(name, _CONFIG))
     if found is not None:
         raise ModelError(
             f"{name} is {found}. Here a model is one tower that turns a text into one vector: give such a folder, or "
@@ -77,7 +78,7 @@ def check_kind(name: str) -> None:
         )
 
 
-def _kind_of_config(config: Any) -> str | None:
+def _kind_of_config(config: Mapping[str, Any]) -> str | None:
     """What a bare folder of transformers is, where it is no text encoder."""
     for architecture in config.get("architectures") or ():
         for ending, what in _HEADS.items():
@@ -97,49 +98,74 @@ def _kind_of_config(config: Any) -> str | None:
 
 def needs_own_code(name: str) -> bool:
     """Tell whether loading a model would run code that comes with it."""
-    config, modules = _read(name, _CONFIG), _read(name, _MODULES)
-    types = [str(module.get("type", "")) for module in modules] if isinstance(modules, list) else []
-    foreign = any(not one.startswith("sentence_transformers.") for one in types)
-    return foreign or bool(isinstance(config, dict) and config.get("auto_map"))
+    foreign = any(not type_name.startswith("sentence_transformers.") for type_name in _module_types(name))
+    return foreign or bool(_read_object(name, _CONFIG).get("auto_map"))
 
 
-def compares_by_dot_product(name: str) -> bool:
-    """Tell whether a model was trained for dot products of vectors that are not of unit length.
+def comparison_of(name: str) -> str:
+    """Tell how the vectors of a model are meant to be compared.
 
     Its similarity function says so, or where it has none its card (`Suitable score functions: dot-product`), or its
     name (`...-dot-v5`).
 
     Args:
         name: Folder or hub id.
+
+    Returns:
+        `cosine`, `dot`, `euclidean` or `manhattan`; `cosine` where the model gives unit vectors.
     """
-    modules = _read(name, _MODULES)
-    if isinstance(modules, list) and any(str(module.get("type", "")).endswith(".Normalize") for module in modules):
-        return False  # of unit length, so that both are the same
-    stated = _read(name, _SETTINGS).get("similarity_fn_name")
+    if any(type_name.endswith(".Normalize") for type_name in _module_types(name)):
+        return "cosine"  # of unit length, so that they all order alike
+    stated = _read_object(name, _SETTINGS).get("similarity_fn_name")
     if stated:
-        return bool(stated in ("dot", "dot_score"))
-    found = _DOT_IN_CARD.search(_read_text(name, _CARD))
+        return {"dot_score": "dot", "cos_sim": "cosine"}.get(stated, str(stated))
+    found = _DOT_IN_CARD.search(_files(name).get(_CARD, ""))
     if found is not None:
-        return "cos" not in found[0].lower()
-    return _DOT_IN_NAME.search(Path(name).name) is not None
+        return "cosine" if "cos" in found[0].lower() else "dot"
+    return "dot" if _DOT_IN_NAME.search(Path(name).name) else "cosine"
+
+
+def _module_types(name: str) -> list[str]:
+    found = _read(name, _MODULES)
+    return [str(module.get("type", "")) for module in found] if isinstance(found, list) else []
+
+
+def _read_object(name: str, file: str) -> dict[str, Any]:
+    found = _read(name, file)
+    return found if isinstance(found, dict) else {}
 
 
 def _read(name: str, file: str) -> Any:
     try:
-        return json.loads(_read_text(name, file) or "{}")
+        return json.loads(_files(name).get(file, "{}"))
     except ValueError:
         return {}  # what is damaged is said by what loads it
 
 
-def _read_text(name: str, file: str) -> str:
+def _files(name: str) -> Mapping[str, str]:
+    """What those files hold that there are, by name."""
     folder = Path(name).expanduser()
-    path: Path | None = folder / file
     if not folder.is_dir():
+        return _files_of_hub(name) if "/" in name else {}
+    paths = [folder / file for file in (_CONFIG, _MODULES, _SETTINGS, _CARD)]
+    return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+
+
+@cache
+def _files_of_hub(name: str) -> Mapping[str, str]:
+    """The same of a model of the hub; of none where it is out of reach, which is said by what loads the model."""
+    hub, errors = require("huggingface_hub", extra="train"), require("huggingface_hub.errors", extra="train")
+    found: dict[str, str] = {}
+    is_in_reach = True
+    for file in (_CONFIG, _MODULES, _SETTINGS, _CARD):
         try:
-            found = require("sentence_transformers.util", extra="train").load_file_path(name, file)
-        except Exception:  # noqa: BLE001  # a hub that is out of reach is said by what loads the model
-            found = None
-        path = None if found is None else Path(found)
-    if path is None or not path.is_file():
-        return ""
-    return path.read_text(encoding="utf-8", errors="replace")
+            path = hub.try_to_load_from_cache(name, file)
+            if path is None and is_in_reach:
+                path = hub.hf_hub_download(name, file)
+        except errors.LocalEntryNotFoundError:
+            path, is_in_reach = None, False  # each further request would be tried as long
+        except Exception:  # noqa: BLE001  # there is no such file, or no such model
+            path = None
+        if isinstance(path, str):
+            found[file] = Path(path).read_text(encoding="utf-8", errors="replace")
+    return found

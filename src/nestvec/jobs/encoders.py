@@ -11,7 +11,7 @@ from nestvec.encoders import (
     DotProductEncoder,
     Encoder,
     SentenceTransformerEncoder,
-    compares_by_dot_product,
+    comparison_of_base,
     load_base,
 )
 from nestvec.errors import NestvecWarning
@@ -33,7 +33,7 @@ def split_adaptor(source: str) -> tuple[str | None, str]:
 
 
 def make_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 64) -> Encoder:
-    """Return what encodes with a loaded model, in the way it compares: by cosine or by dot product.
+    """Return what encodes with a loaded model, in the way it compares: by dot product, or else by cosine.
 
     Args:
         source: Where it was loaded from.
@@ -44,7 +44,14 @@ def make_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 6
         The encoder.
     """
     encoder = SentenceTransformerEncoder(model, batch_size=batch_size)
-    if not compares_by_dot_product(source):
+    comparison = comparison_of_base(source)
+    if comparison not in ("cosine", "dot"):
+        warnings.warn(
+            f"{source} compares by {comparison} distance. Here its vectors are compared by cosine.",
+            NestvecWarning,
+            stacklevel=2,
+        )
+    if comparison != "dot":
         return encoder
     by_length = DotProductEncoder(encoder)
     warnings.warn(

@@ -13,7 +13,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from nestvec.data import write_benchmark
-from nestvec.encoders import SentenceTransformerEncoder, compares_by_dot_product, load_base, load_model
+from nestvec.encoders import SentenceTransformerEncoder, comparison_of_base, load_base, load_model
 from nestvec.errors import NestvecWarning, RecipeError, VerificationError
 from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, parse_metric
 from nestvec.files import write_text
@@ -34,6 +34,7 @@ __all__ = ["train_and_measure", "verify_truncation"]
 _SHORT_DIM = 64  # at which the saved model is verified and examples are answered
 _VERIFIED_TEXTS = 64
 _VERIFIED_TOLERANCE = 1e-5
+_COMPARISONS = {"dot": "dot product", "euclidean": "Euclidean distance", "manhattan": "Manhattan distance"}
 
 
 def train_and_measure(
@@ -80,10 +81,12 @@ def train_and_measure(
         with _timed(seconds, "load"), progress(f"loading {recipe.model.base}", None):
             model = load_base(recipe.model.base, trust_remote_code=recipe.model.trust_remote_code)
             _apply_model_settings(model, recipe)
-        if compares_by_dot_product(recipe.model.base):
+        comparison = comparison_of_base(recipe.model.base)
+        if comparison != "cosine":
+            honoured = ". nestvec evaluate measures the base by dot product at its full size" * (comparison == "dot")
             warnings.warn(
-                f"{recipe.model.base} compares by dot product. Training and its report compare by cosine, and so will "
-                "the trained model. nestvec evaluate measures the base by dot product at its full size.",
+                f"{recipe.model.base} compares by {_COMPARISONS.get(comparison, comparison)}. Training and its report "
+                f"compare by cosine, and so will the trained model{honoured}.",
                 NestvecWarning,
                 stacklevel=2,
             )

@@ -10,6 +10,8 @@ from nestvec.adaptors import Adaptor
 
 __all__ = ["adaptor_table"]
 
+_STARTS = {"identity": "the vectors as they are", "pca": "their principal components"}
+
 
 def adaptor_table(adaptor: Adaptor) -> RenderableType:
     """Draw the scores of the vectors as they were, of their principal components and of the adaptor, by size.
@@ -34,6 +36,11 @@ def adaptor_table(adaptor: Adaptor) -> RenderableType:
         share = f"{kept / reference:.1%}" if reference > 0 else "-"
         table.add_row(str(dim), *(f"{score:.3f}" for score in scores.values()), share)
     blocks: list[RenderableType] = [Text(f"{metric} on held-out data", style="bold"), table]
+    start, strength = adaptor.settings.get("start"), adaptor.settings.get("strength")
+    if adaptor.method == "raw":
+        blocks.append(Text("No map gains at every size and clearly on the whole: the vectors stay as they are."))
+    elif start is not None and strength is not None:
+        blocks.append(Text(f"Kept: {adaptor.method}, {strength:.0%} of the way from {_STARTS.get(start, start)}."))
     if adaptor.replaced:
         worse = ", ".join(f"{dim} ({replacement.method})" for dim, replacement in adaptor.replaced.items())
         blocks.append(
