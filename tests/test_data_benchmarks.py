@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from builders import write_json_lines
 from nestvec.data import Benchmark, RetrievalRow, hold_out_queries, read_benchmark, without_leaks, write_benchmark
+from nestvec.data.qrels import read_qrels
 from nestvec.errors import BenchmarkError, DataError, NestvecWarning, SourceNotFoundError, StorageError
 
 
@@ -73,10 +75,50 @@ def test_compressed_files_and_titles_are_read(tmp_path: Path) -> None:
         "grade\tdocid\tqid\n1\ta\tq1\n",
         "q1\ta\t1\tAnn\tsure\n",
         "q1\ta\t1\t2\n",
+        "q1 q0 a 1\n",
+        "q1 ITER a 1\n",
+        "q1 1 a 1\n",
     ],
 )
 def test_qrels_are_read_with_and_without_header_and_as_trec_writes_them(tmp_path: Path, qrels: str) -> None:
     assert read_benchmark(write_beir(tmp_path / "b", qrels)).qrels == {"q1": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "documents", "expected"),
+    [
+        ("q1\t0\t1\t5\nq2\t1\t1\t5\n", ["0", "1"], {"q1": {"0": 1}, "q2": {"1": 1}}),
+        ("q1\t0\t1\t5\nq2\t1\t1\t5\n", [], {"q1": {"0": 1}, "q2": {"1": 1}}),
+        ("q1 1 123 1\n", ["123"], {"q1": {"123": 1}}),
+        ("q1 1 123 1\nq1 1 124 0\n", [], {"q1": {"123": 1, "124": 0}}),
+        ("q1 0 7 1\nq2 0 8 1\n", [], {"q1": {"7": 1}, "q2": {"8": 1}}),
+    ],
+)
+def test_trec_is_told_from_a_further_column_by_all_lines(
+    tmp_path: Path, lines: str, documents: list[str], expected: dict[str, dict[str, int]]
+) -> None:
+    (tmp_path / "test.tsv").write_text(lines, encoding="utf-8")
+    assert read_qrels(tmp_path / "test.tsv", documents=documents) == expected
+
+
+def test_ids_with_spaces_around_and_documents_with_a_title_alone(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "b", "q1\ta\u2028b\t1\n")
+    rows = [{"_id": "a\u2028b ", "title": "t", "text": "x"}, {"_id": "c", "title": ""}]
+    write_json_lines(folder / "corpus.jsonl", rows)
+    with pytest.warns(NestvecWarning, match="documents without text, found by nothing: 1"):
+        assert read_benchmark(folder).corpus == {"a\u2028b": "t x", "c": ""}
+    write_json_lines(folder / "corpus.jsonl", [{"_id": "a", "text": "x"}])
+    with (folder / "corpus.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"_id": "b", "text": "\\ud800 x"}\n')
+    with pytest.raises(BenchmarkError, match="line 2: it holds half a surrogate pair"):
+        read_benchmark(folder)
+
+
+def test_a_folder_of_benchmarks_names_them(tmp_path: Path) -> None:
+    for name in ("english", "android"):
+        write_beir(tmp_path / "cqadupstack" / name, "q1\ta\t1\n")
+    with pytest.raises(SourceNotFoundError, match="Its folders are benchmarks: give one of android, english"):
+        read_benchmark(tmp_path / "cqadupstack")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from builders import write_json_lines
 from nestvec.data import read_documents
 from nestvec.errors import DataError, NestvecWarning
 
@@ -121,8 +122,8 @@ def test_a_column_of_vectors_is_no_metadata_and_can_be_used(tmp_path: Path, name
     assert [one.id for one in found] == ["d0", "d1", "d2"]  # what has a vector needs no text
     np.testing.assert_allclose(np.stack([one.vector for one in found]), vectors, rtol=1e-6)
     assert found[0].metadata == {"place": [48.1, 11.5]}
-    with pytest.raises(DataError, match="Column 'place' of .* holds no vectors.*: embedding"):
-        list(read_documents(tmp_path / name, vectors="place"))
+    with pytest.raises(DataError, match="Column 'id' of .* holds no vectors.*: embedding"):
+        list(read_documents(tmp_path / name, vectors="id"))
 
 
 def test_metadata_as_a_text_of_json_is_read(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_metadata_as_a_text_of_json_is_read(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "d.parquet")
     assert facts(tmp_path / "d.parquet") == [{"lang": "de"}, {}]
     (tmp_path / "d.jsonl").write_text('{"id": "a", "text": "x", "metadata": "{oops"}', encoding="utf-8")
-    with pytest.raises(DataError, match="line 1: metadata is a text that is no JSON object"):
+    with pytest.raises(DataError, match="line 1: metadata is no JSON object"):
         list(read_documents(tmp_path / "d.jsonl"))
 
 
@@ -167,5 +168,90 @@ def test_what_parquet_holds_beside_json_becomes_json_or_is_named(tmp_path: Path)
     }
     assert second.metadata["day"] is None
     parquet.write_table(pyarrow.table({**columns, "raw": [b"\x00", b"\x01"]}), tmp_path / "e.parquet")
-    with pytest.raises(DataError, match="(?s)metadata hold a bytes, which is no JSON"):
-        list(read_documents(tmp_path / "e.parquet"))
+    with pytest.warns(NestvecWarning, match=r"values of 'raw' of type bytes, which JSON does not have, left out: 2"):
+        assert next(iter(facts(tmp_path / "e.parquet"))) == first.metadata
+    with pytest.raises(DataError, match="row 1: 'raw' is of type bytes"):
+        list(read_documents(tmp_path / "e.parquet", strict=True))
+
+
+def test_vectors_are_known_in_whatever_form_they_come(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(130, 8)).round(2)
+    texts = {"id": [str(row) for row in range(130)], "text": ["x"] * 130}
+    late = [None] * 120 + vectors[120:].tolist()
+    parquet.write_table(pyarrow.table({**texts, "late": late}), tmp_path / "late.parquet")
+    codes = pyarrow.array((vectors * 10).astype("int8").tolist(), pyarrow.list_(pyarrow.int8()))
+    parquet.write_table(pyarrow.table({**texts, "vector": codes}), tmp_path / "codes.parquet")
+    rows = [{"id": str(row), "text": "x", "v": vector.tolist()} for row, vector in enumerate(vectors)]
+    rows[3]["v"] = [0, 1, 0, 0, 0, 0, 0, 0]  # as JavaScript writes a vector of ones and zeros
+    write_json_lines(tmp_path / "whole.jsonl", rows)
+    inside = [{"id": row["id"], "text": "x", "metadata": {"v": row["v"], "n": 1}} for row in rows]
+    write_json_lines(tmp_path / "inside.jsonl", inside)
+    lines = [f'{row},x,"{vector.tolist()}"' for row, vector in enumerate(vectors)]
+    (tmp_path / "cells.csv").write_text("\n".join(["id,text,v", *lines]), encoding="utf-8")
+    names = {
+        "late.parquet": "late",
+        "codes.parquet": "vector",
+        "whole.jsonl": "v",
+        "inside.jsonl": None,
+        "cells.csv": "v",
+    }
+    for name, column in names.items():
+        with pytest.warns(NestvecWarning, match="holds vectors of 8 and is left out"):
+            found = facts(tmp_path / name)
+        assert all(set(one) <= {"n"} | ({"late"} if one.get("late", 0) is None else set()) for one in found), name
+        if column not in (None, "late"):
+            used = list(read_documents(tmp_path / name, vectors=column))
+            assert len(used) == 130
+            assert np.asarray(used[3].vector).shape == (8,)
+
+
+def test_lists_of_numbers_that_are_no_vectors_stay_metadata(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "text": "x", "prices": [0.5] * (8 + n), "tags": list(range(9))} for n in range(3)]
+    found = facts(write_json_lines(tmp_path / "d.jsonl", rows))
+    assert found[1] == {"prices": [0.5] * 9, "tags": list(range(9))}
+
+
+def test_a_column_beside_metadata_of_its_name_is_said(tmp_path: Path) -> None:
+    path = write_json_lines(tmp_path / "d.jsonl", [{"id": "a", "text": "x", "year": 1999, "metadata": {"year": 2001}}])
+    with pytest.warns(NestvecWarning, match="columns 'year' beside another 'year' in the metadata, which counts: 1"):
+        assert facts(path) == [{"year": 2001}]
+
+
+def test_metadata_without_end_are_named(tmp_path: Path) -> None:
+    deep: object = 1
+    for _ in range(400):
+        deep = {"a": deep}
+    path = write_json_lines(tmp_path / "d.jsonl", [{"id": "a", "text": "x", "deep": deep}])
+    with pytest.raises(DataError, match="line 1: metadata are nested more than 100 deep"):
+        list(read_documents(path))
+
+
+def test_ids_that_a_tool_wrote_as_floats_are_whole(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"id": [1.0, 2.0], "text": ["x", "y"]}), tmp_path / "d.parquet")
+    assert [one.id for one in read_documents(tmp_path / "d.parquet")] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("id;text;price, EUR\na;x;1\nb;y;2\n", {"price, EUR": 1}),
+        ('id;text;"price, EUR"\na;x;1\nb;y;2\n', {"price, EUR": 1}),
+        ("id\ttext\ta, b\na\tx\t1\nb\ty\t2\n", {"a, b": 1}),
+        ("id, text, year\na,x,1999\n", {"year": 1999}),
+        ("id,text,year,,\na,x,1999,,\n", {"year": 1999}),
+        ("id,text,year\ra,x,1999\r", {"year": 1999}),
+    ],
+)
+def test_headers_of_other_tools_are_read(tmp_path: Path, text: str, expected: dict[str, object]) -> None:
+    (tmp_path / "d.csv").write_text(text, encoding="utf-8", newline="")
+    assert facts(tmp_path / "d.csv")[0] == expected
+
+
+def test_columns_that_are_named_twice_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.tsv").write_text("a\tx\ty\n", encoding="utf-8")
+    with pytest.raises(DataError, match="columns are named twice: text"):
+        list(read_documents(tmp_path / "d.tsv", columns=["id", "text", "text"]))
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, names=["id", "text", "text"])
+    parquet.write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(DataError, match="columns are named twice: text"):
+        list(read_documents(tmp_path / "d.parquet"))

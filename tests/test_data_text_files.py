@@ -56,6 +56,64 @@ def test_western_texts_of_one_byte_a_character_are_read_with_a_word(tmp_path: Pa
         assert read_line_list(tmp_path / "ids.txt") == ["Zürich", "café"]
 
 
+LEGACY_TEXTS = {
+    "cp1252": "größe\n",
+    "latin-1": "Ñandú\nété\nâgé\n",
+    "cp1254": "İstanbul güneşi\nşeker\nçiğ\n",
+    "cp1250": "Zażółć gęślą jaźń\nświęta\n",
+    "iso8859-2": "Zażółć gęślą jaźń\nświęta\n",
+    "cp1251": "Привет мир\nкак дела\n",
+    "koi8-r": "Привет мир\nкак дела\n",
+    "cp1253": "Καλημέρα κόσμε\nτι κάνεις\n",
+    "cp932": "図書館で本を読む\n日本語\n",
+    "euc-jp": "図書館で本を読む\n日本語\n",
+    "gb18030": "文档一\n文档二\n检索系统\n",
+    "big5": "圖書館\n檢索系統\n",
+    "cp949": "도서관에서 책을 읽다\n한국어\n",
+}
+
+
+@pytest.mark.parametrize("encoding", LEGACY_TEXTS)
+@pytest.mark.parametrize("ascii_lines", [0, 60_000])  # the latter are more than what is looked at first
+def test_short_lists_in_older_encodings_are_read_with_a_word(tmp_path: Path, encoding: str, ascii_lines: int) -> None:
+    text = "plain\n" * ascii_lines + LEGACY_TEXTS[encoding]
+    (tmp_path / "ids.txt").write_bytes(text.encode(encoding))
+    with pytest.warns(NestvecWarning, match="is not UTF-8; it is read as"):
+        assert read_line_list(tmp_path / "ids.txt") == text.splitlines()
+
+
+def test_a_long_table_is_not_cut_within_a_character(tmp_path: Path) -> None:
+    text = "".join(f"{number},混合检索系统很有用\n" for number in range(20_000))
+    for cut in range(3):
+        (tmp_path / "a.csv").write_bytes(("x" * cut + text).encode("gbk"))
+        with pytest.warns(NestvecWarning, match="read as gb18030"):
+            assert "".join(line for _, line in read_lines(tmp_path / "a.csv", Problems("a.csv"))) == "x" * cut + text
+
+
+def test_zero_bytes_make_no_file_wide(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,text\n1,a\0b\n2,c\n")
+    assert [line for _, line in read_lines(tmp_path / "a.csv", Problems("a"))] == ["id,text\n", "1,a\0b\n", "2,c\n"]
+    (tmp_path / "ids.txt").write_bytes(b"k1\n" * 100 + b"a\0b\n")
+    with pytest.raises(DataError, match="holds zero bytes"):
+        read_line_list(tmp_path / "ids.txt")
+
+
+@pytest.mark.parametrize("text", ["ключ", "Ключ и замок", "文档一\n文档二"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_and_without_ascii(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "ids.txt").write_bytes(text.encode(encoding))
+    assert read_line_list(tmp_path / "ids.txt") == text.split("\n")
+
+
+def test_lines_end_as_old_macs_ended_them_where_they_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ids.txt").write_bytes(b"a\rb\rc\r")
+    assert read_line_list(tmp_path / "ids.txt") == ["a", "b", "c"]
+    content = "a\u2028b\nc\x85d\n".encode()  # line ends of str.splitlines, and of no text file
+    (tmp_path / "ids.txt").write_bytes(content)
+    monkeypatch.setattr("nestvec.data.text_files.sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert read_line_list(tmp_path / "ids.txt") == read_line_list("-") == ["a\u2028b", "c\x85d"]
+
+
 def test_damaged_lines_of_a_unicode_file_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("Zürich\nGröße\n".encode() + b"caf\xe9\n" + "Käse\n".encode())

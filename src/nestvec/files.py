@@ -7,6 +7,7 @@ import errno
 import fcntl
 import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -17,10 +18,12 @@ from typing import IO
 from nestvec.errors import NestvecError, OutputExistsError, StorageError
 
 __all__ = [
+    "DEEPEST",
     "append",
     "atomic_folder",
     "atomic_path",
     "exclusive",
+    "is_unicode",
     "move_into_place",
     "remove_leftovers",
     "require_free_space",
@@ -43,6 +46,14 @@ _STORAGE_ERRNOS = {
 # safetensors and torch.save report a failed write as an error of their own, with the cause only in its text.
 _STORAGE_TEXTS = ("No space left", "File too large", "os error 28", "os error 27", "PytorchStreamWriter failed")
 _BYTES_AT_A_TIME = 1 << 20
+DEEPEST = 100
+"""How deep JSON values may be nested that are stored."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a file can hold a text: JSON may have half a surrogate pair, which UTF-8 has no bytes for."""
+    return text.isascii() or not _SURROGATES.search(text)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from nestvec.data.qrels import read_qrels
 from nestvec.data.readers import read_json_lines
 from nestvec.data.records import RetrievalRow
 from nestvec.errors import BenchmarkError, DataError, SourceNotFoundError
-from nestvec.files import atomic_folder
+from nestvec.files import atomic_folder, is_unicode
 from nestvec.progress import Advance, Progress, silent
 
 __all__ = ["Benchmark", "read_benchmark", "read_query_ids", "write_benchmark"]
@@ -53,7 +53,7 @@ class Benchmark:
             for key, text in texts.items():
                 if not isinstance(text, str) or (kind == "query" and not text.strip()):
                     problems.add(f"{kind} {key!r}", "the text is empty or no text")
-                if len(key.splitlines()) > 1 or "\t" in key:
+                if not {"\t", "\n", "\r"}.isdisjoint(key):
                     problems.add(f"{kind} {key!r}", "the id holds a tab or a line end, which qrels cannot hold")
         for query in self.qrels:
             if query not in self.queries:
@@ -139,7 +139,7 @@ def read_benchmark(
         corpus = _read_texts(_find(folder, "corpus.jsonl"), advance, strict=strict)
         queries = _read_texts(_find(folder, "queries.jsonl"), advance, strict=strict, kind="queries")
     try:
-        qrels = read_qrels(_find_qrels(folder, split), strict=strict)
+        qrels = read_qrels(_find_qrels(folder, split), documents=corpus, strict=strict)
     except DataError as error:
         raise BenchmarkError(str(error)) from error
     name = folder.resolve().name
@@ -202,7 +202,7 @@ def read_query_ids(folder: str | Path) -> list[str]:
     path = _find(Path(folder), "queries.jsonl")
     problems = Problems(str(path))
     rows = read_json_lines(path, problems)
-    ids = list(dict.fromkeys(str(row.values.get("_id")) for row in rows))
+    ids = list(dict.fromkeys(str(row.values.get("_id")).strip() for row in rows))
     problems.raise_if_any(BenchmarkError)
     return ids
 
@@ -234,7 +234,9 @@ def _find(folder: Path, name: str) -> Path:
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    raise SourceNotFoundError(f"{folder} has no {name} (or {name}.gz). A BEIR folder needs it.")
+    inside = sorted(path.parent.name for path in folder.glob("*/corpus.jsonl*"))
+    parts = f" Its folders are benchmarks: give one of {', '.join(inside)}." if inside else ""
+    raise SourceNotFoundError(f"{folder} has no {name} (or {name}.gz). A BEIR folder needs it.{parts}")
 
 
 def _find_qrels(folder: Path, split: str) -> Path:
@@ -260,14 +262,18 @@ def _read_texts(path: Path, advance: Advance, *, strict: bool, kind: str = "docu
         if not isinstance(text, str) or not isinstance(title, str):
             problems.add(row.place, "text or title is no text")
             continue
-        if "text" not in row.values and not title:
+        if not {"text", "title"} & row.values.keys():
             problems.add(row.place, "text is missing")
             continue
-        if str(key) in texts:
+        key = str(key).strip()
+        if not is_unicode(f"{key}{title}{text}"):
+            problems.add(row.place, "it holds half a surrogate pair, which is no character")
+            continue
+        if key in texts:
             problems.tolerate(row.place, f"_id {key!r} stands twice", "ids that stand twice, of which the last counts")
         whole = f"{title} {text}".strip()
         if not whole and kind == "documents":
             problems.tolerate(row.place, "text is empty", "documents without text, found by nothing")
-        texts[str(key)] = whole
+        texts[key] = whole
     problems.finish(BenchmarkError)
     return texts

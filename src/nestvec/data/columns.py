@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nestvec.data.records import RawRow
 
-__all__ = ["as_vector", "cell_types", "find_vector_columns"]
+__all__ = ["as_vector", "cell_types", "find_vector_columns", "is_blank"]
 
 _WHOLE = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _LARGEST_WHOLE = 2**63
@@ -66,40 +67,56 @@ def _number(cell: str) -> int | float:
     return int(cell) if _WHOLE.fullmatch(cell) else float(cell)
 
 
-def find_vector_columns(rows: Sequence[RawRow]) -> dict[str, int]:
+def find_vector_columns(rows: Sequence[RawRow], stated: str | None = None) -> dict[str, int]:
     """Tell which columns hold vectors, which are no facts to show or filter by.
 
     Args:
         rows: Some rows, from the beginning.
+        stated: A column that is said to hold vectors.
 
     Returns:
-        Numbers in each vector, by column: those where every row that has a value has a list of floating-point numbers,
-        all of one length, at least 8 unless the column is called vector or embedding.
+        Numbers in each vector, by column: those where every row that has a value has a list of numbers, all of one
+        length, or its JSON. Other columns than the stated one, and those called vector or embedding, need 8 numbers at
+        least, some of them with a fraction.
     """
     found: dict[str, int] = {}
     for name in dict.fromkeys(name for row in rows for name in row.values):
-        values = [row.values[name] for row in rows if row.values.get(name) is not None]
-        widths = {len(value) if _is_vector(value) else 0 for value in values}
+        values = [value for row in rows if (value := row.values.get(name)) is not None and not is_blank(value)]
+        vectors = [as_vector(value) for value in values]
+        widths = {0 if vector is None else len(vector) for vector in vectors}
         width = widths.pop() if len(widths) == 1 else 0
-        if width >= (2 if name.lower() in _NAMES_OF_VECTORS else _SHORTEST_VECTOR):
+        is_named = name == stated or name.lower() in _NAMES_OF_VECTORS
+        floating = any(vector is not None and np.issubdtype(vector.dtype, np.floating) for vector in vectors)
+        if width >= (2 if is_named else _SHORTEST_VECTOR) and (is_named or floating):
             found[name] = width
     return found
 
 
-def _is_vector(value: object) -> bool:
-    if isinstance(value, np.ndarray):
-        return value.ndim == 1 and np.issubdtype(value.dtype, np.floating)
-    # JSON writes 0.0 as 0 at times: one that is no whole number is enough.
-    return (
-        isinstance(value, (list, tuple))
-        and all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value)
-        and any(isinstance(item, float) for item in value)
-    )
+def is_blank(value: object) -> bool:
+    """Tell whether a cell is empty."""
+    return isinstance(value, str) and not value.strip()
 
 
-def as_vector(values: Mapping[str, Any], name: str) -> np.ndarray[Any, Any] | None:
-    """Return the vector in a column of a row; None where there is none."""
-    value = values.get(name)
+def as_vector(value: object) -> np.ndarray[Any, Any] | None:
+    """Return a list of numbers, or the JSON of one, as a vector of whole or floating-point numbers.
+
+    Args:
+        value: What a row holds.
+
+    Returns:
+        [n]; None where it is no such list.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
     if isinstance(value, np.ndarray):
-        return value
-    return np.asarray(value, np.float64) if _is_vector(value) else None
+        is_number = np.issubdtype(value.dtype, np.floating) or np.issubdtype(value.dtype, np.integer)
+        return value if value.ndim == 1 and is_number else None
+    if not isinstance(value, (list, tuple)):
+        return None
+    if not value or not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value):
+        return None
+    is_whole = all(isinstance(item, int) for item in value)
+    return np.asarray(value, np.float64).astype(np.int64 if is_whole and max(map(abs, value)) < 2**53 else np.float64)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from nestvec.data.columns import as_vector, cell_types, find_vector_columns
 from nestvec.data.problems import Problems
 from nestvec.data.readers import has_cells, is_saved_data_set, read_rows
-from nestvec.data.records import Columns, RawRow, is_unicode
+from nestvec.data.records import Columns, RawRow
 from nestvec.errors import DataError, SourceNotFoundError
+from nestvec.files import DEEPEST, is_unicode
 
 __all__ = ["DOCUMENT_ROLES", "TextDocument", "read_documents"]
 
@@ -98,6 +99,9 @@ def read_documents(
     if shape is not None and vectors is None:
         for name, width in shape.left_out.items():
             problems.note(f"column {name!r} holds vectors of {width} and is left out; --vectors {name} uses them")
+    if shape is not None:
+        for name, width in shape.left_out_inside.items():
+            problems.note(f"{name!r} of the metadata holds vectors of {width} and is left out")
     problems.finish()
 
 
@@ -109,7 +113,12 @@ class _Shape:
     types: Mapping[str, Callable[[str], Any]]
     vectors: str | None
     width: int | None
-    left_out: Mapping[str, int]
+    left_out: dict[str, int]
+    """Columns of vectors that are not used, and how many numbers each has."""
+    undecided: set[str]
+    """Columns without a value so far."""
+    left_out_inside: Mapping[str, int]
+    """The same in the object of metadata."""
 
 
 def _shape_of(
@@ -131,7 +140,7 @@ def _shape_of(
         matching = next((name for name in names if name in seen), None)
         if role not in found and matching is not None:
             found[role] = matching
-    of_vectors = find_vector_columns(first)
+    of_vectors = find_vector_columns(first, vectors)
     needed = ["id"] if vectors is not None else ["id", "text"]
     missing = [role for role in needed if role not in found and not (role == "text" and "title" in found)]
     unknown = [name for name in [*found.values(), *([vectors] if vectors else [])] if name not in seen]
@@ -146,24 +155,34 @@ def _shape_of(
         )
     if vectors is not None and vectors not in of_vectors:
         raise DataError(
-            f"Column {vectors!r} of {source} holds no vectors: lists of floating-point numbers, all of one length. "
+            f"Column {vectors!r} of {source} holds no vectors: lists of numbers, all of one length. "
             f"Columns that do are: {', '.join(of_vectors) or 'none'}."
         )
     used = {name: width for name, width in of_vectors.items() if name not in found.values() and name != vectors}
-    return _Shape(found, types, vectors, None if vectors is None else of_vectors[vectors], used)
+    undecided = {name for name in seen if all(row.values.get(name) is None for row in first)} - {
+        *found.values(),
+        vectors,
+    }
+    inside = [RawRow(row.place, _object(row.values.get(found.get("metadata", ""))) or {}) for row in first]
+    width = None if vectors is None else of_vectors[vectors]
+    return _Shape(found, types, vectors, width, used, undecided, find_vector_columns(inside))
 
 
 def _read(row: RawRow, shape: _Shape, problems: Problems) -> TextDocument | None:
+    for column in [column for column in shape.undecided if row.values.get(column) is not None]:
+        shape.undecided.remove(column)
+        shape.left_out.update(find_vector_columns([RawRow(row.place, {column: row.values[column]})]))
     values = {name: value for name, value in row.values.items() if name not in shape.left_out}
     vector = None
     if shape.vectors is not None:
-        vector = as_vector(values, shape.vectors)
-        values.pop(shape.vectors, None)
+        vector = as_vector(values.pop(shape.vectors, None))
     key, text, title, metadata = (
         values.pop(name) if (name := shape.roles.get(role)) in values else None
         for role in ("id", "text", "title", "metadata")
     )
     title = "" if title is None else title
+    if isinstance(key, float) and key.is_integer():  # as tools write whole numbers where some are missing
+        key = int(key)
     if isinstance(key, bool) or not isinstance(key, (str, int)) or str(key) == "":
         names = ", ".join(DOCUMENT_ROLES["id"])
         problems.add(row.place, f"an id is needed ({names}), and is missing, empty or no text")
@@ -186,50 +205,70 @@ def _facts(
     values: Mapping[str, Any], metadata: Any, shape: _Shape, row: RawRow, problems: Problems
 ) -> dict[str, Any] | None:
     """The metadata of a row; None where they are none."""
-    if isinstance(metadata, str):  # Parquet and CSV hold an object as its JSON
-        try:
-            metadata = json.loads(metadata) if metadata.strip() else None
-        except (ValueError, RecursionError):
-            problems.add(row.place, "metadata is a text that is no JSON object")
-            return None
-    if metadata is not None and not isinstance(metadata, Mapping):
+    inside = _object(metadata)
+    if inside is None:
         problems.add(row.place, "metadata is no JSON object")
         return None
     facts: dict[str, Any] = {}
     try:
         for name, value in values.items():
-            if name in shape.types:
-                if value != "":
-                    facts[name] = shape.types[name](value)
-            else:
-                facts[name] = _as_json(value)
-        facts |= _as_json(metadata or {})
-    except TypeError as error:
+            if name not in shape.types:
+                _put(facts, name, value, row, problems)
+            elif value != "":
+                facts[name] = shape.types[name](value)
+        for name, value in inside.items():
+            if name in facts and facts[name] != value:
+                kind = f"columns {name!r} beside another {name!r} in the metadata, which counts"
+                problems.tolerate(row.place, f"{name!r} is a column, and has another value in the metadata", kind)
+            if name not in shape.left_out_inside:
+                _put(facts, name, value, row, problems)
+    except DataError as error:
         problems.add(row.place, str(error))
         return None
     return facts
 
 
-def _as_json(value: Any) -> Any:
-    """A value as JSON has it: dates as ISO 8601, and no number where there is none.
+def _put(facts: dict[str, Any], name: str, value: Any, row: RawRow, problems: Problems) -> None:
+    """Add a value as JSON has it, or say that it has none."""
+    try:
+        facts[name] = _as_json(value)
+    except _NoJsonError as error:
+        problems.tolerate(row.place, f"{name!r} is of type {error}", f"values of {name!r} of type {error}, left out")
 
-    Raises:
-        TypeError: It is none that JSON could hold.
-    """
-    if isinstance(value, Mapping):
-        return {str(name): _as_json(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_json(one) for one in value]
-    if isinstance(value, np.ndarray):
-        return _as_json(value.tolist())
+
+def _object(metadata: Any) -> Mapping[str, Any] | None:
+    """An object of metadata, or its JSON as Parquet and CSV hold it; None where it is none."""
+    if isinstance(metadata, str):
+        try:
+            metadata = json.loads(metadata) if metadata.strip() else None
+        except (ValueError, RecursionError):
+            return None
+    metadata = {} if metadata is None else metadata
+    return metadata if isinstance(metadata, Mapping) else None
+
+
+class _NoJsonError(TypeError):
+    """A value that JSON cannot hold; its text says what that is."""
+
+
+def _as_json(value: Any, depth: int = 1) -> Any:
+    """A value as JSON has it: dates as ISO 8601, and no number where there is none."""
+    if isinstance(value, (str, int, type(None))):
+        if isinstance(value, str) and not is_unicode(value):
+            raise DataError("metadata hold half a surrogate pair, which is no character")
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, (Mapping, list, tuple, np.ndarray)) and depth >= DEEPEST:
+        raise DataError(f"metadata are nested more than {DEEPEST} deep")
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(one, depth + 1) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(one, depth + 1) for one in value]
+    if isinstance(value, np.ndarray):
+        return _as_json(value.tolist(), depth)
     if isinstance(value, (date, time)):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, Decimal):
         return float(value)
-    if isinstance(value, (str, int, type(None))):
-        if isinstance(value, str) and not is_unicode(value):
-            raise TypeError("metadata hold half a surrogate pair, which is no character")
-        return value
-    raise TypeError(f"metadata hold a {type(value).__name__}, which is no JSON")
+    raise _NoJsonError(f"{type(value).__name__}, which JSON does not have")

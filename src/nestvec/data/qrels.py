@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ __all__ = ["read_qrels"]
 _QUERY_NAMES = {"query-id", "query_id", "queryid", "qid", "query"}
 _DOCUMENT_NAMES = {"corpus-id", "corpus_id", "doc-id", "doc_id", "docid", "document-id", "pid", "docno", "document"}
 _GRADE_NAMES = {"score", "relevance", "rel", "grade", "label"}
-_TREC_ITERATIONS = {"0", "Q0"}
+_TREC_ITERATIONS = {"0", "q0", "iter"}
 
 
 class _Columns(NamedTuple):
@@ -31,12 +31,14 @@ class _Columns(NamedTuple):
 _BEIR, _TREC = _Columns(0, 1, 2), _Columns(0, 2, 3)
 
 
-def read_qrels(path: Path, *, strict: bool = False) -> dict[str, dict[str, int]]:
+def read_qrels(path: Path, *, documents: Container[str] = (), strict: bool = False) -> dict[str, dict[str, int]]:
     """Read qrels.
 
     Args:
         path: Lines of query, document and grade between tabs or spaces, with a header or without; TREC's four columns
-            (query, 0 or Q0, document, grade); further columns do not count. Also `.gz`.
+            (query, iteration, document, grade); further columns do not count. Also `.gz`.
+        documents: Ids of the documents that there are, which tell the second column from the third where there is no
+            header.
         strict: Refuse a judgement that is made again with another grade; otherwise the last one counts.
 
     Returns:
@@ -47,17 +49,14 @@ def read_qrels(path: Path, *, strict: bool = False) -> dict[str, dict[str, int]]
     """
     problems = Problems(str(path), strict=strict)
     qrels: dict[str, dict[str, int]] = {}
-    columns: _Columns | None = None
-    for place, line in read_lines(path, problems):
-        cells = _split(line)
-        if not any(cells):
-            continue
-        if columns is None:
-            named = _named_columns(cells)
-            if named is not None:
-                columns = named
-                continue
-            columns = _TREC if len(cells) > 3 and cells[1] in _TREC_ITERATIONS else _BEIR
+    lines = [(place, _split(line)) for place, line in read_lines(path, problems)]
+    lines = [(place, cells) for place, cells in lines if any(cells)]
+    columns = _named_columns(lines[0][1]) if lines else None
+    if columns is not None:
+        lines = lines[1:]
+    else:
+        columns = _columns_of([cells for _, cells in lines], documents)
+    for place, cells in lines:
         if len(cells) < columns.needed or not _is_grade(cells[columns.grade]):
             problems.add(place, "needs a query id, a document id and a whole-number grade")
             continue
@@ -93,6 +92,19 @@ def _named_columns(cells: Sequence[str]) -> _Columns | None:
     if len(names) > 2 and places[2] is not None and not _is_grade(cells[places[2]]):
         return _TREC if places[2] == _TREC.grade else _BEIR
     return None
+
+
+def _columns_of(rows: Sequence[Sequence[str]], documents: Container[str]) -> _Columns:
+    """Tell TREC's columns from BEIR's with others behind them, by all lines of a file without a header."""
+    if not all(len(cells) > _TREC.grade and _is_grade(cells[_TREC.grade]) for cells in rows):
+        return _BEIR
+    second, third = ([cells[place] for cells in rows] for place in (_BEIR.document, _TREC.document))
+    known_second, known_third = (sum(cell in documents for cell in cells) for cells in (second, third))
+    if known_second != known_third:
+        return _TREC if known_third > known_second else _BEIR
+    if not all(map(_is_grade, third)) or {cell.lower() for cell in second} <= _TREC_ITERATIONS:
+        return _TREC
+    return _TREC if len(set(second)) == 1 < len(set(third)) else _BEIR
 
 
 def _is_grade(cell: str) -> bool:

@@ -306,7 +306,9 @@ def _read_separated(path: Path, problems: Problems, header: Sequence[str] | None
     delimiter = stated[1] if stated is not None else _sniff_separator(texts, "\t" if is_tsv else ",", quoting)
     lines = itertools.chain(texts, (text for _, text in numbered))
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    names = None if header is None else list(header)
+    names = None if header is None else [name.strip() for name in header]
+    if names is not None:
+        _refuse_repeated(names, path)
     whose = "the header has" if header is None else "so many columns are named:"
     first = True
     while True:
@@ -320,9 +322,9 @@ def _read_separated(path: Path, problems: Problems, header: Sequence[str] | None
         place = f"line {reader.line_num + skipped}"
         if not cells:
             continue
-        if first and (names is None or cells == names):
-            names = cells
-            repeated = {name for name in names if names.count(name) > 1}
+        if first and (names is None or [cell.strip() for cell in cells] == names):
+            names = [cell.strip() or "_" for cell in cells]
+            repeated = {name for name in names if name != "_" and names.count(name) > 1}
             if repeated:
                 problems.add(place, f"the header names {', '.join(sorted(repeated))} twice")
                 return
@@ -344,10 +346,17 @@ def _sniff_separator(lines: Sequence[str], usual: str, quoting: Literal[0, 3]) -
         # The last row may be cut within a cell that holds line ends.
         widths = {len(row) for row in (rows[:-1] if len(rows) > 2 else rows)}
         shapes[separator] = (max((len(row) for row in rows[:1]), default=0), len(widths) == 1)
-    if shapes.get(usual, (2, True))[0] > 1:
+    cells, is_even = shapes.get(usual, (2, True))
+    others = [name for name, (n_cells, even) in shapes.items() if name != usual and n_cells > 1 and even]
+    if (cells > 1 and is_even) or not others:
         return usual
-    others = [name for name, (cells, even) in shapes.items() if name != usual and cells > 1 and even]
-    return max(others, key=lambda name: shapes[name][0]) if others else usual
+    return max(others, key=lambda name: shapes[name][0])
+
+
+def _refuse_repeated(names: Sequence[str], path: Path) -> None:
+    repeated = sorted({name for name in names if name != "_" and names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path}: columns are named twice: {', '.join(repeated)}. Give each a name of its own.")
 
 
 def _read_parquet(path: Path, _problems: Problems) -> Iterator[RawRow]:
@@ -356,6 +365,7 @@ def _read_parquet(path: Path, _problems: Problems) -> Iterator[RawRow]:
     try:
         with parquet.ParquetFile(path) as file:
             number = 0
+            _refuse_repeated(file.schema_arrow.names, path)
             for batch in file.iter_batches(batch_size=4096):
                 columns = [_values(column) for column in batch.columns]
                 for values in zip(*columns, strict=True) if columns else ():

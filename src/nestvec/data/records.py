@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from nestvec.data.problems import Problems, shorten
 from nestvec.errors import DataError
+from nestvec.files import is_unicode
 
 __all__ = [
     "COLUMN_ROLES",
@@ -20,7 +21,6 @@ __all__ = [
     "Record",
     "RetrievalRow",
     "ScoredPair",
-    "is_unicode",
     "parse_records",
 ]
 
@@ -229,20 +229,11 @@ def _as_text(value: object, column: str, place: str, problems: Problems) -> str:
         problems.add(place, f"{column} is {shorten(value)}, not a text")
     elif not value.strip():
         problems.add(place, f"{column} is empty")
-    elif not value.isascii() and not is_unicode(value):
+    elif not is_unicode(value):
         problems.add(place, f"{column} holds half a surrogate pair, which is no character")
     else:
         return value
     return ""
-
-
-def is_unicode(text: str) -> bool:
-    """Tell whether a text can be written as UTF-8: JSON may hold half a surrogate pair."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _negatives(row: RawRow, mapping: Mapping[str, list[str]], problems: Problems) -> tuple[str, ...]:

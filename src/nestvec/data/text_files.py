@@ -6,10 +6,11 @@ import codecs
 import gzip
 import io
 import re
+import string
 import sys
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -30,9 +31,22 @@ _MARKS = (  # the longer ones first: that of UTF-32 begins as that of UTF-16 doe
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
-_MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_WIDE_SHARE, _WIDE_PURITY = 0.1, 0.7
+_CONTROLS = bytes({*range(32)} - {*b"\t\n\r"})
+_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as surrogateescape decodes them
 _LATIN = "cp1252"
+_LEGACY = (
+    *(_LATIN, "cp1250", "iso8859_2", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256", "cp874", "cp932"),
+    *("euc_jp", "gb18030", "big5", "cp949"),
+)
+_BESIDE_WORDS = "«»“”„…—€£§°©®ªº¿¡·\u2018\u2019\u2013" + string.punctuation
+_IN_WORDS = "\u00b4·°\u2019\u2013"
+_ONLY_ICELANDIC_OR_TURKISH, _NOT_TURKISH = set("ðþýÐÞÝ"), set("áéíóúæÁÉÍÓÚÆ")
+_HALF_WIDTH_KANA = range(0xFF61, 0xFFA0)
+_LAST_HANGUL_LEAD, _KANA_LEADS = 0xC8, {0xA4, 0xA5}
+_CAPITALS_OF_CP1251 = bytes(range(0xC0, 0xE0))  # the small letters of KOI8-R
+_ONLY_CP1250, _ONLY_ISO8859_2 = set(range(0x80, 0xA0)), {0xA6, 0xAC, 0xB1, 0xB6, 0xBC}
 _NO_TEXT = {"Cc", "Cn", "Co", "Cs"}
 _STANDARD_INPUT = "-"
 
@@ -52,27 +66,7 @@ def read_lines(path: Path, problems: Problems, *, legacy: bool = True) -> Iterat
     Raises:
         DataError: The file ends early, is no gzip, or no text in the encoding that it begins with.
     """
-    with _guarded(path):
-        with _open(path) as raw:
-            sample = raw.read(_BYTES_THAT_TELL)
-        encoding, mark = sniff_encoding(sample, complete=len(sample) < _BYTES_THAT_TELL)
-        if encoding is None:
-            encoding = "utf-8"
-            if legacy:
-                encoding = _guess(sample)
-                _say_guess(str(path), encoding)
-        with _open(path) as raw:
-            raw.read(mark)
-            errors = "surrogateescape" if encoding == "utf-8" else "strict"
-            with io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="\n") as lines:
-                for number, line in enumerate(lines, start=1):
-                    place = f"line {number}"
-                    bad = None if line.isascii() or encoding != "utf-8" else _ESCAPED.search(line)
-                    if bad is None:
-                        yield place, line
-                    else:
-                        at = len(line[: bad.start()].encode("utf-8", "surrogateescape"))
-                        problems.add(place, f"not UTF-8 text (byte {at + 1})")
+    yield from _read_lines(lambda: _open(path), str(path), problems, legacy)
 
 
 def read_line_list(path: Path | str) -> list[str]:
@@ -90,14 +84,16 @@ def read_line_list(path: Path | str) -> list[str]:
     """
     if str(path) == _STANDARD_INPUT:
         problems = Problems("standard input")
-        lines = _decode(sys.stdin.buffer.read(), problems).splitlines()
+        content = sys.stdin.buffer.read()
+        found = _read_lines(lambda: io.BytesIO(content), problems.source, problems, True)
     else:
         problems = Problems(str(path))
         path = Path(path)
         if not path.is_file():
             kind = "is a folder" if path.is_dir() else "does not exist"
             raise SourceNotFoundError(f"{path} {kind}. Give a file with a text on each line.")
-        lines = [line for _, line in read_lines(path, problems)]
+        found = read_lines(path, problems)
+    lines = [line for _, line in found]
     if any("\0" in line for line in lines):
         raise DataError(f"{problems.source} is no text: it holds zero bytes. Give a text a line.")
     problems.raise_if_any()
@@ -123,17 +119,78 @@ def sniff_encoding(sample: bytes, *, complete: bool) -> tuple[str | None, int]:
     for mark, encoding in _MARKS:
         if sample.startswith(mark):
             return encoding, len(mark)
-    if b"\0" in sample:  # no text has a zero byte, but for the wide encodings
-        found = max(_WIDE, key=lambda encoding: _plausibility(sample, encoding))
-        return (found if _plausibility(sample, found) > 0 else "utf-8"), 0
+    wide = _wide_encoding(sample)
+    if wide is not None:
+        return wide, 0
     try:
         codecs.getincrementaldecoder("utf-8")().decode(sample, complete)
     except UnicodeDecodeError:
         # Where most of what is not ASCII is UTF-8, some lines are damaged; else it is something else.
-        whole = sum(map(len, _MULTIBYTE.findall(sample)))
-        others = sum(byte >= 0x80 for byte in sample) - whole
-        return ("utf-8" if whole >= others else None), 0
+        right = wrong = 0
+        for run in _HIGH_RUN.findall(sample):
+            if _decodes(run, "utf-8"):
+                right += len(run)
+            else:
+                wrong += len(run)
+        return ("utf-8" if right >= wrong else None), 0
     return "utf-8", 0
+
+
+def _read_lines(
+    open_it: Callable[[], IO[bytes]], source: str, problems: Problems, legacy: bool
+) -> Iterator[tuple[str, str]]:
+    with _guarded(source):
+        with open_it() as raw:
+            sample, complete = _read_sample(raw, legacy)
+        encoding, mark = sniff_encoding(sample, complete=complete)
+        if encoding is None:
+            encoding = "utf-8"
+            if legacy:
+                encoding = _guess(sample if complete else sample[: sample.rfind(b"\n") + 1], source)
+                _say_guess(source, encoding)
+        with open_it() as raw:
+            raw.read(mark)
+            errors = "surrogateescape" if encoding == "utf-8" else "strict"
+            end = _line_end(sample[mark:], encoding)
+            with io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline=end) as lines:
+                for number, line in enumerate(lines, start=1):
+                    place = f"line {number}"
+                    bad = None if line.isascii() or encoding != "utf-8" else _ESCAPED.search(line)
+                    if bad is None:
+                        yield place, line if end == "\n" else line.replace("\r", "\n")
+                    else:
+                        at = len(line[: bad.start()].encode("utf-8", "surrogateescape"))
+                        problems.add(place, f"not UTF-8 text (byte {at + 1})")
+
+
+def _read_sample(raw: IO[bytes], legacy: bool) -> tuple[bytes, bool]:
+    """The first bytes, and whether these are all; where only ASCII comes first, the first that are not follow."""
+    sample = raw.read(_BYTES_THAT_TELL)
+    part = sample
+    while legacy and sample.isascii() and len(part) == _BYTES_THAT_TELL:
+        line = raw.readline()  # so that no character is cut
+        part = raw.read(_BYTES_THAT_TELL)
+        if not (line.isascii() and part.isascii()):
+            return sample[: sample.rfind(b"\n") + 1] + line + part, len(part) < _BYTES_THAT_TELL
+    return sample, len(part) < _BYTES_THAT_TELL
+
+
+def _line_end(sample: bytes, encoding: str) -> str:
+    """How lines end: as old Macs ended them where no other end is found."""
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
+    return "\r" if "\r" in text[:-1] and "\n" not in text else "\n"
+
+
+def _wide_encoding(sample: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a byte order mark, where zero and control bytes stand in its places; None otherwise."""
+    even, odd = (len(part) - len(part.translate(None, _CONTROLS)) for part in (sample[::2], sample[1::2]))
+    candidates = list(_WIDE[:2]) if sample.count(0) >= len(sample) / 2 else []
+    for encoding, there in (("utf-16-le", odd), ("utf-16-be", even)):
+        in_place = 2 * there >= _WIDE_SHARE * len(sample) and there >= _WIDE_PURITY * (even + odd)
+        if there and (in_place or b"\n" in sample):
+            candidates.append(encoding)
+    found = max(candidates, key=lambda encoding: _plausibility(sample, encoding), default=None)
+    return found if found is not None and _plausibility(sample, found) > 0 else None
 
 
 def _plausibility(sample: bytes, encoding: str) -> float:
@@ -145,38 +202,72 @@ def _plausibility(sample: bytes, encoding: str) -> float:
         return 0.0
     likely = sum(character in "\t\n\r" or " " <= character <= "~" for character in text)
     wrong = sum(character not in "\t\n\r" and unicodedata.category(character) in _NO_TEXT for character in text)
-    return 0.0 if not text or wrong > len(text) / 100 else (len(text) + likely) / (2 * len(text))
+    if not text or wrong > len(text) / 100 or text.count("\n") < sample.count(b"\n") / 2:
+        return 0.0
+    return (len(text) + likely) / (2 * len(text))
 
 
-def _guess(sample: bytes) -> str:
+def _guess(sample: bytes, source: str) -> str:
     """The encoding of a text that is no Unicode: that of western Europe where its words would be words in it."""
-    if _is_latin(sample):
-        return _LATIN
-    found = from_bytes(sample).best()
-    return _LATIN if found is None else found.encoding
+    telling = b"".join(line for line in sample.splitlines(keepends=True) if not line.isascii())
+    if _is_latin(telling):
+        letters = set(telling.decode(_LATIN))
+        return "cp1254" if letters & _ONLY_ICELANDIC_OR_TURKISH and not letters & _NOT_TURKISH else _LATIN
+    found = from_bytes(telling, cp_isolation=list(_LEGACY)).best()
+    encoding = _corrected(None if found is None else found.encoding, telling)
+    if encoding is None:
+        raise DataError(
+            f"{source} is no text in UTF-8, and in which encoding it is cannot be told. Convert it: "
+            f"iconv -f ENCODING -t UTF-8 {source}"
+        )
+    return encoding
 
 
-def _is_latin(sample: bytes) -> bool:
-    """Whether a text in cp1252 is mostly ASCII letters with accented ones between them."""
+def _corrected(encoding: str | None, content: bytes) -> str | None:
+    """What is known of the encodings that are taken for one another."""
+    runs = _HIGH_RUN.findall(content)
+    leads = [lead for run in runs for lead in run[::2]]
+    if encoding in ("cp949", "cp874", "cp932") and _decodes(content, "gb2312"):
+        if _KANA_LEADS & set(leads) and _decodes(content, "euc_jp"):
+            return "euc_jp"
+        if max(leads) > _LAST_HANGUL_LEAD:
+            return "gb18030"
+    if encoding == "cp932" and _is_half_width(content):
+        return next((other for other in ("big5", "cp874") if _decodes(content, other)), None)
+    high = b"".join(runs)
+    if encoding in ("cp1251", "cp1255") and len(high.translate(None, _CAPITALS_OF_CP1251)) < len(high) / 2:
+        return "koi8_r"
+    if encoding == "cp1250" and _ONLY_ISO8859_2 & set(high) and not _ONLY_CP1250 & set(high):
+        return "iso8859_2"
+    return encoding
+
+
+def _decodes(content: bytes, encoding: str) -> bool:
     try:
-        text = sample.decode(_LATIN)
+        content.decode(encoding)
     except UnicodeDecodeError:
         return False
-    letters = sum(character.isalpha() for character in text)
-    accented = sum(character.isalpha() and not character.isascii() for character in text)
-    return accented <= letters / 3 and not any(unicodedata.category(one) in _NO_TEXT for one in text if one > "\x7f")
+    return True
 
 
-def _decode(content: bytes, problems: Problems) -> str:
-    encoding, mark = sniff_encoding(content, complete=True)
-    if encoding is None:
-        encoding = _guess(content)
-        _say_guess(problems.source, encoding)
-    try:
-        return content[mark:].decode(encoding)
-    except UnicodeDecodeError as error:
-        problems.add(f"byte {error.start + 1}", f"no text in {encoding}")
-        return ""
+def _is_latin(content: bytes) -> bool:
+    """Whether most words that are not ASCII would, in cp1252, be ASCII letters with accented ones between them."""
+    if not _decodes(content, _LATIN):
+        return False
+    words = [word.strip(_BESIDE_WORDS) for word in content.decode(_LATIN).split() if not word.isascii()]
+    strange = 0
+    for word in words:
+        high = [character for character in word if not character.isascii()]
+        letters = sum(map(str.isalpha, word))
+        others = any(not character.isalpha() and character not in _IN_WORDS for character in high)
+        strange += others or (len(word) > 1 and len(high) == letters)
+    return strange <= len(words) / 8
+
+
+def _is_half_width(content: bytes) -> bool:
+    """Whether a text would in cp932 be mostly kana of half width, which hardly any text is."""
+    high = [character for character in content.decode("cp932", "replace") if not character.isascii()]
+    return sum(ord(character) in _HALF_WIDTH_KANA for character in high) > len(high) / 2
 
 
 def _say_guess(source: str, encoding: str) -> None:
@@ -193,11 +284,13 @@ def _open(path: Path) -> IO[bytes]:
 
 
 @contextmanager
-def _guarded(path: Path) -> Iterator[None]:
+def _guarded(source: str) -> Iterator[None]:
     """Turn what a file raises that ends early, or is no gzip, into one of our errors."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in {error.encoding}, as which it begins: {error.reason}.") from error
+        raise DataError(f"{source} is no text in {error.encoding}, as which it begins: {error.reason}.") from error
     except (gzip.BadGzipFile, EOFError, OSError) as error:
-        raise DataError(f"{path} cannot be read to its end: {first_line(error)}. Copy or download it again.") from error
+        raise DataError(
+            f"{source} cannot be read to its end: {first_line(error)}. Copy or download it again."
+        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import DamagedIndexError, DataError, DimensionError, VectorError
-from nestvec.files import sync
+from nestvec.files import is_unicode, sync
 from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
 from nestvec.index.manifest import Document, Manifest, Writing, listed
 from nestvec.index.search_settings import SearchSettings
@@ -47,7 +46,6 @@ SEGMENTS = "segments"
 DEFAULT_SHORTLIST = 100
 """Documents that are reranked until it is tuned."""
 _CODEC_FILES = (".codec", ".first", ".second")
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _TINY = 1e-20  # squared lengths down to here have all digits of float32
 
 
@@ -127,7 +125,7 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
     metadata = [None] * len(vectors) if batch.metadata is None else batch.metadata
     found = []
     for id_, text, facts in zip(batch.ids, texts, metadata, strict=True):
-        if not (text is None or (isinstance(text, str) and _is_unicode(text))):
+        if not (text is None or (isinstance(text, str) and is_unicode(text))):
             raise DataError(f"The text of document {id_} is no text of whole characters.")
         if not (facts is None or isinstance(facts, Mapping)):
             raise DataError(f"The metadata of document {id_} are no JSON object, but a {type(facts).__name__}.")
@@ -143,14 +141,9 @@ def check_ids(ids: Sequence[str]) -> None:
     """
     if isinstance(ids, str):
         raise DataError(f"Ids are a list of texts, not the one text {ids!r}.")
-    bad = [row for row, id_ in enumerate(ids) if not isinstance(id_, str) or not id_ or not _is_unicode(id_)]
+    bad = [row for row, id_ in enumerate(ids) if not isinstance(id_, str) or not id_ or not is_unicode(id_)]
     if bad:
         raise DataError(f"Ids are texts with a character at least. These are not, by row: {listed(bad)}.")
-
-
-def _is_unicode(text: str) -> bool:
-    """Tell whether a text has no half of a surrogate pair, which no file can hold."""
-    return text.isascii() or not _SURROGATES.search(text)
 
 
 def unit_vectors(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from nestvec.errors import DataError
+from nestvec.files import DEEPEST
 
 __all__ = ["Fields", "Kind", "Path", "decode_keys", "encode_keys", "find_fields", "is_plain", "json_path", "spell_path"]
 
@@ -86,16 +87,23 @@ def encode_keys(metadata: Mapping[str, Any]) -> dict[str, Any]:
         metadata: JSON values by key.
 
     Raises:
-        DataError: A key is no text, or a text holds a zero character, which SQLite's JSON cuts it at.
+        DataError: A key is no text, a text holds a zero character, which SQLite's JSON cuts it at, or they are nested
+            too deep.
     """
-    return {_encode_key(key): _encode_value(value) for key, value in metadata.items()}
+    return _encode_object(metadata, 1)
 
 
-def _encode_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return encode_keys(value)
-    if isinstance(value, (list, tuple)):
-        return [_encode_value(item) for item in value]
+def _encode_object(metadata: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    return {_encode_key(key): _encode_value(value, depth) for key, value in metadata.items()}
+
+
+def _encode_value(value: Any, depth: int) -> Any:
+    if isinstance(value, (Mapping, list, tuple)):
+        if depth >= DEEPEST:
+            raise DataError(f"they are nested more than {DEEPEST} deep")
+        if isinstance(value, Mapping):
+            return _encode_object(value, depth + 1)
+        return [_encode_value(item, depth + 1) for item in value]
     if isinstance(value, str) and "\0" in value:
         raise DataError(f"a text in them holds a zero character: {value!r}. Take it out")
     return value
