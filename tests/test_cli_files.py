@@ -69,6 +69,24 @@ def test_control_characters_of_texts_are_shown_and_not_obeyed(
     assert "\x1b" not in bad.stderr
 
 
+def test_bells_in_texts_are_shown(tmp_path: Path, index: Path, nestvec: RunNestvec) -> None:
+    docs = write_json_lines(tmp_path / "more.jsonl", [{"id": "b\x07", "text": "ring\x07 the river", "a\x08": "\x0b"}])
+    assert nestvec("index", "add", index, "--docs", docs).returncode == 0
+    shown = nestvec("search", index, "ring the river", "-k", "1").stdout
+    for spelled in ("b\\x07", "ring\\x07", "a\\x08=", "\\x0b"):
+        assert spelled in shown
+
+
+def test_words_typed_where_the_terminal_is_not_utf_8_are_those_words(index: Path) -> None:
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    for query, status in (("gr\u00f6\u00dfe".encode(), 0), (b"\xff\xfe bad", 2)):
+        command = [os.fsencode(sys.executable), b"-m", b"nestvec", b"search", os.fsencode(index), query, b"--json"]
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr
+    assert b"no text in UTF-8" in done.stderr
+
+
 def test_visible_leaves_texts_of_any_language_alone() -> None:
     for text in ("Größe\tund\nZeilen", "図書館", "ห้องสมุด", "emoji 💡", "שלום"):
         assert visible(text) == text

@@ -131,8 +131,10 @@ def as_base64(rows: list[dict[str, Any]]) -> None:
         lambda rows: [{**row, "index": str(row["index"])} for row in rows[::-1]],
         lambda rows: [{**row, "index": None} for row in rows],
         as_base64,
+        lambda rows: [{**row, "index": float(row["index"])} for row in rows[::-1]],
+        lambda rows: [{**row, "embedding": [row["embedding"]]} for row in rows],
     ],
-    ids=["reversed", "no index", "index as text", "index null", "base64"],
+    ids=["reversed", "no index", "index as text", "index null", "base64", "index as float", "in a list"],
 )
 def test_answers_that_differ_in_form_are_read(server: Server, change: Any) -> None:
     server.behave = rows_of(change)
@@ -147,9 +149,12 @@ def test_answers_that_differ_in_form_are_read(server: Server, change: Any) -> No
         (lambda rows: [{**row, "index": row["index"] + 1} for row in rows], "not 0 to 22"),
         (lambda rows: [{**row, "index": "x"} for row in rows], "not 0 to 22"),
         (lambda rows: [{**row, "index": row["index"] or None} for row in rows], "not 0 to 22"),
-        (lambda rows: [{**row, "embedding": None} for row in rows], "something else than embeddings"),
-        (lambda rows: [{**row, "embedding": "not base64!"} for row in rows], "something else than embeddings"),
-        (lambda rows: [{**row, "embedding": [row["embedding"]]} for row in rows], "something else than embeddings"),
+        (lambda rows: [{**row, "index": row["index"] + 0.5} for row in rows], "not 0 to 22"),
+        (lambda rows: rows[7].update(embedding=None), "the text 'text number 7' with null, not with a vector"),
+        (lambda rows: rows[7].update(embedding="not base64!"), "'text number 7' with a text that is no base64"),
+        (lambda rows: rows[7].update(embedding=[[1.0]] * 2), "'text number 7' with a list of lists, as for one vector"),
+        (lambda rows: rows[7].update(embedding=[10**400] * DIM), "'text number 7' with a list of something else"),
+        (lambda rows: rows[7].update(embedding={"a": 1}), "'text number 7' with a dict"),
         (
             lambda rows: [{**row, "embedding": row["embedding"][: 3 + row["index"] % 2]} for row in rows],
             "3 and 4 numbers",
@@ -240,6 +245,44 @@ def test_waiting_has_the_limits_that_the_user_sets(server: Server) -> None:
         encoder(server, timeout_s=49).encode_documents(TEXTS)
 
 
+@pytest.mark.parametrize("status", [200, 400, 413, 422, 500])
+def test_what_is_too_much_is_halved_whatever_the_status(server: Server, status: int) -> None:
+    refusal = {"error": {"message": "too many inputs: 5 at most"}}
+    server.behave = lambda texts, _: (status, refusal, {}) if len(texts) > 5 else good(texts)
+    waits: list[float] = []
+    check(encoder(server, waits).encode_documents(TEXTS))
+    assert waits == []
+
+
+def test_a_first_request_that_is_dropped_or_late_is_sent_again(server: Server) -> None:
+    def drop_first(texts: list[str], count: int) -> Answer:
+        if count == 1:
+            raise ConnectionResetError
+        if count == 2:
+            time.sleep(0.6)
+        return good(texts)
+
+    server.behave = drop_first
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    waits: list[float] = []
+    check(encoder(server, waits, timeout_s=0.3).encode_documents(TEXTS))
+    assert len(waits) == 2
+
+
+def test_a_key_that_no_header_holds_and_a_password_are_not_shown(server: Server) -> None:
+    for key in ("sk-abc\nsk-second", "sk-abc\x00", "sk-\u00e4bc"):
+        with pytest.raises(EndpointError, match="The key holds a line end, or characters that no key has") as caught:
+            encoder(server, api_key=key).encode_documents(TEXTS)
+        assert "sk-" not in str(caught.value)
+    server.behave = lambda texts, _: (403, {"error": "no"}, {})
+    address = server.url.replace("http://", "http://me:hunter2@")
+    remote = RemoteEncoder(address, "m")
+    with pytest.raises(EndpointError, match="status 403") as caught:
+        remote.encode_documents(TEXTS)
+    assert server.keys[-1].startswith("Basic ")
+    assert "hunter2" not in str(caught.value) + repr(remote._endpoint) + remote.base_url
+
+
 @pytest.mark.parametrize(
     ("body", "headers"),
     [
@@ -263,6 +306,7 @@ def test_what_waiting_does_not_mend_is_not_asked_again(server: Server, body: Any
         (403, "<html><body>Forbidden by proxy</body></html>", "something else than JSON: Forbidden by proxy."),
         (200, "<html>", r"something else than JSON: \(nothing\)."),
         (401, {"detail": "A" * 500}, r"\(500 characters\)."),
+        (401, {"detail": "\n".join(["Ab+/" * 19] * 9)}, r"\(692 characters\)."),
     ],
 )
 def test_what_the_server_says_is_shown_without_key_and_vectors(

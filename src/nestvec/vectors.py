@@ -82,6 +82,8 @@ def normalize(vectors: Vectors) -> Vectors:
     """
     _require_floating(vectors)
     if isinstance(vectors, np.ndarray):
+        if vectors.dtype.itemsize > 8:  # extended precision
+            return _normalize_wide(vectors)
         # Squares are summed in float64: those of a tiny float32 vector, or of a large float16 one, do not fit.
         squares = np.einsum("...i,...i->...", vectors, vectors, dtype=np.float64)[..., None]  # [..., 1]
         if vectors.dtype.itemsize > 4 and squares.size and not (_SMALLEST < squares.min() <= squares.max() < _LARGEST):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
-from nestvec.cli.options import read_columns, separated, trust_option
+from nestvec.cli.options import TYPED_TEXT, read_columns, separated, trust_option
 from nestvec.errors import AdaptorError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
     type=_PathOption,
     help="File that holds the key.  [default: NESTVEC_API_KEY or OPENAI_API_KEY]",
 )
-@click.option("--query-prompt", default="", help="Put before every query that --endpoint encodes.")
-@click.option("--document-prompt", default="", help="The same for documents.")
+@click.option("--query-prompt", type=TYPED_TEXT, default="", help="Put before every query that --endpoint encodes.")
+@click.option("--document-prompt", type=TYPED_TEXT, default="", help="The same for documents.")
 @click.option("--data", type=click.Path(path_type=Path), help="Texts for --model: a file of records or a BEIR folder.")
 @click.option("--split", default="train", show_default=True, help="Which qrels of a BEIR folder, or split of a folder.")
 @click.option(
@@ -342,8 +342,9 @@ def _require_free(out: Path, model: Path | None, *, overwrite: bool) -> None:
 
 
 def _read(options: dict[str, Any]) -> EncodedTexts:
-    from nestvec.encoders import CachedEncoder, RemoteEncoder, SentenceTransformerEncoder, load_base
+    from nestvec.encoders import CachedEncoder, RemoteEncoder, load_base
     from nestvec.jobs.adapt import EncodedTexts, encode_texts, read_frozen_vectors
+    from nestvec.jobs.encoders import make_unit_encoder
 
     labeled = not options["unsupervised"]
     if options["model"] is None:
@@ -371,7 +372,7 @@ def _read(options: dict[str, Any]) -> EncodedTexts:
         )
     else:
         model = load_base(options["model"], trust_remote_code=options["trust_remote_code"])
-        encoder = SentenceTransformerEncoder(model)
+        encoder = make_unit_encoder(options["model"], model)
     return encode_texts(
         options["data"],
         CachedEncoder(encoder, about=options["model"]),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from nestvec.files import is_unicode
 
 if TYPE_CHECKING:
     from nestvec.data import Columns
 
-__all__ = ["read_columns", "read_count", "separated", "trust_option"]
+__all__ = ["TYPED_TEXT", "read_columns", "read_count", "separated", "trust_option"]
 
 _Value = TypeVar("_Value")
 
@@ -32,6 +35,22 @@ def separated(read: Callable[[str], _Value]) -> Callable[..., tuple[_Value, ...]
             raise click.BadParameter(message, context, option) from error
 
     return callback
+
+
+class _TypedText(click.ParamType[str]):
+    """A text as it was typed: where the terminal is not UTF-8, Python passes on bytes that it could not decode."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return os.fsencode(value).decode("utf-8") if not is_unicode(value) else str(value)
+        except UnicodeError:
+            self.fail("it is no text in UTF-8. Check the encoding of your terminal.", param, ctx)
+
+
+TYPED_TEXT = _TypedText()
+"""Type of texts to search for or to put before others."""
 
 
 def read_count(context: click.Context, option: click.Parameter, value: str | None) -> int | None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nestvec.cli.console import console, draw_progress, print_json, quiet_libraries
-from nestvec.cli.options import separated, trust_option
+from nestvec.cli.console import console, draw_progress, print_json, quiet_libraries, visible
+from nestvec.cli.options import TYPED_TEXT, separated, trust_option
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,11 +25,13 @@ _SHOWN_CHARACTERS = 400
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("query")
+@click.argument("query", type=TYPED_TEXT)
 @click.option(
     "-k", "--count", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Documents to find."
 )
-@click.option("--filter", "condition", help="""Condition on metadata, such as 'lang = "de" and year >= 2020'.""")
+@click.option(
+    "--filter", "condition", type=TYPED_TEXT, help="""Condition on metadata, such as 'lang = "de" and year >= 2020'."""
+)
 @click.option("--hybrid", is_flag=True, help="Find and order documents by the words they share as well.")
 @click.option("--distinct", is_flag=True, help="Show each text once, however many documents have it.")
 @click.option("--explain", is_flag=True, help="Say what each stage scored, how ranks changed and what took how long.")
@@ -161,7 +163,7 @@ def _draw(found: Explanation, documents: dict[str, Document], query: str, *, exp
         screen.print("No document was found.", style="yellow")
     for place, hit in enumerate(found.hits, start=1):
         line = Text(f"{place:>3}  ", style="dim").append(f"{hit.score:.4f}", style="bold green")
-        line.append("  ").append(hit.id, style="bold")
+        line.append("  ").append(visible(hit.id), style="bold")
         if explain:
             line.append(f"  {_reasons(hit, place)}", style="dim")
         if hit.copies:
@@ -172,7 +174,7 @@ def _draw(found: Explanation, documents: dict[str, Document], query: str, *, exp
             screen.print(Padding(_highlighted(known.text, query, full=full), (0, 0, 0, 5)))
         if known is not None and known.metadata:
             facts = "  ".join(f"{name}={_spell(value)}" for name, value in known.metadata.items())
-            screen.print(Text(f"     {facts}", style="dim cyan"), soft_wrap=True)
+            screen.print(Text(f"     {visible(facts)}", style="dim cyan"), soft_wrap=True)
     if explain:
         times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in found.seconds.items())
         screen.print(f"\n{found.documents:,} documents, {found.settings}: {times}", style="dim", soft_wrap=True)
@@ -205,7 +207,7 @@ def _highlighted(text: str, query: str, *, full: bool) -> Text:
     flat = " ".join(text.split())
     if not full and len(flat) > _SHOWN_CHARACTERS:
         flat = _densest(flat, words)
-    shown = Text(flat)
+    shown = Text(visible(flat))
     if words:
         shown.highlight_regex(rf"(?i)\b({'|'.join(map(re.escape, sorted(words)))})\b", "bold yellow")
     return shown

@@ -97,6 +97,13 @@ def load_model(name: str, *, truncate_dim: int | None = None, trust_remote_code:
         raise ModelError(f"Cannot load a model from {name}, as a folder or from the hub: {reason}") from error
     if not model.get_embedding_dimension():
         raise ModelError(f"{name} does not say how many numbers its vectors have: it is no embedding model.")
+    if not any(type(module).__name__ == "Pooling" for module in model.modules()):
+        try:
+            model.encode(["text"], show_progress_bar=False)
+        except KeyError as error:
+            raise ModelError(
+                f"{name} gives a vector for every token and none for a text: it has no Pooling module."
+            ) from error
     return model
 
 

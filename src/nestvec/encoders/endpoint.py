@@ -21,25 +21,28 @@ KEY_VARIABLES = ("NESTVEC_API_KEY", "OPENAI_API_KEY")
 """Environment variables that a key is taken from, the first that is set."""
 
 _ASKED_AGAIN = {408, 409, 425, 429}  # and 500 and above
+_MAY_BE_TOO_MUCH, _SAY_ANYTHING = {400, 413, 422}, {200, 500}
 _NEVER_ASKED_AGAIN = {"insufficient_quota", "billing_hard_limit_reached", "invalid_api_key"}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _MOST_CHARACTERS = 500
-_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{80,}")  # base64 and the like
+_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{80,}|(?:[A-Za-z0-9+/=_-]{40,} ){2,}[A-Za-z0-9+/=_-]*")  # base64 and the like
+_TOO_MANY = re.compile(
+    r"\b(?:too (?:many|large|long)|exceed\w*|(?:larger|greater|more) than|at most|maximum)\b", re.IGNORECASE
+)
+_USER = re.compile(r"(?<=//)[^/@]*@")
 
 
 class EndpointRefusalError(EndpointError):
     """An endpoint says no to a request.
 
     Attributes:
-        status: The status of its answer.
-        sentence: What it says.
+        may_be_too_much: Whether fewer texts may be taken.
     """
 
-    def __init__(self, message: str, status: int, sentence: str) -> None:
+    def __init__(self, message: str, *, may_be_too_much: bool) -> None:
         """Keep what it answered."""
         super().__init__(message)
-        self.status = status
-        self.sentence = sentence
+        self.may_be_too_much = may_be_too_much
 
 
 class Endpoint:
@@ -63,7 +66,9 @@ class Endpoint:
             timeout_s: Longest wait for an answer, and longest that the endpoint may ask to wait, in seconds.
             sleep: What waits.
         """
-        self.base_url = base_url.rstrip("/")
+        self._address = base_url.rstrip("/")
+        self.base_url = _USER.sub("", self._address)
+        """The address as it is shown and known: without a user and password."""
         self._api_key = api_key
         self._retries = retries
         self._timeout_s = timeout_s
@@ -93,13 +98,15 @@ class Endpoint:
         attempt = 0
         while True:
             try:
-                answer = self._client.post(f"{self.base_url}/{path}", json=body)
+                answer = self._client.post(f"{self._address}/{path}", json=body)
             except httpx.TransportError as error:
                 cause = self._safe(str(error) or type(error).__name__)
                 # One that was never reached is not there; one that was is busy, or started anew.
+                answered = (httpx.ReadTimeout, httpx.WriteTimeout, httpx.ReadError, httpx.WriteError)
+                self._was_reached |= isinstance(error, (*answered, httpx.RemoteProtocolError))
                 if not self._was_reached or attempt >= self._retries:
                     raise EndpointError(
-                        f"Cannot reach {self.base_url}: {cause} Check the address and that it runs."
+                        f"Cannot reach {self.base_url}{_times(attempt)}: {cause} Check the address and that it runs."
                     ) from error
                 self._sleep(_backoff(attempt))
                 attempt += 1
@@ -111,11 +118,11 @@ class Endpoint:
             if answer.status_code < 400 and sentence is None:
                 return found
             said = self._safe(sentence or "nothing")
-            if not _is_busy(answer, code) or attempt >= self._retries:
-                tried = f" ({attempt + 1} times; --endpoint-retries allows more)" if attempt else ""
-                status = answer.status_code
-                message = f"{self.base_url} refused with status {status}{tried}. It says: {said}"
-                raise EndpointRefusalError(message, status, said)
+            status = answer.status_code
+            too_much = status in _MAY_BE_TOO_MUCH or (status in _SAY_ANYTHING and _TOO_MANY.search(said) is not None)
+            if too_much or not _is_busy(answer, code) or attempt >= self._retries:
+                message = f"{self.base_url} refused with status {status}{_times(attempt)}. It says: {said}"
+                raise EndpointRefusalError(message, may_be_too_much=too_much)
             self._wait(answer, attempt, said)
             attempt += 1
 
@@ -132,7 +139,14 @@ class Endpoint:
     def _client(self) -> Any:
         httpx = require("httpx2", extra="remote")
         key = self._api_key or next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
-        headers = {} if key is None else {"Authorization": f"Bearer {key.strip()}"}
+        headers = {}
+        if key is not None and key.strip():
+            if not (key.strip().isascii() and key.strip().isprintable()):
+                raise EndpointError(
+                    "The key holds a line end, or characters that no key has. It is not shown here: check "
+                    f"{' or '.join(KEY_VARIABLES)}, or the file that holds it."
+                )
+            headers = {"Authorization": f"Bearer {key.strip()}"}
         self._api_key = key
         return httpx.Client(headers=headers, timeout=self._timeout_s, follow_redirects=True)
 
@@ -144,6 +158,10 @@ class Endpoint:
         flat = _ENCODED.sub(lambda found: f"({len(found[0]):,} characters)", flat)
         flat = flat if len(flat) <= _MOST_CHARACTERS else f"{flat[:_MOST_CHARACTERS]} ..."
         return flat if flat.endswith((".", "!", "?", "...")) else f"{flat}."
+
+
+def _times(attempt: int) -> str:
+    return f" ({attempt + 1} times; --endpoint-retries allows more)" if attempt else ""
 
 
 def _read(answer: Any) -> tuple[Any, str | None, str | None]:

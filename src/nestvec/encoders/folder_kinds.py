@@ -14,11 +14,12 @@ from nestvec.extras import require
 
 __all__ = ["check_kind", "comparison_of", "needs_own_code"]
 
-_CONFIG, _MODULES, _SETTINGS, _CARD = (
+_CONFIG, _MODULES, _SETTINGS, _CARD, _COLBERT = _FILES = (
     "config.json",
     "modules.json",
     "config_sentence_transformers.json",
     "README.md",
+    "artifact.metadata",  # of ColBERT's own training
 )
 _TEXT_KIND = "SentenceTransformer"
 _KINDS = {
@@ -37,6 +38,9 @@ _MODULES_OF_OTHERS = {
     "MultiVectorMask": _KINDS["MultiVectorEncoder"],
 }
 _HEADS = {
+    "ColBERT": "a late interaction model, whose projection would be lost",
+    "ForMultipleChoice": "a model that chooses among answers, whose head would be lost",
+    "DPRReader": "a model that marks answers in a text, whose head would be lost",
     "ForSequenceClassification": "a cross-encoder or classifier, whose head would be lost",
     "ForTokenClassification": "a model that labels tokens, whose head would be lost",
     "ForQuestionAnswering": "a model that marks answers in a text, whose head would be lost",
@@ -51,8 +55,10 @@ _OTHER_MAPPINGS = (
     "ZERO_SHOT_IMAGE_CLASSIFICATION",
 )
 _TEXT_MAPPINGS = ("MASKED_LM", "TEXT_ENCODING")
-_DOT_IN_CARD = re.compile(r"suitable score functions?\W[^\n]*?dot[-_ ]?(product|score)[^\n]*", re.IGNORECASE)
-_DOT_IN_NAME = re.compile(r"-dot(-prod)?(-|$)")
+_DOT_IN_CARD = re.compile(
+    r"(suitable score|similarity) functions?\W[^\n]*?dot[-_ ]?(product|score)[^\n]*", re.IGNORECASE
+)
+_DOT_IN_NAME = re.compile(r"[-_]dot([-_]?prod(uct)?)?([-_]|$)", re.IGNORECASE)
 
 
 def check_kind(name: str) -> None:
@@ -64,13 +70,17 @@ def check_kind(name: str) -> None:
     Raises:
         ModelError: It is no single text tower.
     """
-    kind = str(_read_object(name, _SETTINGS).get("model_type", _TEXT_KIND))
+    settings = _read_object(name, _SETTINGS)
+    kind = str(settings.get("model_type", _TEXT_KIND))
     found = None if kind == _TEXT_KIND else _KINDS.get(kind, f"a {kind}")
+    if str(settings.get("similarity_fn_name")).lower() == "maxsim" or _COLBERT in _files(name):
+        found = found or _KINDS["MultiVectorEncoder"]
     types = _module_types(name)
     for type_name in types:
-        found = found or _MODULES_OF_OTHERS.get(type_name.rpartition(".")[2])
+        package, _, last = type_name.rpartition(".")
+        found = found or (_KINDS["ColBERT"] if package.startswith("pylate.") else _MODULES_OF_OTHERS.get(last))
     if not types:
-        found = found or _kind_of_config(_read_object(name, _CONFIG))
+        found = found or _kind_of_config(_read_object(name, _CONFIG)) or _kind_of_weights(name)
     if found is not None:
         raise ModelError(
             f"{name} is {found}. Here a model is one tower that turns a text into one vector: give such a folder, or "
@@ -82,9 +92,9 @@ def _kind_of_config(config: Mapping[str, Any]) -> str | None:
     """What a bare folder of transformers is, where it is no text encoder."""
     for architecture in config.get("architectures") or ():
         for ending, what in _HEADS.items():
-            if str(architecture).endswith(ending):
+            if ending in str(architecture):
                 return f"{what} ({architecture})"
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     names = require("transformers.models.auto.modeling_auto", extra="train")
     texts, others = (
         {key for part in parts for key in getattr(names, f"MODEL_FOR_{part}_MAPPING_NAMES", ())}
@@ -94,6 +104,20 @@ def _kind_of_config(config: Mapping[str, Any]) -> str | None:
         architecture = next(iter(config.get("architectures") or ()), kind)
         return f"no text encoder, but a model of images or sounds ({architecture})"
     return None
+
+
+def _kind_of_weights(name: str) -> str | None:
+    """What a bare folder is by its weights, whatever its configuration says."""
+    path = Path(name).expanduser() / "model.safetensors"
+    if not path.is_file():
+        return None
+    safetensors = require("safetensors", extra="train")
+    try:
+        with safetensors.safe_open(path, "pt") as weights:
+            names = set(weights.keys())
+    except safetensors.SafetensorError:
+        return None  # what is damaged is said by what loads it
+    return _HEADS["ColBERT"] if "linear.weight" in names else None
 
 
 def needs_own_code(name: str) -> bool:
@@ -127,7 +151,8 @@ def comparison_of(name: str) -> str:
 
 def _module_types(name: str) -> list[str]:
     found = _read(name, _MODULES)
-    return [str(module.get("type", "")) for module in found] if isinstance(found, list) else []
+    modules = found if isinstance(found, list) else []
+    return [str(module.get("type", "")) for module in modules if isinstance(module, dict)]
 
 
 def _read_object(name: str, file: str) -> dict[str, Any]:
@@ -147,7 +172,7 @@ def _files(name: str) -> Mapping[str, str]:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         return _files_of_hub(name) if "/" in name else {}
-    paths = [folder / file for file in (_CONFIG, _MODULES, _SETTINGS, _CARD)]
+    paths = [folder / file for file in _FILES]
     return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
 
 
@@ -157,7 +182,7 @@ def _files_of_hub(name: str) -> Mapping[str, str]:
     hub, errors = require("huggingface_hub", extra="train"), require("huggingface_hub.errors", extra="train")
     found: dict[str, str] = {}
     is_in_reach = True
-    for file in (_CONFIG, _MODULES, _SETTINGS, _CARD):
+    for file in _FILES:
         try:
             path = hub.try_to_load_from_cache(name, file)
             if path is None and is_in_reach:

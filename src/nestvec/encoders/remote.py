@@ -14,14 +14,12 @@ import numpy as np
 
 from nestvec.encoders.endpoint import Endpoint, EndpointRefusalError
 from nestvec.encoders.protocol import Float32Vectors
-from nestvec.encoders.unusable import refuse_unusable
+from nestvec.encoders.unusable import refuse_unusable, shorten
 from nestvec.errors import EndpointError
 from nestvec.progress import Progress, silent
 from nestvec.vectors import unit_float32
 
 __all__ = ["RemoteEncoder"]
-
-_MAY_BE_TOO_MANY = {400, 413, 422}
 
 
 class RemoteEncoder:
@@ -52,11 +50,11 @@ class RemoteEncoder:
             timeout_s: Longest wait for an answer, and longest that the endpoint may ask to wait, in seconds.
             retries: How often a request is sent again while the endpoint is busy.
         """
-        self.base_url = base_url.rstrip("/")
         self.model = model
         self.batch_size = batch_size
         self._prompts = {"query": query_prompt, "document": document_prompt}
         self._endpoint = Endpoint(base_url, api_key=api_key, retries=retries, timeout_s=timeout_s)
+        self.base_url = self._endpoint.base_url
 
     @property
     def texts_at_a_time(self) -> int:
@@ -119,10 +117,7 @@ class RemoteEncoder:
             return np.empty((0, self.full_dim), np.float32)
         if len({part.shape[1] for part in parts}) > 1:
             raise EndpointError(f"{self.base_url} answered with vectors of different sizes. Name one model.")
-        vectors = np.concatenate(parts)
-        advice = "Leave it out, or ask whoever runs the endpoint."
-        refuse_unusable(vectors, texts, EndpointError, f"{self.model} at {self.base_url}", advice)
-        return vectors
+        return np.concatenate(parts)
 
     def _request(self, texts: list[str]) -> Float32Vectors:
         """Vectors of texts, from as many requests as the endpoint needs: one, or where it takes no more, halves."""
@@ -130,11 +125,10 @@ class RemoteEncoder:
         try:
             return self._read(self._endpoint.post("embeddings", body), texts)
         except EndpointRefusalError as refusal:
-            if refusal.status not in _MAY_BE_TOO_MANY:
+            if not refusal.may_be_too_much:
                 raise
             if len(texts) == 1:
-                shown = " ".join(texts[0].split())[:80]
-                raise EndpointError(f"{refusal} The text is {shown!r}.") from refusal
+                raise EndpointError(f"{refusal} The text is {shorten(texts[0])!r}.") from refusal
             half = len(texts) // 2
             found = np.concatenate([self._request(texts[:half]), self._request(texts[half:])])
             # Both halves are taken: there were too many.
@@ -144,13 +138,23 @@ class RemoteEncoder:
     def _read(self, answer: Any, texts: list[str]) -> Float32Vectors:
         try:
             rows = list(answer["data"])
-            vectors = [_as_vector(row["embedding"]) for row in rows]
+            embeddings = [row["embedding"] for row in rows]
             indices = [row.get("index") for row in rows]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise EndpointError(
                 f"{self.base_url} answered with something else than embeddings: it lacks a list `data` of objects with "
                 f"an `embedding` each, as OpenAI has it ({type(error).__name__})."
             ) from error
+        vectors = []
+        for place, embedding in enumerate(embeddings):
+            try:
+                vectors.append(_as_vector(embedding))
+            except (TypeError, ValueError, OverflowError) as error:
+                which = indices[place] if indices[place] in range(len(texts)) else place
+                shown = f" {shorten(texts[which])!r}" if len(embeddings) == len(texts) else ""
+                raise EndpointError(
+                    f"{self.base_url} answered for the text{shown} with {_kind_of(embedding)}, not with a vector."
+                ) from error
         if len(vectors) != len(texts):
             raise EndpointError(f"{self.base_url} answered {len(texts)} texts with {len(vectors)} vectors.")
         widths = sorted({len(vector) for vector in vectors})
@@ -168,10 +172,7 @@ class RemoteEncoder:
         """Where the vector of each text stands; where no row says whose it is, they come in order."""
         if all(index is None for index in indices):
             return list(range(len(indices)))
-        try:
-            numbers = [int(index) for index in indices if not isinstance(index, bool)]
-        except (TypeError, ValueError):
-            numbers = []
+        numbers = [number for index in indices if (number := _as_number(index)) is not None]
         if sorted(numbers) != list(range(len(indices))):
             shown = ", ".join(map(repr, indices[:10])) + (", ..." if len(indices) > 10 else "")
             raise EndpointError(
@@ -182,6 +183,25 @@ class RemoteEncoder:
         return [places[number] for number in range(len(indices))]
 
 
+def _as_number(index: object) -> int | None:
+    """A whole number, also written as a text or with a fraction of nothing."""
+    if isinstance(index, str) and index.strip().isdecimal():
+        return int(index)
+    if isinstance(index, float) and index.is_integer():
+        return int(index)
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
+
+
+def _kind_of(embedding: object) -> str:
+    if embedding is None:
+        return "null"
+    if isinstance(embedding, str):
+        return "a text that is no base64 of float32"
+    if isinstance(embedding, list) and any(isinstance(item, list) for item in embedding):
+        return "a list of lists, as for one vector a token"
+    return "a list of something else than numbers" if isinstance(embedding, list) else f"a {type(embedding).__name__}"
+
+
 def _as_vector(embedding: Any) -> np.ndarray[Any, Any]:
     """A list of numbers, or the base64 of float32 that some servers give whatever they are asked for."""
     if isinstance(embedding, str):
@@ -189,8 +209,10 @@ def _as_vector(embedding: Any) -> np.ndarray[Any, Any]:
             return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4").astype(np.float64)
         except binascii.Error as error:
             raise ValueError("no base64") from error
-    if embedding is None:
-        raise ValueError("null")
+    if not isinstance(embedding, list):
+        raise TypeError("no list")
+    if len(embedding) == 1 and isinstance(embedding[0], list):  # as some servers wrap what they pool
+        embedding = embedding[0]
     vector = np.asarray(embedding, np.float64)
     if vector.ndim != 1:
         raise ValueError("no vector")

@@ -8,7 +8,7 @@ from nestvec.encoders.protocol import Float32Vectors
 from nestvec.errors import EndpointError, ModelError
 from nestvec.vectors import find_unusable
 
-__all__ = ["refuse_unusable"]
+__all__ = ["refuse_unusable", "shorten"]
 
 _CHARACTERS = 80
 
@@ -33,10 +33,14 @@ def refuse_unusable(
         if len(rows):
             row = int(rows[0])
             text = texts[row]
-            flat = " ".join(text.split())
-            shown = flat if len(flat) <= _CHARACTERS else f"{flat[: _CHARACTERS - 3]}..."
             more = f", and for {len(rows) - 1:,} more" if len(rows) > 1 else ""
             kind = "a vector of zeros" if what == "zero" else "a vector that is not finite"
-            found = error(f"{who} gives {kind} for the text {shown!r}{more}. {advice}")
+            found = error(f"{who} gives {kind} for the text {shorten(text)!r}{more}. {advice}")
             found.text = text
             raise found
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of a text on one line, to name it by."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= _CHARACTERS else f"{flat[: _CHARACTERS - 3]}..."

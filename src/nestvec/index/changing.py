@@ -159,6 +159,7 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     parts = state.parts()
     for segment, alive in parts:
         change.drop(segment, alive)
+    change.writing.recount_fields()
     if not len(state):
         if dim is not None and dim < state.settings.stored_dim:
             raise SearchIndexError("There are no documents to fit fewer numbers to. Build the index anew.")

@@ -467,6 +467,12 @@ class Writing:
         _add_fields(self._connection, _kinds_of(one.metadata for one in documents if one.metadata))
         return numbers
 
+    def recount_fields(self) -> None:
+        """Forget what no document holds any more, of fields of metadata and of kinds of their values."""
+        self._connection.execute("DELETE FROM fields")
+        rows = self._connection.execute("SELECT metadata FROM documents WHERE metadata IS NOT NULL")
+        _add_fields(self._connection, _kinds_of(decode_keys(json.loads(metadata)) for (metadata,) in rows))
+
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove documents, and note that their vectors count no longer."""
         rows = [(number,) for number in numbers]

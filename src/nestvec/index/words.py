@@ -14,12 +14,13 @@ __all__ = ["TOKENIZER", "has_unspaced", "index_terms", "match_expression"]
 _UNSPACED = (
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
     "\U0001b000-\U0001b16f\U00020000-\U0003ffff"  # older Kana, further Han
-    "\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31a0-\u31bf\u31f0-\u31ff"  # Kana, Bopomofo
+    "\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff"  # Kana, Bopomofo
     "\u1100-\u11ff\u3131-\u318e\ua960-\ua97c\uac00-\ud7fb"  # Hangul
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf"  # Thai, Lao
     "\u1000-\u103f\u1050-\u109f\u1780-\u17d3\u17d7\u17dc-\u17dd"  # Burmese, Khmer
 )
 _RUN = re.compile(f"[{_UNSPACED}]+")
+_VARIATIONS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")  # other shapes of the character before
 TOKENIZER = "unicode61 categories 'L* N* M* Co'"
 """Of FTS5: letters, digits and marks make words, so that vowel signs do not cut them."""
 
@@ -75,5 +76,5 @@ def _pairs(run: str) -> Iterator[str]:
 
 
 def _normal(text: str) -> str:
-    """One spelling of what looks alike: half-width Kana, full-width letters, Hangul of single letters."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    """One spelling of what looks alike: half-width Kana, full-width letters, Hangul of single letters, variants."""
+    return text if text.isascii() else _VARIATIONS.sub("", unicodedata.normalize("NFKC", text))

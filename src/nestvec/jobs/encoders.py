@@ -20,7 +20,7 @@ from nestvec.progress import Progress, silent
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["ADAPTOR_SUFFIX", "load_encoder", "make_encoder", "split_adaptor"]
+__all__ = ["ADAPTOR_SUFFIX", "load_encoder", "make_encoder", "make_unit_encoder", "split_adaptor"]
 
 ADAPTOR_SUFFIX = ".safetensors"
 """What the name of an adaptor's file ends with, in a source that is an adaptor behind a model: `FILE=MODEL`."""
@@ -43,16 +43,9 @@ def make_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 6
     Returns:
         The encoder.
     """
+    if comparison_of_base(source) != "dot":
+        return make_unit_encoder(source, model, batch_size=batch_size)
     encoder = SentenceTransformerEncoder(model, batch_size=batch_size)
-    comparison = comparison_of_base(source)
-    if comparison not in ("cosine", "dot"):
-        warnings.warn(
-            f"{source} compares by {comparison} distance. Here its vectors are compared by cosine.",
-            NestvecWarning,
-            stacklevel=2,
-        )
-    if comparison != "dot":
-        return encoder
     by_length = DotProductEncoder(encoder)
     warnings.warn(
         f"{source} compares by dot product. Its full vectors have {by_length.full_dim} dimensions here, of which the "
@@ -61,6 +54,25 @@ def make_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 6
         stacklevel=2,
     )
     return by_length
+
+
+def make_unit_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 64) -> SentenceTransformerEncoder:
+    """Return what encodes to unit vectors, whose comparison is by cosine; where the model's own is another, say so.
+
+    Args:
+        source: Where it was loaded from.
+        model: The model.
+        batch_size: Texts in one forward pass.
+
+    Returns:
+        The encoder.
+    """
+    comparison = comparison_of_base(source)
+    if comparison != "cosine":
+        what = "dot product" if comparison == "dot" else f"{comparison} distance"
+        message = f"{source} compares by {what}. Here its vectors are compared by cosine."
+        warnings.warn(message, NestvecWarning, stacklevel=2)
+    return SentenceTransformerEncoder(model, batch_size=batch_size)
 
 
 def load_encoder(
@@ -95,9 +107,8 @@ def load_encoder(
     adaptor_file, behind = split_adaptor(source)
     with progress(f"loading {behind}", None):
         model = load_base(behind, trust_remote_code=trust_remote_code)
-    encoder: Encoder = SentenceTransformerEncoder(model, batch_size=batch_size)
-    if adaptor_file is None:  # adaptors map vectors of unit length
-        encoder = make_encoder(behind, model, batch_size=batch_size)
+    make = make_encoder if adaptor_file is None else make_unit_encoder  # adaptors map vectors of unit length
+    encoder: Encoder = make(behind, model, batch_size=batch_size)
     if cache:
         encoder = CachedEncoder(encoder, about=behind)
     return encoder if adaptor_file is None else AdaptedEncoder(encoder, load(adaptor_file), force=force)
