@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from transformers import BertConfig, BertForSequenceClassification, WhisperConfig, WhisperModel
 
 from builders import build_tiny_model, write_json_lines
 from conftest import RunNestvec
+from nestvec.adaptors import AdaptorData, fit_adaptor, save
 from nestvec.encoders import (
     DotProductEncoder,
     SentenceTransformerEncoder,
@@ -87,6 +89,12 @@ def test_real_folders_of_other_kinds_are_refused_by_name(bare: Path, tmp_path: P
         ({"config.json": {"model_type": "wav2vec2"}}, r"images or sounds \(wav2vec2\)"),
         ({"config.json": {"model_type": "bert", "architectures": ["BertForTokenClassification"]}}, "labels tokens"),
         ({"config.json": {"model_type": "new", "vision_config": {}}}, "images or sounds"),
+        ({"config.json": {"model_type": "bert", "architectures": ["HF_ColBERT"]}}, "late interaction"),
+        ({"config.json": {"model_type": "bert", "architectures": ["BertForMultipleChoice"]}}, "chooses among answers"),
+        ({"config.json": {"model_type": "dpr", "architectures": ["DPRReader"]}}, "marks answers"),
+        ({"config.json": {"model_type": "bert"}, "artifact.metadata": {}}, "late interaction"),
+        ({"modules.json": [{"type": "pylate.models.Dense.Dense"}]}, "late interaction"),
+        ({"config_sentence_transformers.json": {"similarity_fn_name": "MaxSim"}}, "late interaction"),
     ],
 )
 def test_what_files_say_is_enough_to_refuse(tmp_path: Path, files: dict[str, object], what: str) -> None:
@@ -94,6 +102,25 @@ def test_what_files_say_is_enough_to_refuse(tmp_path: Path, files: dict[str, obj
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ModelError, match=what):
         check_kind(str(tmp_path))
+
+
+def test_a_projection_of_tokens_is_never_lost(bare: Path, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(bare, tmp_path / "colbert")
+    weights = load_file(tmp_path / "colbert" / "model.safetensors")
+    save_file({**weights, "linear.weight": torch.zeros(16, 128)}, tmp_path / "colbert" / "model.safetensors")
+    with pytest.raises(ModelError, match="late interaction model, whose projection would be lost"):
+        load_base(str(tmp_path / "colbert"))
+    SentenceTransformer(modules=[SentenceTransformer(str(tiny_model))[0]]).save(str(tmp_path / "tokens"))
+    with pytest.raises(ModelError, match="a vector for every token and none for a text: it has no Pooling"):
+        load_base(str(tmp_path / "tokens"))
+
+
+@pytest.mark.parametrize("files", [{"modules.json": ["x"]}, {"config.json": {"model_type": ["x"]}}, {"config.json": 3}])
+def test_folders_of_nonsense_are_said_to_be_no_models(tmp_path: Path, files: dict[str, object]) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelError, match="Cannot load a model"):
+        load_base(str(tmp_path))
 
 
 def test_text_models_are_accepted(tmp_path: Path, tiny_model: Path, bare: Path) -> None:
@@ -159,6 +186,9 @@ def test_code_of_a_model_is_run_where_it_is_trusted_alone(with_code: Path, nestv
         ("m", {}, "| Suitable score functions | dot-product (e.g. `util.dot_score`) |", False, True),
         ("m", {}, "Suitable score functions: dot-product, cosine-similarity, or euclidean distance", False, False),
         ("msmarco-distilbert-dot-v5", {}, "", False, True),
+        ("my-dotprod", {}, "", False, True),
+        ("m", {}, "- **Similarity Function:** Dot Product", False, True),
+        ("m", {}, "- **Similarity Function:** Cosine Similarity", False, False),
         ("dots-of-text", {}, "", False, False),
     ],
 )
@@ -281,3 +311,11 @@ def test_no_hub_is_asked_about_packaged_bases_and_folders(model: str | None, tin
     built = fresh_nestvec(*words, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9")  # where nothing listens
     assert built.returncode == 0, built.stderr
     assert "127.0.0.1" not in built.stderr
+
+
+def test_behind_an_adaptor_a_model_compares_by_cosine_and_that_is_said(by_dot: Path, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(300, 128)).astype("f4")
+    save(tmp_path / "a.safetensors", fit_adaptor(AdaptorData(vectors[:0], vectors), [128, 32], method="pca"))
+    with pytest.warns(NestvecWarning, match="compares by dot product. Here its vectors are compared by cosine"):
+        encoder = load_encoder(f"{tmp_path / 'a.safetensors'}={by_dot}", cache=False)
+    assert encoder.full_dim == 128

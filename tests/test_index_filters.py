@@ -287,3 +287,23 @@ def test_filters_agree_with_plain_python_on_any_metadata(documents: list[dict[st
         assert ambiguous or never, text
     else:
         assert found == expected, text
+
+
+def test_kinds_that_only_deleted_documents_had_are_forgotten_by_compacting(tmp_path: Any) -> None:
+    metadata = [{"zip": 1, "old": {"a": 2}}, {"zip": "01", 'k"%': True}]
+    index = Index.build(tmp_path / "i", vectors=np.eye(2, 8, dtype="f4"), ids=["n", "t"], metadata=metadata)
+    index.delete(["n"])
+    index.compact()
+    for text in ("zip = 1", "old.a = 2"):
+        with pytest.raises(FilterError):
+            index.search(np.ones((1, 8), "f4"), filter=text)
+    assert index.search(np.ones((1, 8), "f4"), filter='`k"%` = true').ids == [["t"]]
+    index.close()
+
+
+def test_metadata_without_end_are_refused(tmp_path: Any) -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = {"a": [deep]}
+    with pytest.raises(DataError, match="nested more than 100 deep"):
+        Index.build(tmp_path / "i", vectors=np.eye(1, 8, dtype="f4"), metadata=[{"deep": deep}])

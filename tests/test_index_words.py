@@ -151,3 +151,12 @@ def test_an_older_index_is_read_says_what_it_lacks_and_is_brought_up_to_date_by_
     assert {id_ for id_, _ in manifest.best_by_words("检索", 9)} == {"0", "new"}
     assert manifest.best_by_words("図書館", 9)[0][0] == "1"
     manifest.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("葛\U000e0100城市", "葛城"), ("葛城市", "葛\U000e0100城"), ("ㄅㄆㄇ", "ㄆ"), ("ㄅㄆㄇ", "ㄆㄇ")],
+)
+def test_variants_of_characters_and_bopomofo_are_found(tmp_path: Path, text: str, words: str) -> None:
+    Index.build(tmp_path / "i", vectors=np.eye(2, 8, dtype="f4"), texts=["other", text]).close()
+    assert [id_ for id_, _ in Manifest(tmp_path / "i").best_by_words(words, 5)] == ["1"]
