@@ -309,7 +309,7 @@ def test_the_worst_size_chooses_and_the_vectors_stay_where_nothing_gains_clearly
     assert choose([loses], raw, [0, 1]) is loses  # a size that weighs nothing does not count
     noisy = candidate("d", 0.55, 0.25, spread=0.6)
     assert choose([noisy], raw, [1, 1]) is raw
-    assert shrinkage(candidate("e", 0.55, 0.25, spread=0.2), raw, [1, 1]) == pytest.approx(5.0 / 12.0, abs=0.02)
+    assert shrinkage(candidate("e", 0.55, 0.25, spread=0.2), raw, [1, 1]) == pytest.approx(5.0 / 10.0, abs=0.02)
     assert shrinkage(even, raw, [1, 1]) == 1.0
     assert clearly_better(even, raw, 4)
     assert not clearly_better(noisy, candidate("f", 0.54, 0.25), 4)

@@ -64,6 +64,14 @@ def test_distinct_rows_fill_their_batches_and_a_last_one_alone_gets_company() ->
     assert {tuple(sorted(one)) for one in plan.batches[:3]} != {tuple(sorted(one)) for one in plan.batches[3:6]}
 
 
+def test_rows_that_are_alone_are_put_together() -> None:
+    rows = [("a", "b"), ("a", "a"), ("b", "b")]  # the last two can share a batch, whichever came first
+    for seed in range(20):
+        plan = plan_batches(columns_of(rows), batch_size=2, epochs=1.0, limit=None, seed=seed)
+        assert [sorted(batch.tolist()) for batch in plan.batches] == [[1, 2]]
+        assert plan.skipped == 1
+
+
 def test_parts_of_an_epoch_and_a_limit_are_parts_of_its_batches() -> None:
     rows = [(f"q{n}", f"p{n}") for n in range(100)]
 

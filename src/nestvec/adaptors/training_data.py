@@ -21,7 +21,7 @@ __all__ = ["AdaptorData", "Split", "copies"]
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.floating[Any]]
 
-_ROWS_AT_A_TIME = 16_384
+_ROWS_AT_A_TIME, _ROWS_TO_CLUSTER = 16_384, 100_000
 _DECIMALS = 5
 _TOPIC = 80  # documents that are held out together, about
 _FEWEST_TOPICS, _MOST_TOPICS = 50, 300
@@ -235,10 +235,17 @@ def _topics(documents: Vectors, kinds: Rows, seed: int) -> Rows:
     clusters = require("sklearn.cluster", extra="train").MiniBatchKMeans(
         count, random_state=seed, n_init=1, batch_size=_ROWS_AT_A_TIME, max_iter=_ITERATIONS
     )
-    unit = unit_float32(np.asarray(documents[rows]))
+    sample = rows
+    if len(rows) > _ROWS_TO_CLUSTER:
+        sample = np.sort(np.random.default_rng(seed).permutation(rows)[:_ROWS_TO_CLUSTER])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of clusters that stay empty, and of threads
-        found: Rows = clusters.fit_predict(unit)[kind.reshape(-1)].astype(np.int64)
+        clusters.fit(unit_float32(np.asarray(documents[sample])))
+        parts = [
+            clusters.predict(unit_float32(np.asarray(documents[rows[first : first + _ROWS_AT_A_TIME]])))
+            for first in range(0, len(rows), _ROWS_AT_A_TIME)
+        ]
+    found: Rows = np.concatenate(parts)[kind.reshape(-1)].astype(np.int64)
     return found
 
 

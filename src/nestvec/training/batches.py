@@ -62,10 +62,10 @@ def plan_batches(
     skipped = 0
     whole, part = int(epochs), epochs - int(epochs)
     for epoch in range(whole + (part > 0)):
-        order = np.random.default_rng([seed, epoch]).permutation(len(texts))
-        found = list(_fill(texts, order, batch_size))
+        generator = np.random.default_rng([seed, epoch])
+        found = list(_fill(texts, generator.permutation(len(texts)), batch_size))
         if smallest > 1:
-            _join_single_rows(found, texts)
+            _join_single_rows(found, texts, batch_size)
         kept = [batch for batch in found if len(batch) >= smallest]
         skipped = max(skipped, sum(map(len, found)) - sum(map(len, kept)))
         if not kept:
@@ -73,6 +73,7 @@ def plan_batches(
                 f"No two of the {len(texts):,} training rows differ in all their texts, so that there is nothing to "
                 "tell apart in any batch. Read rows with other queries and positives, or give them negatives."
             )
+        kept = [kept[place] for place in generator.permutation(len(kept))]  # small ones are not all at the end
         if epoch == whole:
             kept = kept[: max(1, round(part * len(kept)))]
         batches += [np.array(batch, np.int64) for batch in kept]
@@ -100,12 +101,24 @@ def _fill(texts: Rows, order: Rows, batch_size: int) -> Iterator[list[int]]:
     yield from batches
 
 
-def _join_single_rows(batches: list[list[int]], texts: Rows) -> None:
-    """Give a row that is alone one of the rows of another batch that has no text of it."""
+def _join_single_rows(batches: list[list[int]], texts: Rows, batch_size: int) -> None:
+    """Put a row that is alone into a batch that has room and no text of it, or give it a row of a larger one."""
+    open_ones = [batch for batch in batches if len(batch) < batch_size]
     donors = [batch for batch in batches if len(batch) > 2]
-    for single in (batch for batch in batches if len(batch) == 1):
+    for single in batches:
+        if len(single) != 1:
+            continue
         own = set(texts[single[0]].tolist())
-        for donor in donors[-_OFFERED:]:
+        for batch in open_ones[-_OFFERED:]:
+            if (
+                batch
+                and batch is not single
+                and len(batch) < batch_size
+                and own.isdisjoint(texts[batch].ravel().tolist())
+            ):
+                batch.append(single.pop())
+                break
+        for donor in donors[-_OFFERED:] if single else ():
             place = next((i for i, row in enumerate(donor) if own.isdisjoint(texts[row].tolist())), None)
             if place is not None and len(donor) > 2:
                 single.append(donor.pop(place))
