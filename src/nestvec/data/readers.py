@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -233,9 +234,13 @@ def _load_hub_rows(name: str, *, config: str | None, split: str, streaming: bool
         return _load_saved(Path(name), split)
     wanted = f"{name}{f' ({config})' if config else ''}, split {split!r}"
     try:
-        if config is not None and Path(name).is_dir():
+        if Path(name).is_dir():
             known = datasets.get_dataset_config_names(name)
-            if config not in known:
+            if config is None and len(known) > 1 and "default" not in known:
+                raise SourceNotFoundError(
+                    f"{name} has several configurations: {', '.join(known)}. Say which: config = {known[0]!r}."
+                )
+            if config is not None and config not in known:
                 raise SourceNotFoundError(
                     f"{name} has no configuration {config!r}. Its configurations are: {', '.join(known)}."
                 )
@@ -244,7 +249,8 @@ def _load_hub_rows(name: str, *, config: str | None, split: str, streaming: bool
         if isinstance(error, SourceNotFoundError):
             raise
         raise SourceNotFoundError(
-            f"Cannot load the data set {wanted}: {_whole_cause(error)} Check the name, or give a local folder or file."
+            f"Cannot load the data set {wanted}: {_whole_cause(error)}{_odd_shards(name)} Check the name, or give a "
+            "local folder or file."
         ) from error
 
 
@@ -257,7 +263,10 @@ def _load_saved(folder: Path, split: str) -> Any:
         raise DataError(f"{folder} looks like a saved data set and cannot be read: {_whole_cause(error)}") from error
     if isinstance(found, datasets.DatasetDict):
         if split not in found:
-            raise SourceNotFoundError(f"{folder} has no split {split!r}. Its splits are: {', '.join(found)}.")
+            raise SourceNotFoundError(
+                f"{folder} has no split {split!r}. Its splits are: {', '.join(found)}; each is a folder in it that can "
+                f"be given, such as {folder / next(iter(found))}."
+            )
         return found[split]
     own = None if found.split is None else str(found.split)
     if own is not None and own != split and split != "train":
@@ -275,7 +284,24 @@ def _numbered(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[RawRow]:
         for number, values in enumerate(rows, start=1):
             yield RawRow(f"row {number}", values)
     except (OSError, ValueError, RuntimeError, TypeError) as error:  # a lost connection, shards of other columns
-        raise DataError(f"{name} broke off after row {number}: {_whole_cause(error)}") from error
+        cause = f"{_whole_cause(error)}{_odd_shards(name)}"
+        raise DataError(f"{name} broke off after row {number}: {cause}") from error
+
+
+def _odd_shards(name: str) -> str:
+    """Which Parquet files of a folder have other columns than most, as a sentence; nothing where none have."""
+    parquet = require("pyarrow.parquet", extra="train")
+    columns: dict[Path, tuple[str, ...]] = {}
+    for path in sorted(Path(name).rglob("*.parquet")) if Path(name).is_dir() else ():
+        try:
+            columns[path] = tuple(parquet.read_schema(path).names)
+        except (OSError, ValueError):
+            continue
+    if len(set(columns.values())) < 2:
+        return ""
+    usual = Counter(columns.values()).most_common(1)[0][0]
+    odd, found = next((path, names) for path, names in columns.items() if names != usual)
+    return f" {odd} has the columns {', '.join(found)}; most others have {', '.join(usual)}."
 
 
 def _whole_cause(error: BaseException) -> str:
