@@ -1084,8 +1084,12 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         Index.build(tmp_path / "i", vectors=make(5))
     assert len(Index.build(tmp_path / "i", vectors=make(6), recall=None, overwrite=True)) == 6
     (tmp_path / "other").mkdir()
+    assert len(Index.build(tmp_path / "other", vectors=make(5), recall=None)) == 5  # an empty folder is free
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputExistsError, match="another place"):
-        Index.build(tmp_path / "other", vectors=make(5), overwrite=True)
+        Index.build(tmp_path / "taken", vectors=make(5), overwrite=True)
+    assert (tmp_path / "taken" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_one_process_at_a_time_may_change_an_index(tmp_path: Path) -> None:
