@@ -88,7 +88,6 @@ def fit_adaptor(
         raise AdaptorError("Two towers learn from which query and document belong together. Give pairs, or fit linear.")
     data.check_shapes()
     dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
-    n_pairs = 0 if data.pairs is None else len(data.pairs)
     settings = (settings or FitSettings()).resolved(data.labels, method, dims)
     if dims[0] < dims[-1]:  # rising; from here on the largest comes first, and each weight stays with its dim
         dims, settings = dims[::-1], replace(settings, weights=tuple(settings.weights)[::-1])
@@ -133,7 +132,8 @@ def fit_adaptor(
             start = starts[chosen.start]
             towers = blend(Towers(start, start), ends[chosen.start], strength)
             kept = share(towers) if chosen.method == "linear" and any_method else towers
-            chosen = candidate(kept, chosen.method)._replace(start=chosen.start, strength=round(strength, 4))
+            shrunk = candidate(kept, chosen.method)._replace(start=chosen.start, strength=round(strength, 4))
+            chosen = choose([shrunk], found["raw"], settings.weights)  # nearer to its start it may gain no more
     elif method == "whitening":
         whitened = fit_pca(sample, centered=settings.centered, whitened=True)
         chosen = candidate(Towers(whitened, whitened), method)
@@ -152,7 +152,7 @@ def fit_adaptor(
             "start": chosen.start,
             "strength": chosen.strength,
             "metric": held_out.metric,
-            "pairs": n_pairs,
+            "pairs": 0 if data.pairs is None else len(data.pairs),
         },
     )
 

@@ -102,7 +102,7 @@ class _Correlation(HeldOut):
 
     def __init__(self, data: AdaptorData, pairs: Rows, scores: NDArray[np.floating[Any]]) -> None:
         self._left, self._right = _unit(data.queries, pairs[:, 0]), _unit(data.documents, pairs[:, 1])
-        self._scores = scores
+        self._ranks = _standard_ranks(scores)
         if np.ptp(scores) == 0:
             raise AdaptorError(
                 f"All {len(scores)} held-out scores are {scores[0]}: there is nothing to measure by. Give more pairs, "
@@ -115,7 +115,7 @@ class _Correlation(HeldOut):
         for dim in dims:
             similarities = np.einsum("ij,ij->i", truncate(left, dim), truncate(right, dim))
             # The correlation of ranks is the mean of the products of standard ranks; no order at all counts as none.
-            values[dim] = _standard_ranks(similarities) * _standard_ranks(self._scores)
+            values[dim] = _standard_ranks(similarities) * self._ranks
         return values
 
 
