@@ -316,6 +316,20 @@ def test_the_worst_size_chooses_and_the_vectors_stay_where_nothing_gains_clearly
     assert not clearly_better(raw, even, 4)
 
 
+def test_what_shrinking_leaves_is_compared_with_the_vectors_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Principal components follow the noise: near them, short prefixes are worse than they were.
+    settings = replace(QUICK, start="pca")
+    whole = fit_adaptor(paired(), [DIM, SIGNAL], method="linear", settings=settings)
+    assert whole.method == "linear"
+    assert (
+        whole.held_out["pca"][str(SIGNAL)] < whole.held_out["raw"][str(SIGNAL)] < whole.held_out["linear"][str(SIGNAL)]
+    )
+    monkeypatch.setattr(fitting, "shrinkage", lambda *_: 1e-3)
+    shrunk = fit_adaptor(paired(), [DIM, SIGNAL], method="linear", settings=settings)
+    assert shrunk.method == "raw"
+    assert shrunk.settings["strength"] is None
+
+
 @pytest.mark.parametrize("method", ["linear", "two-tower", "mlp"])
 def test_a_strength_goes_a_share_of_the_way(method: str) -> None:
     generator = np.random.default_rng(0)

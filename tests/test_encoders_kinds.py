@@ -202,7 +202,7 @@ def test_how_a_model_compares_is_what_it_says(
     (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
     settings_of(folder, **settings)
-    assert (comparison_of_base(str(folder)) == "dot") is expected
+    assert (comparison_of_base(str(folder)) == "dot product") is expected
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +277,7 @@ def test_distances_are_said_to_be_compared_by_cosine(tiny_model: Path, tmp_path:
     made = SentenceTransformer(modules=list(SentenceTransformer(str(tiny_model)).children())[:2])
     made.save_pretrained(str(folder))
     settings_of(folder, similarity_fn_name="euclidean")
-    with pytest.warns(NestvecWarning, match="compares by euclidean distance. Here its vectors are compared by cosine"):
+    with pytest.warns(NestvecWarning, match="compares by Euclidean distance. Here its vectors are compared by cosine"):
         assert isinstance(make_encoder(str(folder), load_model(str(folder))), SentenceTransformerEncoder)
 
 

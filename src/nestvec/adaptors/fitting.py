@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -104,36 +105,36 @@ def fit_adaptor(
     pca = fit_pca(sample, centered=settings.centered)
     found = {"raw": candidate(Towers(raw, raw), "raw"), "pca": candidate(Towers(pca, pca), "pca")}
     if method in _TRAINED:
-        starts = {"pca": pca, "identity": Map(raw.weight, np.zeros(data.dim, np.float32))}  # its bias centres the sides
-        if settings.start is not None:
-            starts = {settings.start: starts[settings.start]}
-        elif data.labels != "pairs":
-            starts = {"pca": pca}
-        candidates: list[Candidate] = []
-        ends: dict[str, Towers] = {}
-        for start_name, start in starts.items():
+        methods = (method, "linear") if any_method else (method,)
+
+        def train(start: Map) -> Towers:
             network = TowersNetwork(
                 start,
                 two_towers=method == "two-tower",
                 hidden_width=settings.hidden_width if method == "mlp" else None,
                 seed=settings.seed,
             )
-            best = _train(network, data, split, dims, settings, candidate, list(found.values()), progress)
-            ends[start_name] = best
-            for strength in STRENGTHS if settings.strength is None else (settings.strength,):
-                towers = blend(Towers(start, start), best, strength)
-                for name, kept in [(method, towers), *([("linear", share(towers))] if any_method else [])]:
-                    candidates.append(candidate(kept, name)._replace(start=start_name, strength=strength))
-        chosen = max(candidates, key=lambda one: merit(one, found.values()))
-        if data.labels != "none" and settings.strength is None:
+            return _train(network, data, split, dims, settings, candidate, list(found.values()), progress)
+
+        starts = {"pca": pca, "identity": Map(raw.weight, np.zeros(data.dim, np.float32))}  # its bias centres the sides
+        names = [settings.start] if settings.start is not None else list(starts) if data.labels == "pairs" else ["pca"]
+        ends = {name: train(starts[name]) for name in names}
+
+        def between(start: str, strength: float, name: str) -> Candidate:
+            towers = blend(Towers(starts[start], starts[start]), ends[start], strength)
+            kept = share(towers) if name != method else towers
+            return candidate(kept, name)._replace(start=start, strength=strength)
+
+        strengths = STRENGTHS if settings.strength is None else (settings.strength,)
+        candidates = [between(*one) for one in itertools.product(ends, strengths, methods)]
+        if data.labels == "none" or settings.strength is not None:
+            chosen = max(candidates, key=lambda one: merit(one, found.values()))
+        else:
             chosen = choose(candidates, found["raw"], settings.weights)
-        if data.labels == "pairs" and settings.strength is None and chosen.start is not None:
-            strength = (chosen.strength or 0.0) * shrinkage(chosen, found["raw"], settings.weights)
-            start = starts[chosen.start]
-            towers = blend(Towers(start, start), ends[chosen.start], strength)
-            kept = share(towers) if chosen.method == "linear" and any_method else towers
-            shrunk = candidate(kept, chosen.method)._replace(start=chosen.start, strength=round(strength, 4))
-            chosen = choose([shrunk], found["raw"], settings.weights)  # nearer to its start it may gain no more
+            if data.labels == "pairs" and chosen.start is not None and chosen.strength is not None:
+                strength = chosen.strength * shrinkage(chosen, found["raw"], settings.weights)
+                shrunk = between(chosen.start, strength, chosen.method)
+                chosen = choose([shrunk], found["raw"], settings.weights)  # nearer to its start it may gain no more
     elif method == "whitening":
         whitened = fit_pca(sample, centered=settings.centered, whitened=True)
         chosen = candidate(Towers(whitened, whitened), method)
@@ -150,7 +151,7 @@ def fit_adaptor(
         settings={
             **asdict(settings),
             "start": chosen.start,
-            "strength": chosen.strength,
+            "strength": None if chosen.strength is None else round(chosen.strength, 4),
             "metric": held_out.metric,
             "pairs": 0 if data.pairs is None else len(data.pairs),
         },

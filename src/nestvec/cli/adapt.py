@@ -344,7 +344,7 @@ def _require_free(out: Path, model: Path | None, *, overwrite: bool) -> None:
 def _read(options: dict[str, Any]) -> EncodedTexts:
     from nestvec.encoders import CachedEncoder, RemoteEncoder, load_base
     from nestvec.jobs.adapt import EncodedTexts, encode_texts, read_frozen_vectors
-    from nestvec.jobs.encoders import make_unit_encoder
+    from nestvec.jobs.encoders import make_encoder
 
     labeled = not options["unsupervised"]
     if options["model"] is None:
@@ -372,7 +372,7 @@ def _read(options: dict[str, Any]) -> EncodedTexts:
         )
     else:
         model = load_base(options["model"], trust_remote_code=options["trust_remote_code"])
-        encoder = make_unit_encoder(options["model"], model)
+        encoder = make_encoder(options["model"], model, unit_length=True)
     return encode_texts(
         options["data"],
         CachedEncoder(encoder, about=options["model"]),

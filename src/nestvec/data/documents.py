@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nestvec.data.columns import as_vector, cell_types, find_vector_columns
 from nestvec.data.problems import Problems
 from nestvec.data.readers import has_cells, is_saved_data_set, read_rows
-from nestvec.data.records import Columns, RawRow
+from nestvec.data.records import Columns, RawRow, header_and_roles
 from nestvec.errors import DataError, SourceNotFoundError
 from nestvec.files import DEEPEST, is_unicode
 
@@ -78,8 +78,7 @@ def read_documents(
             raise SourceNotFoundError(f"{path} is a folder without corpus.jsonl. Give a file, or a BEIR folder.")
         path = found
     problems = Problems(str(path), strict=strict)
-    header = None if columns is None or isinstance(columns, Mapping) else list(columns)
-    roles = columns if isinstance(columns, Mapping) else {}
+    header, roles = header_and_roles(columns)
     types = {}
     if has_cells(path) and path.is_file():
         types = cell_types(read_rows(path, problems=Problems(str(path)), header=header))

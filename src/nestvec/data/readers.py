@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nestvec.data.problems import Problems, first_line
-from nestvec.data.records import Columns, Positives, RawRow, Record, parse_records
+from nestvec.data.records import Columns, Positives, RawRow, Record, header_and_roles, parse_records
 from nestvec.data.text_files import read_lines
 from nestvec.errors import DataError, SourceNotFoundError
 from nestvec.extras import require
@@ -59,17 +59,10 @@ def read_records(
         DataError: The format is unknown, or rows are bad; all of them are named with their places.
     """
     problems = Problems(str(path), strict=strict)
-    header, roles = _header_and_roles(columns)
+    header, roles = header_and_roles(columns)
     rows = read_rows(path, problems=problems, limit=limit, header=header, split=split)
     with progress(f"reading {Path(path).name}", limit) as advance:
         return parse_records(_counted(rows, advance), problems=problems, columns=roles, positives=positives)
-
-
-def _header_and_roles(columns: Columns | None) -> tuple[Sequence[str] | None, Mapping[str, Any] | None]:
-    """The names of all columns, of a file without a header; or which column holds which role."""
-    if columns is None or isinstance(columns, Mapping):
-        return None, columns
-    return list(columns), None
 
 
 def read_rows(
@@ -350,9 +343,9 @@ def _read_separated(path: Path, problems: Problems, header: Sequence[str] | None
             continue
         if first and (names is None or [cell.strip() for cell in cells] == names):
             names = [cell.strip() or "_" for cell in cells]
-            repeated = {name for name in names if name != "_" and names.count(name) > 1}
+            repeated = _repeated(names)
             if repeated:
-                problems.add(place, f"the header names {', '.join(sorted(repeated))} twice")
+                problems.add(place, f"the header names {', '.join(repeated)} twice")
                 return
         elif names is None or len(cells) != len(names):
             problems.add(place, f"{len(cells)} cells where {whose} {len(names or ())}")
@@ -379,8 +372,12 @@ def _sniff_separator(lines: Sequence[str], usual: str, quoting: Literal[0, 3]) -
     return max(others, key=lambda name: shapes[name][0])
 
 
+def _repeated(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if name != "_" and names.count(name) > 1})
+
+
 def _refuse_repeated(names: Sequence[str], path: Path) -> None:
-    repeated = sorted({name for name in names if name != "_" and names.count(name) > 1})
+    repeated = _repeated(names)
     if repeated:
         raise DataError(f"{path}: columns are named twice: {', '.join(repeated)}. Give each a name of its own.")
 

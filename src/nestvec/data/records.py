@@ -21,6 +21,7 @@ __all__ = [
     "Record",
     "RetrievalRow",
     "ScoredPair",
+    "header_and_roles",
     "parse_records",
 ]
 
@@ -55,6 +56,15 @@ Columns: TypeAlias = Mapping[str, str | Sequence[str]] | Sequence[str]
 
 Positives: TypeAlias = Literal["all", "first"]
 """What a list of positives is: a row for each, or its first one."""
+
+
+def header_and_roles(
+    columns: Columns | None,
+) -> tuple[Sequence[str] | None, Mapping[str, str | Sequence[str]]]:
+    """Tell the names of all columns, of a file without a header, from which column holds which role."""
+    if columns is None or isinstance(columns, Mapping):
+        return None, columns or {}
+    return list(columns), {}
 
 
 class RawRow(NamedTuple):

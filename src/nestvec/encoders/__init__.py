@@ -10,11 +10,13 @@ from nestvec.encoders.bases import (
 )
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.dot_product import DotProductEncoder
+from nestvec.encoders.folder_kinds import DOT_PRODUCT
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.remote import RemoteEncoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
 
 __all__ = [
+    "DOT_PRODUCT",
     "PACKAGED_BASES",
     "CacheEntry",
     "CachedEncoder",

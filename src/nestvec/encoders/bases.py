@@ -127,7 +127,8 @@ def comparison_of_base(base: str) -> str:
         base: As `load_base` takes it.
 
     Returns:
-        `cosine`, `dot`, `euclidean` or `manhattan`, as its similarity function, card or name says.
+        `cosine`, `dot product`, `Euclidean distance` or `Manhattan distance`, as its similarity function, card or name
+        says.
     """
     return "cosine" if base in PACKAGED_BASES else comparison_of(base)
 

@@ -12,7 +12,10 @@ from typing import Any
 from nestvec.errors import ModelError
 from nestvec.extras import require
 
-__all__ = ["check_kind", "comparison_of", "needs_own_code"]
+__all__ = ["DOT_PRODUCT", "check_kind", "comparison_of", "needs_own_code"]
+
+DOT_PRODUCT = "dot product"
+"""How the vectors of some models are compared."""
 
 _CONFIG, _MODULES, _SETTINGS, _CARD, _COLBERT = _FILES = (
     "config.json",
@@ -55,6 +58,13 @@ _OTHER_MAPPINGS = (
     "ZERO_SHOT_IMAGE_CLASSIFICATION",
 )
 _TEXT_MAPPINGS = ("MASKED_LM", "TEXT_ENCODING")
+_COMPARISONS = {
+    "cos_sim": "cosine",
+    "dot": DOT_PRODUCT,
+    "dot_score": DOT_PRODUCT,
+    "euclidean": "Euclidean distance",
+    "manhattan": "Manhattan distance",
+}
 _DOT_IN_CARD = re.compile(
     r"(suitable score|similarity) functions?\W[^\n]*?dot[-_ ]?(product|score)[^\n]*", re.IGNORECASE
 )
@@ -136,17 +146,18 @@ def comparison_of(name: str) -> str:
         name: Folder or hub id.
 
     Returns:
-        `cosine`, `dot`, `euclidean` or `manhattan`; `cosine` where the model gives unit vectors.
+        `cosine`, `dot product`, `Euclidean distance` or `Manhattan distance`; `cosine` where the model gives unit
+        vectors.
     """
     if any(type_name.endswith(".Normalize") for type_name in _module_types(name)):
         return "cosine"  # of unit length, so that they all order alike
     stated = _read_object(name, _SETTINGS).get("similarity_fn_name")
     if stated:
-        return {"dot_score": "dot", "cos_sim": "cosine"}.get(stated, str(stated))
+        return _COMPARISONS.get(stated, str(stated))
     found = _DOT_IN_CARD.search(_files(name).get(_CARD, ""))
     if found is not None:
-        return "cosine" if "cos" in found[0].lower() else "dot"
-    return "dot" if _DOT_IN_NAME.search(Path(name).name) else "cosine"
+        return "cosine" if "cos" in found[0].lower() else DOT_PRODUCT
+    return DOT_PRODUCT if _DOT_IN_NAME.search(Path(name).name) else "cosine"
 
 
 def _module_types(name: str) -> list[str]:

@@ -11,7 +11,20 @@ from urllib.parse import unquote
 from nestvec.errors import DataError
 from nestvec.files import DEEPEST
 
-__all__ = ["Fields", "Kind", "Path", "decode_keys", "encode_keys", "find_fields", "is_plain", "json_path", "spell_path"]
+__all__ = [
+    "INNER_KEY",
+    "KEY",
+    "RESERVED",
+    "Fields",
+    "Kind",
+    "Path",
+    "decode_keys",
+    "encode_keys",
+    "find_fields",
+    "is_plain",
+    "json_path",
+    "spell_path",
+]
 
 Path: TypeAlias = tuple[str, ...]
 """The keys that lead to a value."""
@@ -37,8 +50,13 @@ class Kind(enum.IntFlag):
 
 Fields: TypeAlias = Mapping[Path, Kind]
 
-_BARE = re.compile(r"(?:[^\W\d]|[^\x00-\x7f\s])(?:[\w-]|[^\x00-\x7f\s])*")
-_RESERVED = {"and", "or", "not", "in", "true", "false", "null"}
+INNER_KEY = r"(?:[\w-]|[^\x00-\x7f\s])+"
+"""A key that a filter writes as it is, behind a dot."""
+KEY = rf"(?![0-9-]){INNER_KEY}"
+"""The same where a field begins."""
+_BARE, _INNER_BARE = re.compile(KEY), re.compile(INNER_KEY)
+RESERVED = {"and", "or", "not", "in", "true", "false", "null"}
+"""Words of filters that no field is called, unless between backticks."""
 # Quotes, backslashes and control characters mean something in a path of SQLite, in some versions of it and not in
 # others: keys with them are stored as percent codes.
 _AWKWARD = re.compile(r'[%"\\\x00-\x1f\x7f]')
@@ -148,5 +166,5 @@ def spell_path(path: Sequence[str]) -> str:
 
 
 def _spell_key(key: str, *, first: bool) -> str:
-    bare = _BARE.fullmatch(key if first else f"a{key}") and key and not (first and key.lower() in _RESERVED)
+    bare = _BARE.fullmatch(key) and key.lower() not in RESERVED if first else _INNER_BARE.fullmatch(key)
     return key if bare else "`" + key.replace("`", "``") + "`"

@@ -12,27 +12,24 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from nestvec.errors import FilterError
-from nestvec.index.fields import Fields, Kind, Path, json_path, spell_path
+from nestvec.index.fields import INNER_KEY, KEY, RESERVED, Fields, Kind, Path, json_path, spell_path
 
 __all__ = ["Condition", "Value", "parse_filter"]
 
 Value: TypeAlias = str | int | float | bool | None
 
-_KEY = r"(?:[^\W\d]|[^\x00-\x7f\s])(?:[\w-]|[^\x00-\x7f\s])*"
-_INNER_KEY = r"(?:[\w-]|[^\x00-\x7f\s])+"
 _QUOTED_KEY = r"`(?:[^`]|``)*`"
-_KEYS = re.compile(rf"{_QUOTED_KEY}|{_INNER_KEY}")
+_KEYS = re.compile(rf"{_QUOTED_KEY}|{INNER_KEY}")
 _TOKEN = re.compile(
     rf"""\s*(?:
         (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
       | (?P<number>[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?(?![\w.]))
-      | (?P<name>(?:{_KEY}|{_QUOTED_KEY})(?:\.(?:{_INNER_KEY}|{_QUOTED_KEY}))*)
+      | (?P<name>(?:{KEY}|{_QUOTED_KEY})(?:\.(?:{INNER_KEY}|{_QUOTED_KEY}))*)
       | (?P<sign><=|>=|!=|<>|==|=|<|>|\(|\)|,)
     )""",
     re.VERBOSE,
 )
 _COMPARISONS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_WORDS = {"and", "or", "not", "in", "true", "false", "null"}
 _CONSTANTS: dict[str, Value] = {"true": True, "false": False, "null": None}
 _DEEPEST = 25
 _MOST_COMPARISONS = 500  # SQLite's limit of an expression's depth is 1,000
@@ -88,7 +85,7 @@ def parse_filter(text: str, fields: Fields | Collection[str]) -> Condition:
 
 def _path_of(name: str) -> Path:
     """The path of a field that is given by its name: keys with dots between, where they are such keys."""
-    return tuple(name.split(".")) if re.fullmatch(rf"{_KEY}(\.{_INNER_KEY})*", name) else (name,)
+    return tuple(name.split(".")) if re.fullmatch(rf"{KEY}(\.{INNER_KEY})*", name) else (name,)
 
 
 class _Field(NamedTuple):
@@ -139,7 +136,7 @@ class _Parser:
                 self._fail(f"cannot make sense of {self.text[start]!r}", start)
             kind = match.lastgroup or ""
             found = match[kind]
-            if kind == "name" and found.lower() in _WORDS:
+            if kind == "name" and found.lower() in RESERVED:
                 kind, found = "word", found.lower()
             tokens.append(_Token(kind, found, match.start(match.lastgroup or 0)))
             place = match.end()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nestvec.adaptors import AdaptedEncoder, load
 from nestvec.encoders import (
+    DOT_PRODUCT,
     CachedEncoder,
     DotProductEncoder,
     Encoder,
@@ -20,7 +21,7 @@ from nestvec.progress import Progress, silent
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["ADAPTOR_SUFFIX", "load_encoder", "make_encoder", "make_unit_encoder", "split_adaptor"]
+__all__ = ["ADAPTOR_SUFFIX", "load_encoder", "make_encoder", "split_adaptor"]
 
 ADAPTOR_SUFFIX = ".safetensors"
 """What the name of an adaptor's file ends with, in a source that is an adaptor behind a model: `FILE=MODEL`."""
@@ -32,47 +33,36 @@ def split_adaptor(source: str) -> tuple[str | None, str]:
     return (file, behind) if separator and file.endswith(ADAPTOR_SUFFIX) else (None, source)
 
 
-def make_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 64) -> Encoder:
+def make_encoder(
+    source: str, model: SentenceTransformer, *, batch_size: int = 64, unit_length: bool = False
+) -> Encoder:
     """Return what encodes with a loaded model, in the way it compares: by dot product, or else by cosine.
 
     Args:
         source: Where it was loaded from.
         model: The model.
         batch_size: Texts in one forward pass.
+        unit_length: Compare by cosine whatever the model says, as for vectors that an adaptor maps.
 
     Returns:
-        The encoder.
+        The encoder; where it does not compare as its model does, or not at every size, a warning says so.
     """
-    if comparison_of_base(source) != "dot":
-        return make_unit_encoder(source, model, batch_size=batch_size)
     encoder = SentenceTransformerEncoder(model, batch_size=batch_size)
-    by_length = DotProductEncoder(encoder)
-    warnings.warn(
-        f"{source} compares by dot product. Its full vectors have {by_length.full_dim} dimensions here, of which the "
-        "last stands for the length: they are ordered as by dot product. Truncated sizes are compared by cosine.",
-        NestvecWarning,
-        stacklevel=2,
-    )
-    return by_length
-
-
-def make_unit_encoder(source: str, model: SentenceTransformer, *, batch_size: int = 64) -> SentenceTransformerEncoder:
-    """Return what encodes to unit vectors, whose comparison is by cosine; where the model's own is another, say so.
-
-    Args:
-        source: Where it was loaded from.
-        model: The model.
-        batch_size: Texts in one forward pass.
-
-    Returns:
-        The encoder.
-    """
     comparison = comparison_of_base(source)
+    if comparison == DOT_PRODUCT and not unit_length:
+        by_length = DotProductEncoder(encoder)
+        warnings.warn(
+            f"{source} compares by {comparison}. Its full vectors have {by_length.full_dim} dimensions here, of which "
+            "the last stands for the length: they are ordered as by dot product. Truncated sizes are compared by "
+            "cosine.",
+            NestvecWarning,
+            stacklevel=2,
+        )
+        return by_length
     if comparison != "cosine":
-        what = "dot product" if comparison == "dot" else f"{comparison} distance"
-        message = f"{source} compares by {what}. Here its vectors are compared by cosine."
+        message = f"{source} compares by {comparison}. Here its vectors are compared by cosine."
         warnings.warn(message, NestvecWarning, stacklevel=2)
-    return SentenceTransformerEncoder(model, batch_size=batch_size)
+    return encoder
 
 
 def load_encoder(
@@ -107,8 +97,7 @@ def load_encoder(
     adaptor_file, behind = split_adaptor(source)
     with progress(f"loading {behind}", None):
         model = load_base(behind, trust_remote_code=trust_remote_code)
-    make = make_encoder if adaptor_file is None else make_unit_encoder  # adaptors map vectors of unit length
-    encoder: Encoder = make(behind, model, batch_size=batch_size)
+    encoder = make_encoder(behind, model, batch_size=batch_size, unit_length=adaptor_file is not None)
     if cache:
         encoder = CachedEncoder(encoder, about=behind)
     return encoder if adaptor_file is None else AdaptedEncoder(encoder, load(adaptor_file), force=force)

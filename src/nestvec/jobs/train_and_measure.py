@@ -13,7 +13,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from nestvec.data import write_benchmark
-from nestvec.encoders import SentenceTransformerEncoder, comparison_of_base, load_base, load_model
+from nestvec.encoders import DOT_PRODUCT, SentenceTransformerEncoder, comparison_of_base, load_base, load_model
 from nestvec.errors import NestvecWarning, RecipeError, VerificationError
 from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, parse_metric
 from nestvec.files import write_text
@@ -34,7 +34,6 @@ __all__ = ["train_and_measure", "verify_truncation"]
 _SHORT_DIM = 64  # at which the saved model is verified and examples are answered
 _VERIFIED_TEXTS = 64
 _VERIFIED_TOLERANCE = 1e-5
-_COMPARISONS = {"dot": "dot product", "euclidean": "Euclidean distance", "manhattan": "Manhattan distance"}
 
 
 def train_and_measure(
@@ -83,9 +82,11 @@ def train_and_measure(
             _apply_model_settings(model, recipe)
         comparison = comparison_of_base(recipe.model.base)
         if comparison != "cosine":
-            honoured = ". nestvec evaluate measures the base by dot product at its full size" * (comparison == "dot")
+            honoured = ". nestvec evaluate measures the base by dot product at its full size" * (
+                comparison == DOT_PRODUCT
+            )
             warnings.warn(
-                f"{recipe.model.base} compares by {_COMPARISONS.get(comparison, comparison)}. Training and its report "
+                f"{recipe.model.base} compares by {comparison}. Training and its report "
                 f"compare by cosine, and so will the trained model{honoured}.",
                 NestvecWarning,
                 stacklevel=2,
