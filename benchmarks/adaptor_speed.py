@@ -24,8 +24,9 @@ from sizes import SETS
 
 PAIRS, DIMS, TURNS = 46_000, (384, 128, 64, 32, 16), 3
 ALL_STEPS = {"epochs": 6.0, "patience": None}
-VARIANTS: dict[str, tuple[Method, dict[str, Any]]] = {
-    "default": ("two-tower", ALL_STEPS),
+VARIANTS: dict[str, tuple[Method | None, dict[str, Any]]] = {
+    "default": (None, ALL_STEPS),
+    "default, from one start": (None, {**ALL_STEPS, "start": "pca"}),
     "linear": ("linear", ALL_STEPS),
     "linear, no mined negatives": ("linear", {**ALL_STEPS, "mined_negatives": 0}),
 }

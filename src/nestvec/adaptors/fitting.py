@@ -21,7 +21,7 @@ from nestvec.adaptors.pca import fit_pca
 from nestvec.adaptors.selection import STRENGTHS, Candidate, blend, choose, clearly_better, merit, share, shrinkage
 from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData, Split
-from nestvec.errors import AdaptorError, LossInputError
+from nestvec.errors import AdaptorError, LossInputError, VectorError
 from nestvec.losses import check_codes
 from nestvec.progress import Progress, silent
 from nestvec.vectors import check_dims, default_dims, unit_float32
@@ -73,7 +73,7 @@ def fit_adaptor(
     Raises:
         AdaptorError: The method or settings cannot be used, or labels do not fit.
         LossInputError: Precisions are given twice, or have no code that is long enough at any size.
-        VectorError: A vector is zero or not finite, or there are fewer of them than numbers in each.
+        VectorError: A vector is zero or not finite; or for whitening, there are fewer of them than dimensions.
         DimensionError: A dim is outside the vectors, repeated or out of order.
 
     Source:
@@ -136,6 +136,11 @@ def fit_adaptor(
                 shrunk = between(chosen.start, strength, chosen.method)
                 chosen = choose([shrunk], found["raw"], settings.weights)  # nearer to its start it may gain no more
     elif method == "whitening":
+        if len(sample) < data.dim:
+            raise VectorError(
+                f"{len(sample)} rows are too few to whiten {data.dim} dimensions: give at least {data.dim}, better ten "
+                "times as many."
+            )
         whitened = fit_pca(sample, centered=settings.centered, whitened=True)
         chosen = candidate(Towers(whitened, whitened), method)
     else:
@@ -145,7 +150,7 @@ def fit_adaptor(
         towers=chosen.towers,
         method=chosen.method,
         dims=dims,
-        replaced=_replacements(found, chosen),
+        replaced=_replacements(found, chosen, held_out.groups),
         encoder=dict(encoder or {}),
         held_out={name: {str(dim): score for dim, score in one.scores.items()} for name, one in found.items()},
         settings={
@@ -238,10 +243,10 @@ def _batches(rows: Rows, batch_size: int, generator: np.random.Generator) -> Ite
         order = order[batch_size:]
 
 
-def _replacements(found: Mapping[str, Candidate], chosen: Candidate) -> dict[int, Replacement]:
+def _replacements(found: Mapping[str, Candidate], chosen: Candidate, groups: Rows | None) -> dict[int, Replacement]:
     replaced = {}
     for dim in chosen.values:
         best = max(found.values(), key=lambda one: one.scores[dim])
-        if clearly_better(best, chosen, dim):
+        if clearly_better(best, chosen, dim, groups):
             replaced[dim] = Replacement(best.method, best.towers.cut(dim))
     return replaced

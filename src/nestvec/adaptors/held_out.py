@@ -35,6 +35,8 @@ class HeldOut(ABC):
     """
 
     metric: ClassVar[str]
+    groups: Rows | None = None
+    """Which units belong together, such as queries with one answer, [n_units]; None where each is alone."""
 
     @abstractmethod
     def measure(self, towers: Towers, dims: Sequence[int]) -> dict[int, Floats]:
@@ -76,6 +78,7 @@ class _Ranks(HeldOut):
     def __init__(self, data: AdaptorData, pairs: Rows, split: Split, seed: int) -> None:
         held_out = pairs[split.held_out]
         query_kinds, first_queries = np.unique(data.query_copies[held_out[:, 0]], return_index=True)
+        self.groups = data.document_copies[held_out[first_queries, 1]]
         self._queries = _unit(data.queries, held_out[first_queries, 0])
         answers = pairs[np.isin(data.query_copies[pairs[:, 0]], query_kinds), :2]
         answer_kinds = data.document_copies[answers[:, 1]]

@@ -13,6 +13,7 @@ from nestvec.adaptors.maps import HiddenLayer, Map, Towers
 __all__ = ["STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "merit", "share", "shrinkage"]
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the start to the trained map that are compared."""
@@ -131,10 +132,22 @@ def shrinkage(chosen: Candidate, raw: Candidate, weights: Sequence[float]) -> fl
     return min(1.0, _errors(np.average(gains, axis=0, weights=weights)) / _SURE)
 
 
-def clearly_better(one: Candidate, other: Candidate, dim: int) -> bool:
-    """Tell whether maps are better than others at a size by more than the standard error of the difference."""
+def clearly_better(one: Candidate, other: Candidate, dim: int, groups: Rows | None = None) -> bool:
+    """Tell whether maps are better than others at a size by two standard errors of the difference.
+
+    Args:
+        one: Maps.
+        other: The others, measured on the same held-out data.
+        dim: The size.
+        groups: What belongs together, such as the queries of one document, [n_units]; None where each is alone.
+    """
     gain = one.values[dim] - other.values[dim]
-    return _errors(gain) > 1
+    return _errors(gain if groups is None else _sums(gain, groups)) > _CLEAR
+
+
+def _sums(gain: Floats, groups: Rows) -> Floats:
+    """The gain of each group, [n_groups]."""
+    return np.bincount(np.unique(groups, return_inverse=True)[1].reshape(-1), gain).astype(np.float64)
 
 
 def _errors(gain: Floats) -> float:

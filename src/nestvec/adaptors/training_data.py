@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ Rows = NDArray[np.int64]
 Vectors = NDArray[np.floating[Any]]
 
 _ROWS_AT_A_TIME, _ROWS_TO_CLUSTER = 16_384, 100_000
-_DECIMALS = 5
+_NOISE = 5e-5  # a dimension: what rounding, and other texts of a batch, may change
+_DIRECTIONS = 8
 _TOPIC = 80  # documents that are held out together, about
 _FEWEST_TOPICS, _MOST_TOPICS = 50, 300
 _ITERATIONS = 20
@@ -100,7 +102,7 @@ class AdaptorData:
         """Refuse what nothing can be fitted on, as far as it shows without reading the vectors.
 
         Raises:
-            VectorError: An array holds no vectors, or fewer of them than numbers in each.
+            VectorError: An array holds no vectors.
             DimensionError: Queries and documents have different sizes.
             AdaptorError: Pairs or scores have the wrong shape or type, point outside, or are too few.
         """
@@ -114,12 +116,6 @@ class AdaptorData:
         if self.queries.shape[1] != self.dim:
             raise DimensionError(
                 f"Queries have {self.queries.shape[1]} numbers and documents {self.dim}. They must come from one model."
-            )
-        most = max(len(self.queries), len(self.documents))
-        if most < self.dim:
-            raise VectorError(
-                f"{most} rows are too few to fit a map of {self.dim} numbers: give at least {self.dim} queries or "
-                "documents, better ten times as many."
             )
         if self.pairs is not None:
             self._check_pairs(self.pairs)
@@ -171,13 +167,20 @@ class AdaptorData:
             kept &= ~np.isin(left, theirs) & ~np.isin(right, theirs)
         split = Split(np.flatnonzero(kept), np.flatnonzero(held_out))
         if min(map(len, split)) < 2:
-            own = self.document_copies if self.pairs is None else self.document_copies[self.pairs[:, 1]]
-            n_different = len(np.unique(own))
             raise AdaptorError(
-                f"{len(groups)} rows of {n_different} different documents are too few to hold some out and "
-                "train on the others. Give more, or raise the share that is held out."
+                f"{self._described()} are too few to hold some out and train on the others: what shares a query or a "
+                "document, or is near it, is held out together. Give more, or raise the share that is held out."
             )
         return split
+
+    def _described(self) -> str:
+        if self.pairs is None:
+            return f"{len(self.documents)} documents, {len(np.unique(self.document_copies))} of them different,"
+        queries, documents = self.query_copies[self.pairs[:, 0]], self.document_copies[self.pairs[:, 1]]
+        return (
+            f"{len(self.pairs)} pairs of {len(np.unique(queries))} different queries and {len(np.unique(documents))} "
+            "different documents"
+        )
 
     def _check_pairs(self, pairs: Rows) -> None:
         if pairs.ndim != 2 or pairs.shape[1] < 2 or not np.issubdtype(pairs.dtype, np.integer):
@@ -208,7 +211,7 @@ class AdaptorData:
 
 
 def copies(*vectors: Vectors) -> Rows:
-    """Number the rows of arrays of one width, the same for rows that hold the same.
+    """Number the rows of arrays of one width, the same for rows that point the same way up to rounding.
 
     Args:
         vectors: [n, dim] each; a block of rows is read at a time.
@@ -216,16 +219,50 @@ def copies(*vectors: Vectors) -> Rows:
     Returns:
         [sum of n], from 0 on.
     """
-    # A sum of the rounded numbers, each times an odd 64-bit one of its own, modulo 2**64: two rows that differ agree
-    # with a probability of about 2**-64.
-    factors = np.random.default_rng(0).integers(0, 2**63, vectors[0].shape[1], dtype=np.uint64) * 2 + 1
-    digests = []
+    spatial, graphs = require("scipy.spatial", extra="train"), require("scipy.sparse.csgraph", extra="train")
+    sparse = require("scipy.sparse", extra="train")
+    dim = vectors[0].shape[1]
+    limit = _NOISE * np.sqrt(dim)
+    # Near rows are near in any few orthogonal directions: only those that are so there are compared as a whole.
+    generator = np.random.default_rng(0)
+    directions = np.linalg.qr(generator.normal(size=(dim, min(dim, _DIRECTIONS))))[0]
+    count = sum(map(len, vectors))
+    points = np.concatenate([_unit_rows(vectors, rows) @ directions for rows in _blocks(np.arange(count))])
+    whole = np.rint(points / limit).astype(np.int64).astype(np.uint64)
+    factors = generator.integers(0, 2**63, points.shape[1], dtype=np.uint64) * 2 + 1  # collide once in 2**64
+    _, first, cell = np.unique((whole * factors).sum(axis=1), return_index=True, return_inverse=True)
+    leaders = first[cell.reshape(-1)]  # the first row of each cell, which the others mostly are copies of
+    leaders = np.where(_near(vectors, leaders, np.arange(count), limit), leaders, np.arange(count))
+    alone = np.unique(leaders)
+    pairs = alone[spatial.cKDTree(points[alone]).query_pairs(limit, output_type="ndarray")]
+    pairs = pairs[_near(vectors, pairs[:, 0], pairs[:, 1], limit)]
+    links = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), shape=(count, count))
+    groups = graphs.connected_components(links, directed=False)[1][leaders]
+    return np.unique(groups, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def _near(vectors: Sequence[Vectors], left: Rows, right: Rows, limit: float) -> NDArray[np.bool_]:
+    """Whether the rows of each pair are nearer to each other than a limit."""
+    near: NDArray[np.bool_] = left == right
+    for places in _blocks(np.flatnonzero(~near)):
+        apart = _unit_rows(vectors, left[places]) - _unit_rows(vectors, right[places])
+        near[places] = np.linalg.norm(apart, axis=1) < limit
+    return near
+
+
+def _unit_rows(vectors: Sequence[Vectors], rows: Rows) -> Vectors:
+    """Some rows of arrays that follow each other, at unit length."""
+    found = np.empty((len(rows), vectors[0].shape[1]), np.float32)
+    offset = 0
     for array in vectors:
-        for first in range(0, len(array), _ROWS_AT_A_TIME):
-            part = unit_float32(np.asarray(array[first : first + _ROWS_AT_A_TIME]))
-            whole = np.rint(part * 10.0**_DECIMALS).astype(np.int64).astype(np.uint64)
-            digests.append((whole * factors).sum(axis=1, dtype=np.uint64))
-    return np.unique(np.concatenate(digests), return_inverse=True)[1].reshape(-1).astype(np.int64)
+        own = (rows >= offset) & (rows < offset + len(array))
+        found[own] = unit_float32(np.asarray(array[rows[own] - offset]))
+        offset += len(array)
+    return found
+
+
+def _blocks(rows: Rows) -> list[Rows]:
+    return [rows[first : first + _ROWS_AT_A_TIME] for first in range(0, len(rows), _ROWS_AT_A_TIME)]
 
 
 def _topics(documents: Vectors, kinds: Rows, seed: int) -> Rows:
