@@ -66,7 +66,8 @@ def test_pairs_scores_and_no_labels(folder: Path, nestvec: RunNestvec) -> None:
     files = ("--queries", folder / "q.npy", "--documents", folder / "d.npy")
     rows = np.arange(500)
     np.save(folder / "pairs.npy", np.column_stack([rows, rows, (rows + 7) % 900]))
-    done = nestvec("adapt", *files, *QUICK, "--pairs", folder / "pairs.npy", "--out", out, "--method", "two-tower")
+    whole = ("--method", "two-tower", "--strength", "1")
+    done = nestvec("adapt", *files, *QUICK, "--pairs", folder / "pairs.npy", "--out", out, *whole)
     assert done.returncode == 0, done.stderr
     assert load(out).settings["pairs"] == 500
     assert not load(out).shared

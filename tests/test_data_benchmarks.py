@@ -311,3 +311,17 @@ def test_holding_out_everything_is_refused() -> None:
     same = [RetrievalRow(f"q{i}", "the same answer") for i in range(5)]
     with pytest.raises(BenchmarkError, match="none is left to train on"):
         hold_out_queries(same, queries=1, documents=5, seed=0)
+
+
+@pytest.mark.parametrize(
+    "qrels",
+    [
+        'query-id\tcorpus-id\tscore\nq\t"a""b"\t1\n',
+        '"q"\t"a""b"\t"1"\n',
+        'one\ttwo\tthree\nq\t"a""b"\t1\n',
+        'q\ta"b\t1\n',
+    ],
+)
+def test_qrels_between_quotes_and_under_other_names_are_read(tmp_path: Path, qrels: str) -> None:
+    (tmp_path / "test.tsv").write_text(qrels, encoding="utf-8")
+    assert read_qrels(tmp_path / "test.tsv", documents={'a"b'}) == {"q": {'a"b': 1}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import json
+import warnings
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,36 @@ def test_columns_that_are_named_twice_are_refused(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "d.parquet")
     with pytest.raises(DataError, match="columns are named twice: text"):
         list(read_documents(tmp_path / "d.parquet"))
+
+
+def test_vectors_that_come_late_or_as_whole_numbers_are_vectors(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"id": str(row), "text": "t"} for row in range(150)]
+    rows += [{"id": "late", "text": "t", "embedding": [0.5] * 12, "metadata": {"inner": [0.5] * 12, "year": 1}}]
+    write_json_lines(tmp_path / "late.jsonl", rows)
+    with pytest.warns(NestvecWarning, match="column 'embedding' holds vectors of 12 and is left out"):
+        assert facts(tmp_path / "late.jsonl")[-1] == {"year": 1}
+    table = pyarrow.table(
+        {"id": ["a", "b"], "text": ["x", "y"], "v": pyarrow.array([[1, 0, -3]] * 2, pyarrow.list_(pyarrow.int8()))}
+    )
+    parquet.write_table(table, tmp_path / "v.parquet")
+    vectors = [one.vector for one in read_documents(tmp_path / "v.parquet", vectors="v")]
+    assert all(one is not None and one.dtype == np.float64 and one.tolist() == [1.0, 0.0, -3.0] for one in vectors)
+
+
+def test_metadata_that_cannot_be_stored_are_named_together(tmp_path: Path) -> None:
+    rows = [{"id": "1", "text": "t", "k": "a\0b"}, {"id": "2", "text": "t", "\ud800": 1}, {"id": "3", "text": "t"}]
+    write_json_lines(tmp_path / "d.jsonl", [*rows, {"id": "4", "text": "t", "k": {"a\0": 1}}])
+    with pytest.raises(DataError) as caught:
+        list(read_documents(tmp_path / "d.jsonl"))
+    assert "line 1: metadata hold a zero character" in str(caught.value)
+    assert "line 2: metadata hold half a surrogate pair" in str(caught.value)
+    assert "line 4: metadata hold a zero character" in str(caught.value)
+
+
+def test_an_encoding_that_is_guessed_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_bytes("id,text\n1,Größe\n2,über\n".encode("cp1252"))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert len(list(read_documents(tmp_path / "d.csv"))) == 2
+    assert [one for one in said if "read as cp1252" in str(one.message)] == said
+    assert len(said) == 1

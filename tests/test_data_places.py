@@ -26,6 +26,8 @@ def test_a_text_is_found_in_rows_lists_titles_and_benchmarks(tmp_path: Path) -> 
     assert find_text(tmp_path / "b", "T body") == f"{tmp_path / 'b' / 'corpus.jsonl'}, line 1"
     assert find_text(tmp_path / "b", "asked") == f"{tmp_path / 'b' / 'queries.jsonl'}, line 1"
     assert find_text(tmp_path / "none", "asked") is None
+    (tmp_path / "t.jsonl").write_text('{"id": "1", "head": "H", "body": "of it"}\n', encoding="utf-8")
+    assert find_text(tmp_path / "t.jsonl", "H of it") == f"{tmp_path / 't.jsonl'}, line 1"
 
 
 @pytest.mark.parametrize("kind", [ModelError, EndpointError])

@@ -83,6 +83,10 @@ def test_a_local_folder_has_the_configurations_that_its_readme_names(tmp_path: P
         read_hub_records(str(tmp_path), config="nope", streaming=streaming)
     with pytest.raises(SourceNotFoundError, match="several configurations: plain, hard. Say which: config = 'plain'"):
         read_hub_records(str(tmp_path), streaming=streaming)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    marked = card.replace("- config_name: hard\n", "- config_name: hard\n  default: true\n")
+    (tmp_path / "README.md").write_text(marked, encoding="utf-8")
+    assert read_hub_records(str(tmp_path), streaming=streaming)[0] == RetrievalRow("hard 0", "p")
 
 
 def test_what_save_to_disk_has_written_is_read_with_its_splits(tmp_path: Path) -> None:
@@ -209,6 +213,12 @@ def test_json_that_python_cannot_hold_is_a_problem_of_its_line(tmp_path: Path) -
 def test_a_csv_cell_may_hold_line_ends(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('query,positive\na,"two\nlines"\n', encoding="utf-8")
     assert read_records(tmp_path / "a.csv") == [RetrievalRow("a", "two\nlines")]
+
+
+def test_a_separator_is_found_behind_a_cell_of_many_lines(tmp_path: Path) -> None:
+    long = "\n".join(f"line {number}, of many" for number in range(120))
+    (tmp_path / "a.csv").write_text(f'query;positive\n"{long}";b\nc;d\n', encoding="utf-8")
+    assert read_records(tmp_path / "a.csv") == [RetrievalRow(long, "b"), RetrievalRow("c", "d")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ LEGACY_TEXTS = {
     "gb18030": "文档一\n文档二\n检索系统\n",
     "big5": "圖書館\n檢索系統\n",
     "cp949": "도서관에서 책을 읽다\n한국어\n",
+    "cp1255": "איפה הספרייה\nשלום עולם\nתודה רבה\n",
+    "cp1256": "أين المكتبة\nمرحبا بالعالم\n",
+    "cp1257": "kur ir bibliotēka\nšūna un ģimene\n",
+    "cp866": "где библиотека\nкак открыть файл\n",
+    "iso8859-5": "где библиотека\nкак открыть файл\n",
+    "koi8-u": "де бібліотека\nїжак у Києві\n",
+    "mac-roman": "Größe\nüber die Straße\n",
+    "cp850": "Größe\nüber die Straße\n",
+    "cp874": "ห้องสมุดอยู่ที่ไหน\nสวัสดีชาวโลก\n",
 }
 
 
@@ -80,6 +89,35 @@ def test_short_lists_in_older_encodings_are_read_with_a_word(tmp_path: Path, enc
     (tmp_path / "ids.txt").write_bytes(text.encode(encoding))
     with pytest.warns(NestvecWarning, match="is not UTF-8; it is read as"):
         assert read_line_list(tmp_path / "ids.txt") == text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("cp1251", ["Москва", "Тула", "Казань"]),
+        ("cp1251", ["МОСКВА", "ГДЕ БИБЛИОТЕКА", "СССР"]),
+        ("cp1250", ["árvíztűrő tükörfúrógép", "őszi eső"]),
+        ("iso8859-2", ["příliš žluťoučký kůň", "úpěl ďábelské ódy"]),
+        ("cp1253", ["Κόκκινο", "Μπλε βραστήρα", "Πάτρα"]),
+        ("cp1252", ["10 \u00d7 20 cm", "100 €", "20°C", "It\u2019s \u201cblue\u201d"]),
+        ("cp1252", ["São Paulo", "Ångström", "Zoë", "Łódź".encode("cp1250").decode("cp1252")]),
+        ("gb18030", ["红色水壶", "蓝色水壶"]),
+    ],
+)
+@pytest.mark.parametrize("cells", ["{}", "a{}{},{},de", "k{}{};{};3,50", '{}{},"{}",x'])
+def test_tables_in_older_encodings_are_read_as_their_words(
+    tmp_path: Path, encoding: str, words: list[str], cells: str
+) -> None:
+    lines = [word if cells == "{}" else cells.format("row", row, word) for row, word in enumerate(words)]
+    (tmp_path / "t.csv").write_bytes("\n".join(lines).encode(encoding))
+    with pytest.warns(NestvecWarning, match="it is read as"):
+        assert [line.rstrip() for _, line in read_lines(tmp_path / "t.csv", Problems("t"))] == lines
+
+
+def test_what_is_no_text_in_any_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_bytes(bytes(range(128, 256)) * 4)
+    with pytest.raises(DataError, match="in which encoding it is cannot be told.*iconv"):
+        read_line_list(tmp_path / "ids.txt")
 
 
 def test_a_long_table_is_not_cut_within_a_character(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
-from transformers import BertConfig, BertForSequenceClassification, WhisperConfig, WhisperModel
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, WhisperConfig, WhisperModel
 
 from builders import build_tiny_model, write_json_lines
 from conftest import RunNestvec
@@ -30,6 +30,7 @@ from nestvec.encoders.folder_kinds import check_kind, needs_own_code
 from nestvec.errors import ModelError, NestvecWarning
 from nestvec.index import Index
 from nestvec.jobs.encoders import load_encoder, make_encoder
+from nestvec.jobs.evaluate import GridSettings, evaluate
 from nestvec.vectors import cosine, truncate
 
 TEXTS = ["the river crosses stone", "the engine powers paper every day", "what does the planet do", "silver"]
@@ -65,7 +66,12 @@ def test_real_folders_of_other_kinds_are_refused_by_name(bare: Path, tmp_path: P
                       pad_token_id=1, bos_token_id=1, eos_token_id=1, decoder_start_token_id=1,
                       suppress_tokens=None, begin_suppress_tokens=None)
     ).save_pretrained(tmp_path / "whisper")  # fmt: skip
+    BertForMaskedLM(BertConfig.from_pretrained(bare)).save_pretrained(tmp_path / "masked")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(bare / name, tmp_path / "masked" / name)
+    SparseEncoder(str(tmp_path / "masked")).save_pretrained(str(tmp_path / "sparse"))
     for name, what in {
+        "sparse": "a sparse encoder",
         "multi": "a late interaction model",
         "cross": r"a cross-encoder or classifier.*\(BertForSequenceClassification\)",
         "cross-saved": "a cross-encoder",
@@ -93,6 +99,10 @@ def test_real_folders_of_other_kinds_are_refused_by_name(bare: Path, tmp_path: P
         ({"config.json": {"model_type": "bert", "architectures": ["BertForMultipleChoice"]}}, "chooses among answers"),
         ({"config.json": {"model_type": "dpr", "architectures": ["DPRReader"]}}, "marks answers"),
         ({"config.json": {"model_type": "bert"}, "artifact.metadata": {}}, "late interaction"),
+        (
+            {"config.json": {"model_type": "clip_text_model", "architectures": ["CLIPTextModelWithProjection"]}},
+            "one tower of an image-text model, whose projection would be lost",
+        ),
         ({"modules.json": [{"type": "pylate.models.Dense.Dense"}]}, "late interaction"),
         ({"config_sentence_transformers.json": {"similarity_fn_name": "MaxSim"}}, "late interaction"),
     ],
@@ -257,19 +267,28 @@ def test_an_index_of_such_a_model_searches_by_dot_product(by_dot: Path, tmp_path
     assert [ids[0] for ids in hits.ids] == [str(row) for row in dots.argmax(axis=1)]
 
 
+def test_pairs_of_such_a_model_are_compared_by_cosine(by_dot: Path, tmp_path: Path) -> None:
+    texts = many_texts()[:60]
+    vectors = load_model(str(by_dot)).encode_document(texts)
+    gold = cosine(vectors[:30], vectors[30:]).diagonal()
+    rows = [
+        {"sentence1": one, "sentence2": other, "score": float(score)}
+        for one, other, score in zip(texts[:30], texts[30:], gold, strict=True)
+    ]
+    path = write_json_lines(tmp_path / "pairs.jsonl", rows)
+    settings = GridSettings(dims=[128], precisions=["float32"], cache=False)
+    with pytest.warns(NestvecWarning, match="compares by dot product. Here its vectors are compared by cosine"):
+        report = evaluate(str(by_dot), path, settings=settings)
+    assert {cell.dim for cell in report.cells} == {128}
+    assert report.cells[0].metrics["Spearman"].value == pytest.approx(1.0, abs=1e-3)
+
+
 def test_longer_vectors_than_expected_are_counted(by_dot: Path) -> None:
     encoder = DotProductEncoder(SentenceTransformerEncoder(load_model(str(by_dot))))
     encoder.__dict__["_bound"] = 1.0
     with pytest.warns(NestvecWarning, match="4 of 4 texts have vectors longer than 1"):
         vectors = encoder.encode_documents(TEXTS)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-
-
-def test_sparse_encoders_are_refused(bare: Path, tmp_path: Path) -> None:
-    del bare
-    assert SparseEncoder.__name__ == "SparseEncoder"  # the name that its folders carry
-    with pytest.raises(ModelError, match="a sparse encoder"):
-        check_kind(str(settings_of(tmp_path, model_type="SparseEncoder")))
 
 
 def test_distances_are_said_to_be_compared_by_cosine(tiny_model: Path, tmp_path: Path) -> None:

@@ -157,9 +157,9 @@ def test_answers_that_differ_in_form_are_read(server: Server, change: Any) -> No
         (lambda rows: rows[7].update(embedding={"a": 1}), "'text number 7' with a dict"),
         (
             lambda rows: [{**row, "embedding": row["embedding"][: 3 + row["index"] % 2]} for row in rows],
-            "3 and 4 numbers",
+            "3 and 4 dimensions",
         ),
-        (lambda rows: [{**row, "embedding": []} for row in rows], "vectors of 0 numbers"),
+        (lambda rows: [{**row, "embedding": []} for row in rows], "vectors of 0 dimensions"),
         (lambda rows: 7, "something else than embeddings"),
         (lambda rows: rows[5].update(embedding=[0.0] * DIM), "zeros for the text 'text number 5'"),
         (lambda rows: rows[9].update(embedding=[1e999] * DIM), "not finite for the text 'text number 9'"),
@@ -344,6 +344,47 @@ def test_what_was_encoded_before_an_endpoint_gave_up_is_kept_and_a_second_run_go
     server.asked.clear()
     check(CachedEncoder(encoder(server, batch_size=5), folder=tmp_path).encode_documents(TEXTS))
     assert sum(map(len, server.asked)) == 13
+
+
+def test_what_was_encoded_while_a_batch_shrank_is_kept(server: Server, tmp_path: Path) -> None:
+    def behave(texts: list[str], _: int) -> Answer:
+        if sum(len(asked) for asked in server.asked[:-1] if len(asked) <= 3) >= 9:
+            return 500, {"error": {"message": "down"}}, {}
+        return good(texts) if len(texts) <= 3 else (413, {"error": {"message": "too many inputs"}}, {})
+
+    server.behave = behave
+    cached = CachedEncoder(encoder(server, batch_size=20, retries=0), folder=tmp_path)
+    with pytest.raises(EndpointError, match="down. 8 of 23 texts are encoded and kept; a second run goes on"):
+        cached.encode_documents(TEXTS)
+    assert [len(asked) for asked in server.asked] == [1, 20, 10, 5, 2, 2, 2, 2, 2]  # the first tells the dimensions
+    server.behave = lambda texts, _: good(texts)
+    check(CachedEncoder(encoder(server), folder=tmp_path).encode_documents(TEXTS))
+    assert len(server.asked[-1]) == 15
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": "the model is loading", "code": 50001},
+        {"message": "the model is loading"},
+        {"detail": "the model is loading"},
+    ],
+)
+def test_what_a_server_says_with_status_200_is_shown(server: Server, body: Any) -> None:
+    server.behave = lambda *_: (200, body, {})
+    with pytest.raises(EndpointError, match="refused with status 200. It says: the model is loading"):
+        encoder(server).encode_documents(TEXTS[:1])
+
+
+def test_an_error_about_a_text_is_about_the_text_without_its_prompt(server: Server) -> None:
+    server.behave = lambda texts, _: (400, {"error": {"message": "no"}}, {})
+    with pytest.raises(EndpointError, match="The text is 'text number 0'") as refused:
+        encoder(server, document_prompt="passage: ").encode_documents(TEXTS[:2])
+    assert refused.value.text == TEXTS[0]
+    server.behave = lambda texts, _: (200, {"data": [{"embedding": [0.0] * DIM} for _ in texts]}, {})
+    with pytest.raises(EndpointError, match="zeros for the text 'text number 0'") as empty:
+        encoder(server, document_prompt="passage: ").encode_documents(TEXTS[:2])
+    assert empty.value.text == TEXTS[0]
 
 
 def test_an_address_where_nothing_answers_is_said_at_once() -> None:

@@ -307,3 +307,10 @@ def test_metadata_without_end_are_refused(tmp_path: Any) -> None:
         deep = {"a": [deep]}
     with pytest.raises(DataError, match="nested more than 100 deep"):
         Index.build(tmp_path / "i", vectors=np.eye(1, 8, dtype="f4"), metadata=[{"deep": deep}])
+
+
+def test_a_backslash_stands_for_itself_but_before_quotes_and_backslashes() -> None:
+    documents = [{"p": "C:\\temp"}, {"p": "a\nb"}, {"p": 'say "x"'}, {"p": "a\\nb"}, {"p": "it's"}]
+    for text, place in ((r"C:\temp", 0), (r"C:\\temp", 0), ("a\nb", 1), (r"say \"x\"", 2), (r"a\nb", 3), ("it's", 4)):
+        assert matching(f'p = "{text}"', documents) == [place]
+    assert matching(r"p = 'it\'s'", documents) == [4]

@@ -34,6 +34,8 @@ What can be tolerated is a `NestvecWarning` (UserWarning) in place of an error: 
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AdaptorError",
     "BenchmarkError",
@@ -122,10 +124,12 @@ class EndpointError(NestvecError, RuntimeError):
     """A remote encoder cannot be reached, refuses, or answers with something else than vectors.
 
     Attributes:
-        text: The text that it gives no direction; None where it is about something else.
+        text: The text that it gives no direction, or refuses; None where it is about something else.
+        vectors: Vectors of the texts before, float32, which it had answered; None where there are none.
     """
 
     text: str | None = None
+    vectors: Any = None
 
 
 class LossInputError(NestvecError, ValueError):

@@ -81,7 +81,7 @@ def read_documents(
     header, roles = header_and_roles(columns)
     types = {}
     if has_cells(path) and path.is_file():
-        types = cell_types(read_rows(path, problems=Problems(str(path)), header=header))
+        types = cell_types(read_rows(path, problems=Problems(str(path), quiet=True), header=header))
     rows = read_rows(path, problems=problems, header=header)
     first = list(itertools.islice(rows, _ROWS_THAT_SHOW_THE_SHAPE))
     shape = _shape_of(first, roles, vectors, types, str(path)) if first else None
@@ -114,10 +114,11 @@ class _Shape:
     width: int | None
     left_out: dict[str, int]
     """Columns of vectors that are not used, and how many numbers each has."""
-    undecided: set[str]
-    """Columns without a value so far."""
-    left_out_inside: Mapping[str, int]
+    decided: set[str]
+    """Columns that had a value, or a role."""
+    left_out_inside: dict[str, int]
     """The same in the object of metadata."""
+    decided_inside: set[str]
 
 
 def _shape_of(
@@ -139,6 +140,7 @@ def _shape_of(
         matching = next((name for name in names if name in seen), None)
         if role not in found and matching is not None:
             found[role] = matching
+    late = {role: DOCUMENT_ROLES[role][0] for role in ("title", "metadata") if role not in found}
     of_vectors = find_vector_columns(first, vectors)
     needed = ["id"] if vectors is not None else ["id", "text"]
     missing = [role for role in needed if role not in found and not (role == "text" and "title" in found)]
@@ -158,23 +160,41 @@ def _shape_of(
             f"Columns that do are: {', '.join(of_vectors) or 'none'}."
         )
     used = {name: width for name, width in of_vectors.items() if name not in found.values() and name != vectors}
-    undecided = {name for name in seen if all(row.values.get(name) is None for row in first)} - {
-        *found.values(),
-        vectors,
-    }
+    found |= late  # which later rows may have
     inside = [RawRow(row.place, _object(row.values.get(found.get("metadata", ""))) or {}) for row in first]
     width = None if vectors is None else of_vectors[vectors]
-    return _Shape(found, types, vectors, width, used, undecided, find_vector_columns(inside))
+    return _Shape(
+        found,
+        types,
+        vectors,
+        width,
+        used,
+        {*found.values(), *types, *([vectors] if vectors else []), *_with_values(first)},
+        find_vector_columns(inside),
+        _with_values(inside),
+    )
+
+
+def _with_values(rows: Sequence[RawRow]) -> set[str]:
+    return {name for row in rows for name, value in row.values.items() if value is not None}
+
+
+def _decide(values: Mapping[str, Any], decided: set[str], left_out: dict[str, int]) -> None:
+    """Tell of columns that have their first value here whether they hold vectors."""
+    new = {name: value for name, value in values.items() if name not in decided and value is not None}
+    if new:
+        decided.update(new)
+        left_out.update(find_vector_columns([RawRow("", new)]))
 
 
 def _read(row: RawRow, shape: _Shape, problems: Problems) -> TextDocument | None:
-    for column in [column for column in shape.undecided if row.values.get(column) is not None]:
-        shape.undecided.remove(column)
-        shape.left_out.update(find_vector_columns([RawRow(row.place, {column: row.values[column]})]))
+    _decide(row.values, shape.decided, shape.left_out)
     values = {name: value for name, value in row.values.items() if name not in shape.left_out}
     vector = None
     if shape.vectors is not None:
         vector = as_vector(values.pop(shape.vectors, None))
+        if vector is not None and not np.issubdtype(vector.dtype, np.floating):  # such as those stored as int8
+            vector = vector.astype(np.float64)
     key, text, title, metadata = (
         values.pop(name) if (name := shape.roles.get(role)) in values else None
         for role in ("id", "text", "title", "metadata")
@@ -208,6 +228,7 @@ def _facts(
     if inside is None:
         problems.add(row.place, "metadata is no JSON object")
         return None
+    _decide(inside, shape.decided_inside, shape.left_out_inside)
     facts: dict[str, Any] = {}
     try:
         for name, value in values.items():
@@ -230,6 +251,7 @@ def _facts(
 def _put(facts: dict[str, Any], name: str, value: Any, row: RawRow, problems: Problems) -> None:
     """Add a value as JSON has it, or say that it has none."""
     try:
+        _check_text(name)
         facts[name] = _as_json(value)
     except _NoJsonError as error:
         problems.tolerate(row.place, f"{name!r} is of type {error}", f"values of {name!r} of type {error}, left out")
@@ -246,6 +268,14 @@ def _object(metadata: Any) -> Mapping[str, Any] | None:
     return metadata if isinstance(metadata, Mapping) else None
 
 
+def _check_text(text: str) -> str:
+    if not is_unicode(text):
+        raise DataError("metadata hold half a surrogate pair, which is no character")
+    if "\0" in text:
+        raise DataError("metadata hold a zero character, which an index cannot store")
+    return text
+
+
 class _NoJsonError(TypeError):
     """A value that JSON cannot hold; its text says what that is."""
 
@@ -253,15 +283,13 @@ class _NoJsonError(TypeError):
 def _as_json(value: Any, depth: int = 1) -> Any:
     """A value as JSON has it: dates as ISO 8601, and no number where there is none."""
     if isinstance(value, (str, int, type(None))):
-        if isinstance(value, str) and not is_unicode(value):
-            raise DataError("metadata hold half a surrogate pair, which is no character")
-        return value
+        return _check_text(value) if isinstance(value, str) else value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, (Mapping, list, tuple, np.ndarray)) and depth >= DEEPEST:
         raise DataError(f"metadata are nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
-        return {str(name): _as_json(one, depth + 1) for name, one in value.items()}
+        return {_check_text(str(name)): _as_json(one, depth + 1) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_as_json(one, depth + 1) for one in value]
     if isinstance(value, np.ndarray):

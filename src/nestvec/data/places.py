@@ -33,7 +33,7 @@ def find_text(source: str | Path, text: str, *, header: Sequence[str] | None = N
         files = [source / name for name in _FILES_OF_A_BENCHMARK if (source / name).is_file()]
     for file in files:
         try:
-            for row in read_rows(file, problems=Problems(str(file)), header=header):
+            for row in read_rows(file, problems=Problems(str(file), quiet=True), header=header):
                 if _holds(row.values, text):
                     return f"{file}, {row.place}"
         except (DataError, SourceNotFoundError):
@@ -45,10 +45,11 @@ def _holds(values: Any, text: str) -> bool:
     texts = [value for value in values.values() if isinstance(value, str)]
     lists = [value for value in values.values() if isinstance(value, (list, tuple))]
     texts += [item for items in lists for item in items if isinstance(item, str)]
-    title = values.get("title")
-    if isinstance(title, str):
-        texts += [f"{title} {one}" for one in texts]
-    return any(one.strip() == text.strip() for one in texts)
+    wanted = text.strip()
+    if any(one.strip() == wanted for one in texts):
+        return True
+    titles = [one for one in texts if one and wanted.startswith(one)]  # a document's title goes before its text
+    return any(f"{title} {one}".strip() == wanted for title in titles for one in texts)
 
 
 @contextmanager

@@ -18,17 +18,19 @@ class _Tolerated(NamedTuple):
 class Problems:
     """Collects what is wrong with a source, so that all of it is reported together."""
 
-    def __init__(self, source: str, *, strict: bool = False, shown: int = 20) -> None:
+    def __init__(self, source: str, *, strict: bool = False, shown: int = 20, quiet: bool = False) -> None:
         """Start with none.
 
         Args:
             source: Name of the file or data set, for the message.
             strict: Whether what could be tolerated is refused.
             shown: How many are spelled out; the rest is counted.
+            quiet: Whether nothing is said, since the source is read again.
         """
         self.source = source
         self.count = 0
         self.strict = strict
+        self.quiet = quiet
         self._shown = shown
         self._lines: list[str] = []
         self._tolerated: dict[str, _Tolerated] = {}
@@ -89,7 +91,7 @@ class Problems:
         parts = [f"{kind}: {found.times:,} (the first: {found.first})" for kind, found in self._tolerated.items()]
         parts += self._notes
         self._tolerated, self._notes = {}, []
-        if parts:
+        if parts and not self.quiet:
             warnings.warn(f"{self.source}: {'; '.join(parts)}.", NestvecWarning, stacklevel=3)
 
     def finish(self, error: type[DataError] = DataError) -> None:

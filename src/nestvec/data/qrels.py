@@ -55,6 +55,8 @@ def read_qrels(path: Path, *, documents: Container[str] = (), strict: bool = Fal
     if columns is not None:
         lines = lines[1:]
     else:
+        if lines and _is_header(lines[0][1], documents):
+            lines = lines[1:]
         columns = _columns_of([cells for _, cells in lines], documents)
     for place, cells in lines:
         if len(cells) < columns.needed or not _is_grade(cells[columns.grade]):
@@ -75,7 +77,13 @@ def read_qrels(path: Path, *, documents: Container[str] = (), strict: bool = Fal
 
 def _split(line: str) -> list[str]:
     text = line.rstrip("\r\n")
-    return [cell.strip() for cell in text.split("\t")] if "\t" in text else text.split()
+    return [_unquoted(cell.strip()) for cell in text.split("\t")] if "\t" in text else text.split()
+
+
+def _unquoted(cell: str) -> str:
+    """A cell as BEIR reads it, by the rules of CSV: quotes around it are none of its own, and doubled inside."""
+    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"'
+    return cell[1:-1].replace('""', '"') if quoted else cell
 
 
 def _named_columns(cells: Sequence[str]) -> _Columns | None:
@@ -88,10 +96,15 @@ def _named_columns(cells: Sequence[str]) -> _Columns | None:
     found = [place for place in places if place is not None]
     if len(found) == len(places):
         return _Columns(*found)
-    # A header of other names: a first line whose grade is a known name.
+    # Of other names, but for that of the grade.
     if len(names) > 2 and places[2] is not None and not _is_grade(cells[places[2]]):
         return _TREC if places[2] == _TREC.grade else _BEIR
     return None
+
+
+def _is_header(cells: Sequence[str], documents: Container[str]) -> bool:
+    """Whether a first line names columns by names of its own: it has no grade, and names no document."""
+    return len(cells) > 2 and not any(_is_grade(cell) or cell in documents for cell in cells)
 
 
 def _columns_of(rows: Sequence[Sequence[str]], documents: Container[str]) -> _Columns:

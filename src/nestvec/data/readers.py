@@ -229,7 +229,8 @@ def _load_hub_rows(name: str, *, config: str | None, split: str, streaming: bool
     try:
         if Path(name).is_dir():
             known = datasets.get_dataset_config_names(name)
-            if config is None and len(known) > 1 and "default" not in known:
+            config = datasets.get_dataset_default_config_name(name) if config is None else config
+            if config is None and len(known) > 1:
                 raise SourceNotFoundError(
                     f"{name} has several configurations: {', '.join(known)}. Say which: config = {known[0]!r}."
                 )
@@ -261,9 +262,9 @@ def _load_saved(folder: Path, split: str) -> Any:
                 f"be given, such as {folder / next(iter(found))}."
             )
         return found[split]
-    own = None if found.split is None else str(found.split)
-    if own is not None and own != split and split != "train":
-        raise SourceNotFoundError(f"{folder} has no split {split!r}: it is the split {own!r} alone.")
+    own = "without a name" if found.split is None else repr(str(found.split))
+    if own != repr(split) and split != "train":
+        raise SourceNotFoundError(f"{folder} has no split {split!r}: it is one split, {own}.")
     return found
 
 
@@ -362,8 +363,8 @@ def _sniff_separator(lines: Sequence[str], usual: str, quoting: Literal[0, 3]) -
             rows = [row for row in csv.reader(lines, delimiter=separator, quoting=quoting) if row]
         except csv.Error:
             continue
-        # The last row may be cut within a cell that holds line ends.
-        widths = {len(row) for row in (rows[:-1] if len(rows) > 2 else rows)}
+        # Where there are further lines, the last row may be cut within a cell that holds line ends.
+        widths = {len(row) for row in (rows[:-1] if len(lines) >= _LINES_THAT_TELL - 1 else rows)}
         shapes[separator] = (max((len(row) for row in rows[:1]), default=0), len(widths) == 1)
     cells, is_even = shapes.get(usual, (2, True))
     others = [name for name, (n_cells, even) in shapes.items() if name != usual and n_cells > 1 and even]

@@ -6,7 +6,6 @@ import codecs
 import gzip
 import io
 import re
-import string
 import sys
 import unicodedata
 import warnings
@@ -15,8 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from charset_normalizer import from_bytes
-
+from nestvec.data.legacy_encodings import guess_encoding
 from nestvec.data.problems import Problems, first_line
 from nestvec.errors import DataError, NestvecWarning, SourceNotFoundError
 
@@ -35,18 +33,6 @@ _WIDE_SHARE, _WIDE_PURITY = 0.1, 0.7
 _CONTROLS = bytes({*range(32)} - {*b"\t\n\r"})
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _ESCAPED = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, as surrogateescape decodes them
-_LATIN = "cp1252"
-_LEGACY = (
-    *(_LATIN, "cp1250", "iso8859_2", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256", "cp874", "cp932"),
-    *("euc_jp", "gb18030", "big5", "cp949"),
-)
-_BESIDE_WORDS = "«»“”„…—€£§°©®ªº¿¡·\u2018\u2019\u2013" + string.punctuation
-_IN_WORDS = "\u00b4·°\u2019\u2013"
-_ONLY_ICELANDIC_OR_TURKISH, _NOT_TURKISH = set("ðþýÐÞÝ"), set("áéíóúæÁÉÍÓÚÆ")
-_HALF_WIDTH_KANA = range(0xFF61, 0xFFA0)
-_LAST_HANGUL_LEAD, _KANA_LEADS = 0xC8, {0xA4, 0xA5}
-_CAPITALS_OF_CP1251 = bytes(range(0xC0, 0xE0))  # the small letters of KOI8-R
-_ONLY_CP1250, _ONLY_ISO8859_2 = set(range(0x80, 0xA0)), {0xA6, 0xAC, 0xB1, 0xB6, 0xBC}
 _NO_TEXT = {"Cc", "Cn", "Co", "Cs"}
 _STANDARD_INPUT = "-"
 
@@ -128,7 +114,7 @@ def sniff_encoding(sample: bytes, *, complete: bool) -> tuple[str | None, int]:
         # Where most of what is not ASCII is UTF-8, some lines are damaged; else it is something else.
         right = wrong = 0
         for run in _HIGH_RUN.findall(sample):
-            if _decodes(run, "utf-8"):
+            if _is_utf8(run):
                 right += len(run)
             else:
                 wrong += len(run)
@@ -147,7 +133,8 @@ def _read_lines(
             encoding = "utf-8"
             if legacy:
                 encoding = _guess(sample if complete else sample[: sample.rfind(b"\n") + 1], source)
-                _say_guess(source, encoding)
+                if not problems.quiet:
+                    _say_guess(source, encoding)
         with open_it() as raw:
             raw.read(mark)
             errors = "surrogateescape" if encoding == "utf-8" else "strict"
@@ -181,6 +168,14 @@ def _line_end(sample: bytes, encoding: str) -> str:
     return "\r" if "\r" in text[:-1] and "\n" not in text else "\n"
 
 
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _wide_encoding(sample: bytes) -> str | None:
     """UTF-16 or UTF-32 without a byte order mark, where zero and control bytes stand in its places; None otherwise."""
     even, odd = (len(part) - len(part.translate(None, _CONTROLS)) for part in (sample[::2], sample[1::2]))
@@ -208,66 +203,13 @@ def _plausibility(sample: bytes, encoding: str) -> float:
 
 
 def _guess(sample: bytes, source: str) -> str:
-    """The encoding of a text that is no Unicode: that of western Europe where its words would be words in it."""
-    telling = b"".join(line for line in sample.splitlines(keepends=True) if not line.isascii())
-    if _is_latin(telling):
-        letters = set(telling.decode(_LATIN))
-        return "cp1254" if letters & _ONLY_ICELANDIC_OR_TURKISH and not letters & _NOT_TURKISH else _LATIN
-    found = from_bytes(telling, cp_isolation=list(_LEGACY)).best()
-    encoding = _corrected(None if found is None else found.encoding, telling)
+    encoding = guess_encoding(sample)
     if encoding is None:
         raise DataError(
             f"{source} is no text in UTF-8, and in which encoding it is cannot be told. Convert it: "
             f"iconv -f ENCODING -t UTF-8 {source}"
         )
     return encoding
-
-
-def _corrected(encoding: str | None, content: bytes) -> str | None:
-    """What is known of the encodings that are taken for one another."""
-    runs = _HIGH_RUN.findall(content)
-    leads = [lead for run in runs for lead in run[::2]]
-    if encoding in ("cp949", "cp874", "cp932") and _decodes(content, "gb2312"):
-        if _KANA_LEADS & set(leads) and _decodes(content, "euc_jp"):
-            return "euc_jp"
-        if max(leads) > _LAST_HANGUL_LEAD:
-            return "gb18030"
-    if encoding == "cp932" and _is_half_width(content):
-        return next((other for other in ("big5", "cp874") if _decodes(content, other)), None)
-    high = b"".join(runs)
-    if encoding in ("cp1251", "cp1255") and len(high.translate(None, _CAPITALS_OF_CP1251)) < len(high) / 2:
-        return "koi8_r"
-    if encoding == "cp1250" and _ONLY_ISO8859_2 & set(high) and not _ONLY_CP1250 & set(high):
-        return "iso8859_2"
-    return encoding
-
-
-def _decodes(content: bytes, encoding: str) -> bool:
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_latin(content: bytes) -> bool:
-    """Whether most words that are not ASCII would, in cp1252, be ASCII letters with accented ones between them."""
-    if not _decodes(content, _LATIN):
-        return False
-    words = [word.strip(_BESIDE_WORDS) for word in content.decode(_LATIN).split() if not word.isascii()]
-    strange = 0
-    for word in words:
-        high = [character for character in word if not character.isascii()]
-        letters = sum(map(str.isalpha, word))
-        others = any(not character.isalpha() and character not in _IN_WORDS for character in high)
-        strange += others or (len(word) > 1 and len(high) == letters)
-    return strange <= len(words) / 8
-
-
-def _is_half_width(content: bytes) -> bool:
-    """Whether a text would in cp932 be mostly kana of half width, which hardly any text is."""
-    high = [character for character in content.decode("cp932", "replace") if not character.isascii()]
-    return sum(ord(character) in _HALF_WIDTH_KANA for character in high) > len(high) / 2
 
 
 def _say_guess(source: str, encoding: str) -> None:

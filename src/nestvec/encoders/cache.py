@@ -122,25 +122,32 @@ class CachedEncoder:
                 places.setdefault(key, []).append(place)
         # Longest first, so that texts that share a batch need little padding.
         missing = sorted(places, key=lambda key: -len(texts[places[key][0]]))
-        if missing:
-            done = 0
-            with progress(f"encoding {side} texts", len(missing)) as advance:
-                while done < len(missing):
-                    part = missing[done : done + self._texts_at_a_time]
-                    try:
-                        vectors = encode([texts[places[key][0]] for key in part])
-                    except EndpointError as error:
+        if not missing:
+            return found.vectors
+        done = 0
+        with progress(f"encoding {side} texts", len(missing)) as advance:
+            while done < len(missing):
+                part = missing[done : done + self._texts_at_a_time]
+                failure = None
+                try:
+                    vectors = encode([texts[places[key][0]] for key in part])
+                except EndpointError as error:
+                    if error.vectors is None:
                         raise _with_progress(error, done, len(missing)) from error
-                    if vectors.shape[1] != store.dim:  # an endpoint whose model was replaced under its name
-                        raise ModelError(
-                            f"{store.folder} holds vectors of {store.dim} numbers, and the encoder now gives "
-                            f"{vectors.shape[1]}. Clear it: nestvec cache clear"
-                        )
-                    store.append(part, vectors)
-                    for key, vector in zip(part, vectors, strict=True):
-                        found.vectors[places[key]] = vector
-                    done += len(part)
-                    advance(len(part))
+                    failure, vectors = error, error.vectors
+                if vectors.shape[1] != store.dim:  # an endpoint whose model was replaced under its name
+                    raise ModelError(
+                        f"{store.folder} holds vectors of {store.dim} dimensions, and the encoder now gives "
+                        f"{vectors.shape[1]}. Clear it: nestvec cache clear"
+                    )
+                part = part[: len(vectors)]
+                store.append(part, vectors)
+                for key, vector in zip(part, vectors, strict=True):
+                    found.vectors[places[key]] = vector
+                done += len(part)
+                advance(len(part))
+                if failure is not None:
+                    raise _with_progress(failure, done, len(missing)) from failure
         return found.vectors
 
     @property

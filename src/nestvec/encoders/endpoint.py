@@ -22,6 +22,7 @@ KEY_VARIABLES = ("NESTVEC_API_KEY", "OPENAI_API_KEY")
 
 _ASKED_AGAIN = {408, 409, 425, 429}  # and 500 and above
 _MAY_BE_TOO_MUCH, _SAY_ANYTHING = {400, 413, 422}, {200, 500}
+_NAMES_OF_SENTENCES = ("error", "message", "detail", "msg", "error_msg", "errors")
 _NEVER_ASKED_AGAIN = {"insufficient_quota", "billing_hard_limit_reached", "invalid_api_key"}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _MOST_CHARACTERS = 500
@@ -171,19 +172,26 @@ def _read(answer: Any) -> tuple[Any, str | None, str | None]:
     except ValueError:
         text = re.sub(r"<[^>]+>", " ", answer.text)
         return None, f"something else than JSON: {text.strip() or '(nothing)'}", None
-    if answer.status_code < 400 and not (isinstance(found, dict) and found.get("error")):
+    if answer.status_code < 400 and not _is_error(found):
         return found, None, None
     error = found.get("error") if isinstance(found, dict) else None
     code = str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else None
     return found, _sentence(found), code
 
 
+def _is_error(found: Any) -> bool:
+    """Whether an answer says what went wrong, in the forms that servers have for it, whatever its status."""
+    if not isinstance(found, dict) or "data" in found:
+        return isinstance(found, dict) and bool(found.get("error"))
+    return found.get("object") == "error" or any(found.get(name) for name in _NAMES_OF_SENTENCES)
+
+
 def _sentence(found: Any) -> str:
-    """What an error object says, in the forms that servers have for it."""
+    """What an error object says."""
     if isinstance(found, str):
         return found
     if isinstance(found, dict):
-        for name in ("error", "message", "detail", "msg", "error_msg", "errors"):
+        for name in _NAMES_OF_SENTENCES:
             if found.get(name):
                 return _sentence(found[name])
     if isinstance(found, list) and found:

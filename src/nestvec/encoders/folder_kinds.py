@@ -42,6 +42,7 @@ _MODULES_OF_OTHERS = {
 }
 _HEADS = {
     "ColBERT": "a late interaction model, whose projection would be lost",
+    "WithProjection": "one tower of an image-text model, whose projection would be lost",
     "ForMultipleChoice": "a model that chooses among answers, whose head would be lost",
     "DPRReader": "a model that marks answers in a text, whose head would be lost",
     "ForSequenceClassification": "a cross-encoder or classifier, whose head would be lost",

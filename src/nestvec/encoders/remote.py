@@ -44,7 +44,7 @@ class RemoteEncoder:
             model: Name of the model there.
             api_key: Sent as a bearer token, and never shown; None takes NESTVEC_API_KEY or OPENAI_API_KEY, or none
                 where neither is set.
-            batch_size: Texts in a request; halved for good where the endpoint takes no more.
+            batch_size: Texts in a request; halved for good where the endpoint refuses so many.
             query_prompt: Put before every query.
             document_prompt: Put before every document.
             timeout_s: Longest wait for an answer, and longest that the endpoint may ask to wait, in seconds.
@@ -63,8 +63,8 @@ class RemoteEncoder:
 
     @cached_property
     def full_dim(self) -> int:
-        """Numbers in a vector, found by encoding one text."""
-        return int(self._request(["dimension"]).shape[1])
+        """Dimensions of a vector, found by encoding one text."""
+        return int(self._request(["dimension"], "").shape[1])
 
     def identity(self, side: str) -> str:
         """Digest what is known: address, model and prompt. A model that is replaced under its name goes unnoticed."""
@@ -109,33 +109,38 @@ class RemoteEncoder:
         first = 0
         with progress(f"encoding {'queries' if side == 'query' else 'documents'}", len(texts)) as advance:
             while first < len(texts):
-                batch = [prompt + text for text in texts[first : first + self.batch_size]]
-                parts.append(self._request(batch))
+                batch = texts[first : first + self.batch_size]
+                try:
+                    parts.append(self._request(batch, prompt))
+                except EndpointError as error:
+                    if isinstance(error, EndpointRefusalError) and error.may_be_too_much and len(batch) > 1:
+                        self.batch_size = len(batch) // 2
+                        continue
+                    error.vectors = np.concatenate(parts) if parts else None
+                    raise
+                if parts[-1].shape[1] != parts[0].shape[1]:
+                    widths = f"{parts[0].shape[1]} and {parts[-1].shape[1]}"
+                    raise EndpointError(
+                        f"{self.base_url} answered with vectors of {widths} dimensions. Name one model."
+                    )
                 first += len(batch)
                 advance(len(batch))
         if not parts:
             return np.empty((0, self.full_dim), np.float32)
-        if len({part.shape[1] for part in parts}) > 1:
-            raise EndpointError(f"{self.base_url} answered with vectors of different sizes. Name one model.")
         return np.concatenate(parts)
 
-    def _request(self, texts: list[str]) -> Float32Vectors:
-        """Vectors of texts, from as many requests as the endpoint needs: one, or where it takes no more, halves."""
-        body = {"model": self.model, "input": texts, "encoding_format": "float"}
+    def _request(self, texts: Sequence[str], prompt: str) -> Float32Vectors:
+        body = {"model": self.model, "input": [prompt + text for text in texts], "encoding_format": "float"}
         try:
             return self._read(self._endpoint.post("embeddings", body), texts)
         except EndpointRefusalError as refusal:
-            if not refusal.may_be_too_much:
-                raise
-            if len(texts) == 1:
-                raise EndpointError(f"{refusal} The text is {shorten(texts[0])!r}.") from refusal
-            half = len(texts) // 2
-            found = np.concatenate([self._request(texts[:half]), self._request(texts[half:])])
-            # Both halves are taken: there were too many.
-            self.batch_size = min(self.batch_size, max(1, half))
-            return found
+            if refusal.may_be_too_much and len(texts) == 1:
+                found = EndpointRefusalError(f"{refusal} The text is {shorten(texts[0])!r}.", may_be_too_much=True)
+                found.text = texts[0]
+                raise found from refusal
+            raise
 
-    def _read(self, answer: Any, texts: list[str]) -> Float32Vectors:
+    def _read(self, answer: Any, texts: Sequence[str]) -> Float32Vectors:
         try:
             rows = list(answer["data"])
             embeddings = [row["embedding"] for row in rows]
@@ -160,7 +165,7 @@ class RemoteEncoder:
         widths = sorted({len(vector) for vector in vectors})
         if len(widths) != 1 or widths == [0]:
             raise EndpointError(
-                f"{self.base_url} answered with vectors of {' and '.join(map(str, widths))} numbers. Name one model."
+                f"{self.base_url} answered with vectors of {' and '.join(map(str, widths))} dimensions. Name one model."
             )
         order = self._order(indices)
         found = np.stack([vectors[place] for place in order])

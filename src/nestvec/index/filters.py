@@ -55,11 +55,11 @@ def parse_filter(text: str, fields: Fields | Collection[str]) -> Condition:
     """Read a filter.
 
     A comparison is `field = value`, with one of = != < <= > >=, or `field in (value, value)`, or `not in`; `and`,
-    `or`, `not` and parentheses put them together. A value is a "text" or 'text', a number, true, false or null. A
-    field inside another one is written `author.name`; a key with dots, spaces or quotes in it stands between backticks,
-    of which one in it is doubled. Where metadata holds a list, a comparison is true if it is for any of its elements;
-    `!=` and `not in` are true exactly where `=` and `in` are not, so also for documents without the field; `= null`
-    finds these.
+    `or`, `not` and parentheses put them together. A value is a "text" or 'text', a number, true, false or null; in a
+    text a backslash stands before a quote or a backslash, and everywhere else for itself. A field inside another one is
+    written `author.name`; a key with dots, spaces or quotes in it stands between backticks, of which one in it is
+    doubled. Where metadata holds a list, a comparison is true if it is for any of its elements; `!=` and `not in` are
+    true exactly where `=` and `in` are not, so also for documents without the field; `= null` finds these.
 
     What could never be true is refused: a field that no document has, a number compared with a field of texts, an
     object compared as a whole.
@@ -281,7 +281,7 @@ class _Parser:
         if self._count_of_values > _MOST_VALUES:
             self._fail(f"it has more than {_MOST_VALUES:,} values")
         if self._take("text"):
-            return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
+            return re.sub(r"""\\(["'\\])""", r"\1", token.text[1:-1])
         if self._take("number"):
             return _number(token.text)
         if self._take("word", *_CONSTANTS):

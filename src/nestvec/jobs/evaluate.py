@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nestvec.adaptors import SIDES, fit_pca, load
 from nestvec.data import naming_places
-from nestvec.encoders import CachedEncoder, Encoder, SentenceTransformerEncoder, load_base, trained_dims
+from nestvec.encoders import CachedEncoder, load_base, trained_dims
 from nestvec.errors import DimensionError, GridError
 from nestvec.evaluation import (
     Cell,
@@ -272,9 +272,9 @@ def _encode_source(
     else:
         with progress(f"loading {source}", None):
             model = load_base(source, trust_remote_code=settings.trust_remote_code)
-        encoder: Encoder = SentenceTransformerEncoder(model, batch_size=settings.batch_size)
-        if not behind_adaptor:  # adaptors map vectors of unit length
-            encoder = make_encoder(source, model, batch_size=settings.batch_size)
+        # Adaptors map vectors of unit length, and a dot product of two documents is no cosine of two vectors.
+        unit_length = behind_adaptor or not searches(task)
+        encoder = make_encoder(source, model, batch_size=settings.batch_size, unit_length=unit_length)
         if settings.cache:
             encoder = CachedEncoder(encoder, about=source)
         identities = {side: encoder.identity(side) for side in SIDES}
