@@ -147,7 +147,7 @@ def test_a_size_at_which_another_map_is_better_keeps_that_map() -> None:
 def test_labels_and_neighbourhoods_can_be_mixed() -> None:
     data = paired(600)
     plain, mixed = (
-        fit_adaptor(data, [DIM, 6], settings=FitSettings(epochs=5, batch_size=128, distillation=weight))
+        fit_adaptor(data, [DIM, 6], settings=FitSettings(epochs=5, batch_size=128, distillation=weight, strength=1.0))
         for weight in (0.0, 5.0)
     )
     documents = normalize(data.documents)
@@ -325,7 +325,7 @@ def test_the_worst_size_chooses_and_the_vectors_stay_where_nothing_gains_clearly
     assert choose([loses], raw, [0, 1]) is loses  # a size that weighs nothing does not count
     noisy = candidate("d", 0.55, 0.25, spread=0.6)
     assert choose([noisy], raw, [1, 1]) is raw
-    assert shrinkage(candidate("e", 0.55, 0.25, spread=0.2), raw, [1, 1]) == pytest.approx(5.0 / 10.0, abs=0.02)
+    assert shrinkage(candidate("e", 0.55, 0.25, spread=0.2), raw, [1, 1]) == pytest.approx(5.0 / 12.0, abs=0.02)
     assert shrinkage(even, raw, [1, 1]) == 1.0
     assert clearly_better(even, raw, 4)
     sure = candidate("f", 0.55, 0.25, spread=0.3)  # by three standard errors, where each query counts as one
@@ -347,6 +347,20 @@ def test_what_shrinking_leaves_is_compared_with_the_vectors_as_they_are(monkeypa
     shrunk = fit_adaptor(paired(), [DIM, SIGNAL], method="linear", settings=settings)
     assert shrunk.method == "raw"
     assert shrunk.settings["strength"] is None
+
+
+def test_the_other_start_counts_where_nothing_near_the_first_one_gains(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    def first_vanishes(chosen: Candidate, *_: object) -> float:
+        seen.append(chosen.start)
+        return 1e-4 if len(seen) == 1 else 1.0
+
+    monkeypatch.setattr(fitting, "shrinkage", first_vanishes)
+    adaptor = fit_adaptor(paired(), [DIM, SIGNAL], method="linear", settings=QUICK)
+    assert set(seen) == {"pca", "identity"}
+    assert adaptor.method == "linear"
+    assert adaptor.settings["start"] == seen[1]
 
 
 @pytest.mark.parametrize("method", ["linear", "two-tower", "mlp"])

@@ -32,6 +32,7 @@ Rows = NDArray[np.int64]
 
 _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp")
+_USUAL_STRENGTH = 0.5  # at which states of training are compared, since held-out pairs choose about that
 _WARMUP = 0.1
 _STEPS_PER_EPOCH, _LEAST_BATCH = 8, 64  # at least, with few pairs
 
@@ -114,7 +115,12 @@ def fit_adaptor(
                 hidden_width=settings.hidden_width if method == "mlp" else None,
                 seed=settings.seed,
             )
-            return _train(network, data, split, dims, settings, candidate, list(found.values()), progress)
+            usual = settings.strength or (1.0 if data.labels == "none" else _USUAL_STRENGTH)
+
+            def measure(state: Towers) -> Candidate:
+                return candidate(blend(Towers(start, start), state, usual), "state")
+
+            return _train(network, data, split, dims, settings, measure, list(found.values()), progress)
 
         starts = {"pca": pca, "identity": Map(raw.weight, np.zeros(data.dim, np.float32))}  # its bias centres the sides
         names = [settings.start] if settings.start is not None else list(starts) if data.labels == "pairs" else ["pca"]
@@ -131,10 +137,14 @@ def fit_adaptor(
             chosen = max(candidates, key=lambda one: merit(one, found.values()))
         else:
             chosen = choose(candidates, found["raw"], settings.weights)
-            if data.labels == "pairs" and chosen.start is not None and chosen.strength is not None:
+            while data.labels == "pairs" and chosen.start is not None and chosen.strength is not None:
+                start = chosen.start
                 strength = chosen.strength * shrinkage(chosen, found["raw"], settings.weights)
-                shrunk = between(chosen.start, strength, chosen.method)
-                chosen = choose([shrunk], found["raw"], settings.weights)  # nearer to its start it may gain no more
+                chosen = choose([between(start, strength, chosen.method)], found["raw"], settings.weights)
+                if chosen.start is not None:
+                    break
+                candidates = [one for one in candidates if one.start != start]  # near to this start nothing gains
+                chosen = choose(candidates, found["raw"], settings.weights)
     elif method == "whitening":
         if len(sample) < data.dim:
             raise VectorError(
@@ -179,7 +189,7 @@ def _train(
     split: Split,
     dims: Sequence[int],
     settings: ResolvedSettings,
-    candidate: Callable[[Towers, str], Candidate],
+    measure: Callable[[Towers], Candidate],
     others: Sequence[Candidate],
     progress: Progress,
 ) -> Towers:
@@ -194,7 +204,8 @@ def _train(
     generator = np.random.default_rng(settings.seed)
     batches = _batches(rows, batch_size, generator)
     every = max(1, math.ceil(steps / settings.evaluations))
-    best, since_best = candidate(network.to_towers(), "state"), 0
+    best = network.to_towers()
+    best_merit, since_best = merit(measure(best), others), 0
     with progress("fitting the adaptor", steps) as advance:
         for step in range(1, steps + 1):
             try:
@@ -215,13 +226,14 @@ def _train(
             advance(1)
             if step % every and step < steps:
                 continue
-            now = candidate(network.to_towers(), "state")
+            now = network.to_towers()
+            now_merit = merit(measure(now), others)
             since_best += 1
-            if merit(now, others) > merit(best, others):
-                best, since_best = now, 0
+            if now_merit > best_merit:
+                best, best_merit, since_best = now, now_merit, 0
             if settings.patience is not None and since_best >= settings.patience:
                 break
-    return best.towers
+    return best
 
 
 def _squared_distance(left: Iterable[Tensor], right: Iterable[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ Rows = NDArray[np.int64]
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the start to the trained map that are compared."""
 _LEAST_SCORE = 0.01  # that gains are relative to
-_CLEAR, _SURE = 2.0, 10.0  # standard errors of a gain that is one at all, and that nothing is taken off
+_CLEAR, _SURE = 2.0, 12.0  # standard errors of a gain that is one at all, and that nothing is taken off
 
 
 class Candidate(NamedTuple):
