@@ -32,7 +32,7 @@ Rows = NDArray[np.int64]
 
 _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp")
-_USUAL_STRENGTH = 0.5  # at which states of training are compared, since held-out pairs choose about that
+_SHARES = (1.0, 0.5)  # of the way at which states of training are compared: one that loses may gain half way
 _WARMUP = 0.1
 _STEPS_PER_EPOCH, _LEAST_BATCH = 8, 64  # at least, with few pairs
 
@@ -108,40 +108,41 @@ def fit_adaptor(
     if method in _TRAINED:
         methods = (method, "linear") if any_method else (method,)
 
-        def train(start: Map) -> Towers:
+        def train(start: Map) -> list[Towers]:
             network = TowersNetwork(
                 start,
                 two_towers=method == "two-tower",
                 hidden_width=settings.hidden_width if method == "mlp" else None,
                 seed=settings.seed,
             )
-            usual = settings.strength or (1.0 if data.labels == "none" else _USUAL_STRENGTH)
+            shares = (1.0,) if data.labels == "none" or settings.strength is not None else _SHARES
 
-            def measure(state: Towers) -> Candidate:
-                return candidate(blend(Towers(start, start), state, usual), "state")
+            def merits(state: Towers) -> list[float]:
+                blends = [blend(Towers(start, start), state, one) for one in shares]
+                return [merit(candidate(one, "state"), found.values()) for one in blends]
 
-            return _train(network, data, split, dims, settings, measure, list(found.values()), progress)
+            return _train(network, data, split, dims, settings, merits, progress)
 
         starts = {"pca": pca, "identity": Map(raw.weight, np.zeros(data.dim, np.float32))}  # its bias centres the sides
         names = [settings.start] if settings.start is not None else list(starts) if data.labels == "pairs" else ["pca"]
-        ends = {name: train(starts[name]) for name in names}
+        ends = [(name, end) for name in names for end in train(starts[name])]
 
-        def between(start: str, strength: float, name: str) -> Candidate:
-            towers = blend(Towers(starts[start], starts[start]), ends[start], strength)
+        def between(start: str, end: Towers, strength: float, name: str) -> Candidate:
+            towers = blend(Towers(starts[start], starts[start]), end, strength)
             kept = share(towers) if name != method else towers
-            return candidate(kept, name)._replace(start=start, strength=strength)
+            return candidate(kept, name)._replace(start=start, end=end, strength=strength)
 
         strengths = STRENGTHS if settings.strength is None else (settings.strength,)
-        candidates = [between(*one) for one in itertools.product(ends, strengths, methods)]
+        candidates = [between(*one, *others) for one in ends for others in itertools.product(strengths, methods)]
         if data.labels == "none" or settings.strength is not None:
             chosen = max(candidates, key=lambda one: merit(one, found.values()))
         else:
             chosen = choose(candidates, found["raw"], settings.weights)
-            while data.labels == "pairs" and chosen.start is not None and chosen.strength is not None:
-                start = chosen.start
-                strength = chosen.strength * shrinkage(chosen, found["raw"], settings.weights)
-                chosen = choose([between(start, strength, chosen.method)], found["raw"], settings.weights)
-                if chosen.start is not None:
+            while data.labels == "pairs" and chosen.start and chosen.end and chosen.strength:
+                start, strength = chosen.start, chosen.strength * shrinkage(chosen, found["raw"], settings.weights)
+                shrunk = between(start, chosen.end, strength, chosen.method)
+                chosen = choose([shrunk], found["raw"], settings.weights)
+                if chosen is shrunk:
                     break
                 candidates = [one for one in candidates if one.start != start]  # near to this start nothing gains
                 chosen = choose(candidates, found["raw"], settings.weights)
@@ -189,11 +190,10 @@ def _train(
     split: Split,
     dims: Sequence[int],
     settings: ResolvedSettings,
-    measure: Callable[[Towers], Candidate],
-    others: Sequence[Candidate],
+    merits: Callable[[Towers], list[float]],
     progress: Progress,
-) -> Towers:
-    """Train, and return the best state on the held-out data, the one where training begins included."""
+) -> list[Towers]:
+    """Train, and return the best state of each merit, the one where training begins included."""
     compute_loss = make_objective(data, split, dims, settings)
     rows = compute_loss.rows
     batch_size = min(settings.batch_size, len(rows), max(_LEAST_BATCH, len(rows) // _STEPS_PER_EPOCH))
@@ -205,7 +205,7 @@ def _train(
     batches = _batches(rows, batch_size, generator)
     every = max(1, math.ceil(steps / settings.evaluations))
     best = network.to_towers()
-    best_merit, since_best = merit(measure(best), others), 0
+    bests, since_best = [(one, best) for one in merits(best)], 0
     with progress("fitting the adaptor", steps) as advance:
         for step in range(1, steps + 1):
             try:
@@ -227,13 +227,13 @@ def _train(
             if step % every and step < steps:
                 continue
             now = network.to_towers()
-            now_merit = merit(measure(now), others)
             since_best += 1
-            if now_merit > best_merit:
-                best, best_merit, since_best = now, now_merit, 0
+            for place, merit_now in enumerate(merits(now)):
+                if merit_now > bests[place][0]:
+                    bests[place], since_best = (merit_now, now), 0
             if settings.patience is not None and since_best >= settings.patience:
                 break
-    return best
+    return list({id(state): state for _, state in bests}.values())
 
 
 def _squared_distance(left: Iterable[Tensor], right: Iterable[Tensor]) -> Tensor:

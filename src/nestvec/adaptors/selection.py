@@ -31,8 +31,10 @@ class Candidate(NamedTuple):
     """What each held-out query, pair or document says of them, by dim; their mean is the score."""
     start: str | None = None
     """Where training began."""
+    end: Towers | None = None
+    """Where it ended."""
     strength: float | None = None
-    """Share of the way from there that is kept."""
+    """Share of the way between that is kept."""
 
     @property
     def scores(self) -> dict[int, float]:
