@@ -317,10 +317,13 @@ def candidate(name: str, *scores: float, n: int = 400, spread: float = 0.0, **mo
     return Candidate(name, Towers(same, same), values, **more)
 
 
-def test_the_worst_size_chooses_and_the_vectors_stay_where_nothing_gains_clearly() -> None:
+def test_the_worst_size_and_half_the_mean_choose_and_the_vectors_stay_where_nothing_gains_clearly() -> None:
     raw = candidate("raw", 0.5, 0.2)
-    short, even, loses = candidate("a", 0.505, 0.4), candidate("b", 0.55, 0.25), candidate("c", 0.49, 0.6)
+    short, even, loses = candidate("a", 0.505, 0.26), candidate("b", 0.55, 0.25), candidate("c", 0.49, 0.6)
     assert choose([short, even, loses], raw, [1, 1]) is even
+    nearly = candidate("g", 0.54, 0.3)  # at the worst size a little less, at the other twice as much
+    assert choose([short, even, loses, nearly], raw, [1, 1]) is nearly
+    assert choose([even, nearly], raw, [1, 0]) is even
     assert choose([loses], raw, [1, 1]) is raw
     assert choose([loses], raw, [0, 1]) is loses  # a size that weighs nothing does not count
     noisy = candidate("d", 0.55, 0.25, spread=0.6)

@@ -1,4 +1,4 @@
-"""Which of several maps to keep, by how they do on held-out data at their worst size and on the whole."""
+"""Which of several maps to keep, by how they do on held-out data at their worst size and on the mean."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ Rows = NDArray[np.int64]
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the start to the trained map that are compared."""
 _LEAST_SCORE = 0.01  # that gains are relative to
+_SHARE_OF_MEAN = 0.5
 _CLEAR, _SURE = 2.0, 12.0  # standard errors of a gain that is one at all, and that nothing is taken off
 
 
@@ -85,11 +86,11 @@ def share(towers: Towers) -> Towers:
 
 
 def choose(candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[float]) -> Candidate:
-    """Choose the maps whose worst size gains most, relative to the vectors as they are.
+    """Choose maps that gain at every size, by their worst size and half the mean, relative to the vectors as they are.
 
-    A mean would let much gained at short prefixes hide what is lost at others. Where nothing gains at every size, or
-    the gain on the whole is less than twice its standard error, the vectors stay as they are: few pairs with a strong
-    base end at the base.
+    A mean alone would let much gained at short prefixes hide what is lost at others; the worst size alone, which is
+    mostly the full one, says little of the others. Where nothing gains at every size, or the gain on the whole is less
+    than twice its standard error, the vectors stay as they are: few pairs with a strong base end at the base.
 
     Args:
         candidates: Maps, measured on the same held-out data.
@@ -106,12 +107,14 @@ def choose(candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[fl
         'raw'
     """
     best, best_gain = raw, 0.0
+    counted = np.asarray(weights) > 0
     for candidate in candidates:
         gains = np.array([values - raw.values[dim] for dim, values in candidate.values.items()])  # [n_dims, n_units]
         relative = gains.mean(axis=1) / np.maximum(list(raw.scores.values()), _LEAST_SCORE)
-        worst = float(relative[np.asarray(weights) > 0].min())
-        if worst > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
-            best, best_gain = candidate, worst
+        worst, mean = relative[counted].min(), np.average(relative, weights=weights)
+        gain = float(worst + _SHARE_OF_MEAN * mean)
+        if worst > 0 and gain > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
+            best, best_gain = candidate, gain
     return best
 
 
