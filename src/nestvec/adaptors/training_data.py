@@ -277,11 +277,8 @@ def _topics(documents: Vectors, kinds: Rows, seed: int) -> Rows:
         sample = np.sort(np.random.default_rng(seed).permutation(rows)[:_ROWS_TO_CLUSTER])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of clusters that stay empty, and of threads
-        clusters.fit(unit_float32(np.asarray(documents[sample])))
-        parts = [
-            clusters.predict(unit_float32(np.asarray(documents[rows[first : first + _ROWS_AT_A_TIME]])))
-            for first in range(0, len(rows), _ROWS_AT_A_TIME)
-        ]
+        clusters.fit(_unit_rows([documents], sample))
+        parts = [clusters.predict(_unit_rows([documents], block)) for block in _blocks(rows)]
     found: Rows = np.concatenate(parts)[kind.reshape(-1)].astype(np.int64)
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from charset_normalizer import from_bytes
 
-__all__ = ["guess_encoding"]
+__all__ = ["decodes", "guess_encoding"]
 
 _LATIN = "cp1252"
 # The first one wins where several read a text as well.
@@ -59,7 +59,7 @@ def guess_encoding(sample: bytes) -> str | None:
     """
     words = list(dict.fromkeys(_HIGH_WORD.findall(sample)))[:_MOST_WORDS]
     content = b" ".join(words)
-    if _decodes(content, _LATIN) and not any(_pieces(content.decode(_LATIN))):
+    if decodes(content, _LATIN) and not any(_pieces(content.decode(_LATIN))):
         return _LATIN  # nothing but signs
     scores = {encoding: _score(content, encoding) for encoding in _SINGLE_BYTE}
     best = max(scores, key=lambda encoding: scores[encoding])
@@ -68,7 +68,7 @@ def guess_encoding(sample: bytes) -> str | None:
 
 def _score(content: bytes, encoding: str) -> float:
     """How likely a text is one in an encoding, 0 to 1."""
-    if not _decodes(content, encoding):
+    if not decodes(content, encoding):
         return 0.0
     pieces = list(_pieces(content.decode(encoding)))
     if not pieces:
@@ -123,17 +123,18 @@ def _guess_wide(content: bytes) -> str | None:
     encoding = None if best is None else best.encoding
     runs = _HIGH_RUN.findall(content)
     leads = [lead for run in runs for lead in run[::2]]
-    if encoding in ("cp949", "cp932") and _decodes(content, "gb2312"):
-        if _KANA_LEADS & set(leads) and _decodes(content, "euc_jp"):
+    if encoding in ("cp949", "cp932") and decodes(content, "gb2312"):
+        if _KANA_LEADS & set(leads) and decodes(content, "euc_jp"):
             return "euc_jp"
         if max(leads) > _LAST_HANGUL_LEAD:
             return "gb18030"
     if encoding == "cp932" and _is_half_width(content):
-        return "big5" if _decodes(content, "big5") else None
+        return "big5" if decodes(content, "big5") else None
     return encoding
 
 
-def _decodes(content: bytes, encoding: str) -> bool:
+def decodes(content: bytes, encoding: str) -> bool:
+    """Tell whether bytes are a text in an encoding."""
     try:
         content.decode(encoding)
     except UnicodeDecodeError:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from nestvec.data.legacy_encodings import guess_encoding
+from nestvec.data.legacy_encodings import decodes, guess_encoding
 from nestvec.data.problems import Problems, first_line
 from nestvec.errors import DataError, NestvecWarning, SourceNotFoundError
 
@@ -114,7 +114,7 @@ def sniff_encoding(sample: bytes, *, complete: bool) -> tuple[str | None, int]:
         # Where most of what is not ASCII is UTF-8, some lines are damaged; else it is something else.
         right = wrong = 0
         for run in _HIGH_RUN.findall(sample):
-            if _is_utf8(run):
+            if decodes(run, "utf-8"):
                 right += len(run)
             else:
                 wrong += len(run)
@@ -166,14 +166,6 @@ def _line_end(sample: bytes, encoding: str) -> str:
     """How lines end: as old Macs ended them where no other end is found."""
     text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
     return "\r" if "\r" in text[:-1] and "\n" not in text else "\n"
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _wide_encoding(sample: bytes) -> str | None:

@@ -82,12 +82,10 @@ def train_and_measure(
             _apply_model_settings(model, recipe)
         comparison = comparison_of_base(recipe.model.base)
         if comparison != "cosine":
-            honoured = ". nestvec evaluate measures the base by dot product at its full size" * (
-                comparison == DOT_PRODUCT
-            )
+            by_dot = " nestvec evaluate measures the base by dot product at its full size."
             warnings.warn(
-                f"{recipe.model.base} compares by {comparison}. Training and its report "
-                f"compare by cosine, and so will the trained model{honoured}.",
+                f"{recipe.model.base} compares by {comparison}. Training and its report compare by cosine, and so will "
+                f"the trained model.{by_dot if comparison == DOT_PRODUCT else ''}",
                 NestvecWarning,
                 stacklevel=2,
             )
