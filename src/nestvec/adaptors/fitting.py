@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -98,54 +98,17 @@ def fit_adaptor(
     split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)
     held_out = make_held_out(data, split, settings.seed)
 
-    def candidate(towers: Towers, name: str) -> Candidate:
+    def candidate(name: str, towers: Towers) -> Candidate:
         return Candidate(name, towers, held_out.measure(towers, dims))
 
     raw = Map(np.eye(data.dim, dtype=np.float32))
     sample = _sample(data, split.held_out, settings.seed)
     pca = fit_pca(sample, centered=settings.centered)
-    found = {"raw": candidate(Towers(raw, raw), "raw"), "pca": candidate(Towers(pca, pca), "pca")}
+    found = {"raw": candidate("raw", Towers(raw, raw)), "pca": candidate("pca", Towers(pca, pca))}
     if method in _TRAINED:
         methods = (method, "linear") if any_method else (method,)
-
-        def train(start: Map) -> list[Towers]:
-            network = TowersNetwork(
-                start,
-                two_towers=method == "two-tower",
-                hidden_width=settings.hidden_width if method == "mlp" else None,
-                seed=settings.seed,
-            )
-            shares = (1.0,) if data.labels == "none" or settings.strength is not None else _SHARES
-
-            def merits(state: Towers) -> list[float]:
-                blends = [blend(Towers(start, start), state, one) for one in shares]
-                return [merit(candidate(one, "state"), found.values()) for one in blends]
-
-            return _train(network, data, split, dims, settings, merits, progress)
-
         starts = {"pca": pca, "identity": Map(raw.weight, np.zeros(data.dim, np.float32))}  # its bias centres the sides
-        names = [settings.start] if settings.start is not None else list(starts) if data.labels == "pairs" else ["pca"]
-        ends = [(name, end) for name in names for end in train(starts[name])]
-
-        def between(start: str, end: Towers, strength: float, name: str) -> Candidate:
-            towers = blend(Towers(starts[start], starts[start]), end, strength)
-            kept = share(towers) if name != method else towers
-            return candidate(kept, name)._replace(start=start, end=end, strength=strength)
-
-        strengths = STRENGTHS if settings.strength is None else (settings.strength,)
-        candidates = [between(*one, *others) for one in ends for others in itertools.product(strengths, methods)]
-        if data.labels == "none" or settings.strength is not None:
-            chosen = max(candidates, key=lambda one: merit(one, found.values()))
-        else:
-            chosen = choose(candidates, found["raw"], settings.weights)
-            while data.labels == "pairs" and chosen.start and chosen.end and chosen.strength:
-                start, strength = chosen.start, chosen.strength * shrinkage(chosen, found["raw"], settings.weights)
-                shrunk = between(start, chosen.end, strength, chosen.method)
-                chosen = choose([shrunk], found["raw"], settings.weights)
-                if chosen is shrunk:
-                    break
-                candidates = [one for one in candidates if one.start != start]  # near to this start nothing gains
-                chosen = choose(candidates, found["raw"], settings.weights)
+        chosen = _Trials(data, split, dims, methods, settings, starts, found, candidate, progress).best()
     elif method == "whitening":
         if len(sample) < data.dim:
             raise VectorError(
@@ -153,10 +116,10 @@ def fit_adaptor(
                 "times as many."
             )
         whitened = fit_pca(sample, centered=settings.centered, whitened=True)
-        chosen = candidate(Towers(whitened, whitened), method)
+        chosen = candidate(method, Towers(whitened, whitened))
     else:
         chosen = found[method]
-    found[chosen.method] = chosen
+    found = {**found, chosen.method: chosen}
     return Adaptor(
         towers=chosen.towers,
         method=chosen.method,
@@ -172,6 +135,81 @@ def fit_adaptor(
             "pairs": 0 if data.pairs is None else len(data.pairs),
         },
     )
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Trained maps from each start, and the choice between them on the held-out data."""
+
+    data: AdaptorData
+    split: Split
+    dims: Sequence[int]
+    methods: Sequence[str]
+    """What is trained, and the others that are made of it and compared."""
+    settings: ResolvedSettings
+    starts: Mapping[str, Map]
+    untrained: Mapping[str, Candidate]
+    """Among them `raw`, the vectors as they are."""
+    measure: Callable[[str, Towers], Candidate]
+    progress: Progress
+
+    def best(self) -> Candidate:
+        candidates = [
+            self._between(start, end, strength, method)
+            for start in self._names()
+            for end in self._train(start)
+            for strength, method in itertools.product(self._strengths(), self.methods)
+        ]
+        if self._free:
+            return self._choose(candidates)
+        return max(candidates, key=lambda one: merit(one, self.untrained.values()))
+
+    @property
+    def _free(self) -> bool:
+        """Whether the strength is ours to choose, that of no change included."""
+        return self.data.labels != "none" and self.settings.strength is None
+
+    def _names(self) -> Sequence[str]:
+        if self.settings.start is not None:
+            return (self.settings.start,)
+        return tuple(self.starts) if self.data.labels == "pairs" else ("pca",)
+
+    def _strengths(self) -> Sequence[float]:
+        return STRENGTHS if self.settings.strength is None else (self.settings.strength,)
+
+    def _train(self, start: str) -> list[Towers]:
+        method, settings, begin = self.methods[0], self.settings, self.starts[start]
+        network = TowersNetwork(
+            begin,
+            two_towers=method == "two-tower",
+            hidden_width=settings.hidden_width if method == "mlp" else None,
+            seed=settings.seed,
+        )
+
+        def merits(state: Towers) -> list[float]:
+            blends = [blend(Towers(begin, begin), state, one) for one in (_SHARES if self._free else (1.0,))]
+            return [merit(self.measure("state", one), self.untrained.values()) for one in blends]
+
+        return _train(network, self.data, self.split, self.dims, settings, merits, self.progress)
+
+    def _between(self, start: str, end: Towers, strength: float, method: str) -> Candidate:
+        begin = self.starts[start]
+        towers = blend(Towers(begin, begin), end, strength)
+        kept = towers if method == self.methods[0] else share(towers)
+        return self.measure(method, kept)._replace(start=start, end=end, strength=strength)
+
+    def _choose(self, candidates: Sequence[Candidate]) -> Candidate:
+        """Choose, and go on less far where the gain is not sure; where nothing is left of it, try another start."""
+        raw, weights = self.untrained["raw"], self.settings.weights
+        while True:
+            chosen = choose(candidates, raw, weights)
+            if self.data.labels != "pairs" or not (chosen.start and chosen.end and chosen.strength):
+                return chosen
+            strength = chosen.strength * shrinkage(chosen, raw, weights)
+            shrunk = self._between(chosen.start, chosen.end, strength, chosen.method)
+            if choose([shrunk], raw, weights) is shrunk:
+                return shrunk
+            candidates = [one for one in candidates if one.start != chosen.start]  # near to this start nothing gains
 
 
 def _sample(data: AdaptorData, held_out: Rows, seed: int) -> NDArray[np.float32]:
