@@ -24,7 +24,7 @@ from nestvec.vectors import normalize, truncate
 
 DIM, SIGNAL = 24, 5
 QUICK = FitSettings(epochs=12, batch_size=128, learning_rate=0.02)
-TRAINED = [method for method in METHODS if method not in ("pca", "whitening")]
+TRAINED = [method for method in METHODS if method not in ("rotation", "pca", "whitening")]
 
 
 def topics(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,9 +84,9 @@ def test_without_labels_prefixes_learn_the_neighbours_of_the_whole_vectors() -> 
         pairs = zip(nearest(normalize(new)), nearest(mapped), strict=True)
         return float(np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]))
 
-    assert adaptor.settings["metric"] == "neighbours@10"
+    assert adaptor.settings["metric"] == "MRR@10 of the nearest neighbour"
     assert found_again(adaptor.transform(new, dim=6)) > 2 * found_again(truncate(normalize(new), 6))
-    assert found_again(adaptor.transform(new, dim=DIM)) == pytest.approx(1.0)  # nothing beats the vectors themselves
+    assert found_again(adaptor.transform(new, dim=DIM)) > 0.98  # nothing beats the vectors themselves
 
 
 def test_pairs_with_scores_learn_their_order() -> None:
@@ -666,7 +666,7 @@ def test_scores_without_an_order_are_refused_or_count_as_none() -> None:
 def test_documents_alone_are_enough_without_labels() -> None:
     documents = topics(400, 0)[1]
     adaptor = fit_adaptor(AdaptorData(documents[:0], documents), [DIM, 6], settings=FitSettings(epochs=2))
-    assert adaptor.settings["metric"] == "neighbours@10"
+    assert adaptor.settings["metric"] == "MRR@10 of the nearest neighbour"
     assert adaptor.transform(documents, dim=6).shape == (400, 6)
 
 
@@ -690,3 +690,26 @@ def test_a_preset_weighs_the_sizes() -> None:
     assert weights(preset="full", weights=(1, 2, 3)) == [1, 2, 3]
     with pytest.raises(AdaptorError, match="no preset 'tiny'. Presets are small, balanced, full"):
         FitSettings(preset="tiny")  # type: ignore[arg-type]
+
+
+def test_without_labels_the_rank_of_the_nearest_document_counts() -> None:
+    generator = np.random.default_rng(4)
+    documents = generator.normal(size=(60, DIM)).astype(np.float32)
+    documents[7] = 3 * documents[30]  # a copy is searched once, and is not its own neighbour
+    data = AdaptorData(documents[:0], documents)
+    split = Split(np.arange(20, 60), np.arange(20))
+    held_out = make_held_out(data, split, 0)
+    towers = Towers(*[Map(np.linalg.qr(generator.normal(size=(DIM, DIM)))[0].astype(np.float32))] * 2)
+    unit = normalize(np.delete(documents, 30, axis=0))
+    mapped = towers.document.transform(unit)[:, :6]
+    mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
+    expected = []
+    for row in range(20):
+        others = [other for other in range(len(unit)) if other != row]
+        nearest = max(others, key=lambda other: unit[row] @ unit[other])  # noqa: B023  # used at once
+        found = sorted(others, key=lambda other: -(mapped[row] @ mapped[other]))  # noqa: B023
+        rank = found.index(nearest) + 1
+        expected.append(1 / rank if rank <= 10 else 0.0)
+    values = held_out.measure(towers, [DIM, 6])
+    assert sorted(values[6]) == pytest.approx(sorted(expected))
+    assert values[DIM].min() == 1.0  # a rotation changes nothing at the full size

@@ -79,7 +79,7 @@ def test_pairs_scores_and_no_labels(folder: Path, nestvec: RunNestvec) -> None:
     assert "Spearman on held-out data" in done.stdout
     done = nestvec("adapt", *files, *QUICK, "--unsupervised", "--out", out)
     assert done.returncode == 0, done.stderr
-    assert "neighbours@10 on held-out data" in done.stdout
+    assert "MRR@10 of the nearest neighbour on held-out data" in done.stdout
     outside = nestvec("adapt", *files, *QUICK, "--pairs", folder / "q.npy", "--out", out)
     assert outside.returncode == 2
     assert "not whole numbers" in outside.stderr
@@ -189,7 +189,7 @@ def test_texts_of_any_kind_are_enough_without_labels(folder: Path, tiny_model: P
         *("--out", folder / "a.safetensors"),
     )
     assert done.returncode == 0, done.stderr
-    assert "neighbours@10" in done.stdout
+    assert "MRR@10 of the nearest neighbour" in done.stdout
 
 
 def test_the_command_offers_every_method_and_preset() -> None:
