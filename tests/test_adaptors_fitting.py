@@ -706,8 +706,8 @@ def test_without_labels_the_rank_of_the_nearest_document_counts() -> None:
     expected = []
     for row in range(20):
         others = [other for other in range(len(unit)) if other != row]
-        nearest = max(others, key=lambda other: unit[row] @ unit[other])  # noqa: B023  # used at once
-        found = sorted(others, key=lambda other: -(mapped[row] @ mapped[other]))  # noqa: B023
+        nearest = max(others, key=lambda other: unit[row] @ unit[other])  # used at once
+        found = sorted(others, key=lambda other: -(mapped[row] @ mapped[other]))
         rank = found.index(nearest) + 1
         expected.append(1 / rank if rank <= 10 else 0.0)
     values = held_out.measure(towers, [DIM, 6])
