@@ -13,6 +13,7 @@ from nestvec.adaptors.encoder import AdaptedEncoder
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
 from nestvec.adaptors.merge import dense_modules, merge
 from nestvec.adaptors.pca import fit_pca
+from nestvec.adaptors.rotation import fit_pair_rotation
 from nestvec.adaptors.settings import METHODS, PRESETS, FitSettings, Method, Preset
 from nestvec.adaptors.storage import load, save
 from nestvec.adaptors.training_data import AdaptorData
@@ -36,6 +37,7 @@ __all__ = [
     "Towers",
     "dense_modules",
     "fit_adaptor",
+    "fit_pair_rotation",
     "fit_pca",
     "load",
     "merge",

@@ -16,8 +16,9 @@ from nestvec.adaptors.adaptor import Adaptor, Replacement
 from nestvec.adaptors.held_out import make_held_out
 from nestvec.adaptors.maps import Map, Towers
 from nestvec.adaptors.networks import TowersNetwork
-from nestvec.adaptors.objectives import make_objective
+from nestvec.adaptors.objectives import Objective, make_objective
 from nestvec.adaptors.pca import fit_pca
+from nestvec.adaptors.rotation import fit_pair_rotation, nearest_rotation
 from nestvec.adaptors.selection import STRENGTHS, Candidate, blend, choose, clearly_better, merit, share, shrinkage
 from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData, Split
@@ -31,7 +32,8 @@ __all__ = ["fit_adaptor"]
 Rows = NDArray[np.int64]
 
 _PCA_SAMPLE = 100_000
-_TRAINED = ("linear", "two-tower", "mlp")
+_TRAINED = ("linear", "two-tower", "mlp", "rotation")
+_LOST_BY_ROTATION = 0.002  # at most, of the held-out score, at any size
 _SHARES = (1.0, 0.5)  # of the way at which states of training are compared: one that loses may gain half way
 _WARMUP = 0.1
 _STEPS_PER_EPOCH, _LEAST_BATCH = 8, 64  # at least, with few pairs
@@ -107,7 +109,9 @@ def fit_adaptor(
     found = {"raw": candidate("raw", Towers(raw, raw)), "pca": candidate("pca", Towers(pca, pca))}
     if method in _TRAINED:
         methods = (method, "linear") if any_method else (method,)
-        starts = {"pca": pca, "identity": Map(raw.weight, np.zeros(data.dim, np.float32))}  # its bias centres the sides
+        starts = _starts(data, split, pca, method)
+        if settings.start not in (None, *starts):
+            raise AdaptorError(f"Only a rotation of vectors with pairs can start at {settings.start}. Leave it out.")
         chosen = _Trials(data, split, dims, methods, settings, starts, found, candidate, progress).best()
     elif method == "whitening":
         if len(sample) < data.dim:
@@ -160,6 +164,8 @@ class _Trials:
             for end in self._train(start)
             for strength, method in itertools.product(self._strengths(), self.methods)
         ]
+        if self._free and self._rotates:
+            return choose(candidates, self.untrained["raw"], self._weights, most_lost=_LOST_BY_ROTATION)
         if self._free:
             return self._choose(candidates)
         return max(candidates, key=lambda one: merit(one, self.untrained.values()))
@@ -167,12 +173,25 @@ class _Trials:
     @property
     def _free(self) -> bool:
         """Whether the strength is ours to choose, that of no change included."""
-        return self.data.labels != "none" and self.settings.strength is None
+        return (self.data.labels != "none" or self._rotates) and self.settings.strength is None
+
+    @property
+    def _rotates(self) -> bool:
+        return self.methods[0] == "rotation"
+
+    @property
+    def _weights(self) -> Sequence[float]:
+        """One weight a dim; the full size, which no rotation changes, counts for nothing in the choice of one."""
+        weights = self.settings.weights
+        if not self._rotates:
+            return weights
+        short = [0.0 if dim == self.data.dim else weight for dim, weight in zip(self.dims, weights, strict=True)]
+        return short if any(short) else weights
 
     def _names(self) -> Sequence[str]:
         if self.settings.start is not None:
             return (self.settings.start,)
-        return tuple(self.starts) if self.data.labels == "pairs" else ("pca",)
+        return tuple(self.starts) if self.data.labels == "pairs" or self._rotates else ("pca",)
 
     def _strengths(self) -> Sequence[float]:
         return STRENGTHS if self.settings.strength is None else (self.settings.strength,)
@@ -184,17 +203,26 @@ class _Trials:
             two_towers=method == "two-tower",
             hidden_width=settings.hidden_width if method == "mlp" else None,
             seed=settings.seed,
+            orthogonal=self._rotates,
         )
 
         def merits(state: Towers) -> list[float]:
-            blends = [blend(Towers(begin, begin), state, one) for one in (_SHARES if self._free else (1.0,))]
+            blends = [self._blend(start, state, one) for one in (_SHARES if self._free else (1.0,))]
             return [merit(self.measure("state", one), self.untrained.values()) for one in blends]
 
-        return _train(network, self.data, self.split, self.dims, settings, merits, self.progress)
+        objective = make_objective(self.data, self.split, self.dims, settings, labeled=not self._rotates)
+        return _train(network, objective, settings, merits, self.progress)
 
-    def _between(self, start: str, end: Towers, strength: float, method: str) -> Candidate:
+    def _blend(self, start: str, end: Towers, strength: float) -> Towers:
         begin = self.starts[start]
         towers = blend(Towers(begin, begin), end, strength)
+        if self._rotates and strength < 1:
+            rotation = nearest_rotation(towers.query)
+            return Towers(rotation, rotation)
+        return towers
+
+    def _between(self, start: str, end: Towers, strength: float, method: str) -> Candidate:
+        towers = self._blend(start, end, strength)
         kept = towers if method == self.methods[0] else share(towers)
         return self.measure(method, kept)._replace(start=start, end=end, strength=strength)
 
@@ -212,6 +240,18 @@ class _Trials:
             candidates = [one for one in candidates if one.start != chosen.start]  # near to this start nothing gains
 
 
+def _starts(data: AdaptorData, split: Split, pca: Map, method: Method) -> dict[str, Map]:
+    """Where training may begin, by name."""
+    identity = np.eye(data.dim, dtype=np.float32)
+    if method != "rotation":
+        return {"pca": pca, "identity": Map(identity, np.zeros(data.dim, np.float32))}  # its bias centres the sides
+    starts = {"pca": Map(pca.weight), "identity": Map(identity)}
+    if data.labels == "pairs" and data.pairs is not None:
+        rows = data.pairs[split.train[:_PCA_SAMPLE]]
+        starts["pairs"] = fit_pair_rotation(data.queries[rows[:, 0]], data.documents[rows[:, 1]])
+    return starts
+
+
 def _sample(data: AdaptorData, held_out: Rows, seed: int) -> NDArray[np.float32]:
     """Vectors of both sides, as many as principal components need, none of them held out."""
     generator = np.random.default_rng(seed)
@@ -224,15 +264,12 @@ def _sample(data: AdaptorData, held_out: Rows, seed: int) -> NDArray[np.float32]
 
 def _train(
     network: TowersNetwork,
-    data: AdaptorData,
-    split: Split,
-    dims: Sequence[int],
+    compute_loss: Objective,
     settings: ResolvedSettings,
     merits: Callable[[Towers], list[float]],
     progress: Progress,
 ) -> list[Towers]:
     """Train, and return the best state of each merit, the one where training begins included."""
-    compute_loss = make_objective(data, split, dims, settings)
     rows = compute_loss.rows
     batch_size = min(settings.batch_size, len(rows), max(_LEAST_BATCH, len(rows) // _STEPS_PER_EPOCH))
     steps = max(1, round(settings.epochs * len(rows) / batch_size))

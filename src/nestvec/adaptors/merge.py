@@ -8,7 +8,7 @@ import numpy as np
 
 from nestvec.adaptors.adaptor import SIDES, Adaptor
 from nestvec.adaptors.maps import Map
-from nestvec.encoders import SentenceTransformerEncoder
+from nestvec.encoders import SentenceTransformerEncoder, fold_linear, linear_module
 from nestvec.errors import DimensionError
 from nestvec.extras import require
 
@@ -21,8 +21,9 @@ __all__ = ["dense_modules", "merge"]
 def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) -> SentenceTransformer:
     """Put an adaptor behind a model.
 
-    A linear map becomes one `Dense` module, one with a hidden layer two: the first gives `relu` of the hidden layer, of
-    the vector and of the vector's opposite, from which the second adds everything up. Two towers become a `Router`.
+    A linear map becomes one `Dense` module, or without bias a part of the one, or of the token table, that the model
+    ends in. One with a hidden layer becomes two: the first gives `relu` of the hidden layer, of the vector and of the
+    vector's opposite, from which the second adds everything up. Two towers become a `Router`.
 
     Args:
         adaptor: What to append. The sizes in `adaptor.replaced` lose their own maps: a model has one.
@@ -47,7 +48,7 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
         )
     adaptor.check_encoder({side: encoder.identity(side) for side in SIDES}, force=force)
     merged: SentenceTransformer = sentence_transformers.SentenceTransformer(
-        modules=[*model.children(), *dense_modules(adaptor)],
+        modules=fold_linear([*model.children(), *dense_modules(adaptor)]),
         device=str(model.device),
         prompts=dict(model.prompts),
         default_prompt_name=model.default_prompt_name,
@@ -77,22 +78,12 @@ def dense_modules(adaptor: Adaptor) -> list[Any]:
 
 
 def _tower_modules(tower: Map) -> list[Any]:
-    torch = require("torch", extra="train")
-    modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
-
-    def dense(weight: Any, bias: Any, activation: Any) -> Any:
-        return modules.Dense(
-            *weight.shape,
-            bias=bias is not None,
-            activation_function=activation,
-            init_weight=torch.tensor(np.ascontiguousarray(weight.T)),
-            init_bias=None if bias is None else torch.tensor(bias),
-        )
-
     if tower.hidden is None:
-        return [dense(tower.weight, tower.bias, torch.nn.Identity())]
+        return [linear_module(tower.weight, tower.bias)]
     same = np.eye(tower.input_dim, dtype=np.float32)
-    first = np.hstack([same, -same, tower.hidden.weight])
-    first_bias = np.concatenate([np.zeros(2 * tower.input_dim, np.float32), tower.hidden.bias])
-    second = np.vstack([tower.weight, -tower.weight, tower.hidden.output])
-    return [dense(first, first_bias, torch.nn.ReLU()), dense(second, tower.bias, torch.nn.Identity())]
+    first = linear_module(
+        np.hstack([same, -same, tower.hidden.weight]),
+        np.concatenate([np.zeros(2 * tower.input_dim, np.float32), tower.hidden.bias]),
+    )
+    first.activation_function = require("torch", extra="train").nn.ReLU()
+    return [first, linear_module(np.vstack([tower.weight, -tower.weight, tower.hidden.output]), tower.bias)]

@@ -15,9 +15,12 @@ __all__ = ["TowersNetwork"]
 class _MapNetwork(nn.Module):
     """The map, with its numbers as parameters."""
 
-    def __init__(self, start: Map, hidden_width: int | None, generator: torch.Generator) -> None:
+    def __init__(self, start: Map, hidden_width: int | None, generator: torch.Generator, *, orthogonal: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(start.weight))
+        if orthogonal:
+            # Steps are taken among skew-symmetric matrices, whose Cayley transform turns the start.
+            nn.utils.parametrizations.orthogonal(self, "weight", orthogonal_map="cayley")
         self.bias = None if start.bias is None else nn.Parameter(torch.tensor(start.bias))
         self.hidden = None
         if hidden_width is not None:
@@ -50,7 +53,9 @@ class _MapNetwork(nn.Module):
 class TowersNetwork(nn.Module):
     """One map for both sides, or one for each."""
 
-    def __init__(self, start: Map, *, two_towers: bool, hidden_width: int | None, seed: int) -> None:
+    def __init__(
+        self, start: Map, *, two_towers: bool, hidden_width: int | None, seed: int, orthogonal: bool = False
+    ) -> None:
         """Begin where another map is.
 
         Args:
@@ -58,11 +63,12 @@ class TowersNetwork(nn.Module):
             two_towers: Train one map a side; both begin alike.
             hidden_width: Numbers in the hidden layer; None for a linear map.
             seed: Of the hidden layer's first weights.
+            orthogonal: Stay a rotation, as the start is one.
         """
         super().__init__()
 
         def build() -> _MapNetwork:
-            return _MapNetwork(start, hidden_width, torch.Generator().manual_seed(seed))
+            return _MapNetwork(start, hidden_width, torch.Generator().manual_seed(seed), orthogonal=orthogonal)
 
         self.query = build()
         self.document = build() if two_towers else self.query

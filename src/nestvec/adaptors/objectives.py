@@ -57,7 +57,9 @@ class Objective(ABC):
         """
 
 
-def make_objective(data: AdaptorData, split: Split, dims: Sequence[int], settings: ResolvedSettings) -> Objective:
+def make_objective(
+    data: AdaptorData, split: Split, dims: Sequence[int], settings: ResolvedSettings, *, labeled: bool = True
+) -> Objective:
     """Choose the loss of a batch.
 
     Args:
@@ -65,17 +67,20 @@ def make_objective(data: AdaptorData, split: Split, dims: Sequence[int], setting
         split: What is trained on.
         dims: Sizes that count.
         settings: How to fit.
+        labeled: Use the labels there are.
 
     Returns:
         Nested InfoNCE for pairs, nested CoSENT for pairs with scores, and for vectors alone how far the similarities of
         every prefix are from those of the vectors as they were; both where `settings.distillation` mixes them.
     """
-    if data.pairs is None:
+    if data.pairs is None or not labeled:
         return _Neighbourhoods(data, split, dims, settings)
-    labeled: Objective = _Paired(data, data.pairs, split.train, dims, settings)
+    by_labels: Objective = _Paired(data, data.pairs, split.train, dims, settings)
     if data.scores is not None:
-        labeled = _Scored(data, data.pairs, data.scores, split.train, dims, settings)
-    return _Both(labeled, _Neighbourhoods(data, split, dims, settings), settings) if settings.distillation else labeled
+        by_labels = _Scored(data, data.pairs, data.scores, split.train, dims, settings)
+    if not settings.distillation:
+        return by_labels
+    return _Both(by_labels, _Neighbourhoods(data, split, dims, settings), settings)
 
 
 class _Both(Objective):

@@ -85,7 +85,9 @@ def share(towers: Towers) -> Towers:
     return Towers(query, query)
 
 
-def choose(candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[float]) -> Candidate:
+def choose(
+    candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[float], *, most_lost: float = 0.0
+) -> Candidate:
     """Choose maps that gain at every size, by their worst size and half the mean, relative to the vectors as they are.
 
     A mean alone would let much gained at short prefixes hide what is lost at others; the worst size alone, which is
@@ -96,6 +98,7 @@ def choose(candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[fl
         candidates: Maps, measured on the same held-out data.
         raw: The vectors as they are.
         weights: One weight a dim, in the order of the dims; a size that weighs nothing does not count.
+        most_lost: What the score of a size may lose in the worst case.
 
     Returns:
         One of the candidates, or `raw`.
@@ -113,7 +116,8 @@ def choose(candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[fl
         relative = gains.mean(axis=1) / np.maximum(list(raw.scores.values()), _LEAST_SCORE)
         worst, mean = relative[counted].min(), np.average(relative, weights=weights)
         gain = float(worst + _SHARE_OF_MEAN * mean)
-        if worst > 0 and gain > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
+        kept = gains.mean(axis=1)[counted].min() > -most_lost
+        if kept and gain > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
             best, best_gain = candidate, gain
     return best
 

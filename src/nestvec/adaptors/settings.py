@@ -11,7 +11,7 @@ from nestvec.errors import AdaptorError
 
 __all__ = ["METHODS", "PRESETS", "FitSettings", "Labels", "Method", "Preset", "ResolvedSettings"]
 
-Method: TypeAlias = Literal["linear", "two-tower", "mlp", "pca", "whitening"]
+Method: TypeAlias = Literal["linear", "two-tower", "mlp", "rotation", "pca", "whitening"]
 METHODS: tuple[str, ...] = get_args(Method)
 """Kinds of adaptors."""
 
@@ -29,6 +29,7 @@ _BY_LABELS: dict[Labels, dict[str, float]] = {
     "none": {"distillation": 1.0},
 }
 _LEARNING_RATE_DEEP = 0.001
+_ROTATION = {"epochs": 12.0, "learning_rate": 0.004, "pull": 0.0, "distillation": 1.0}
 _PRESETS: dict[Preset, float] = {"small": -0.5, "balanced": 0.0, "full": 0.5}
 """The power of its size that a dim is weighed by."""
 
@@ -41,8 +42,9 @@ class FitSettings:
 
     Attributes:
         preset: Which sizes matter most: `small`, `full`, or all alike, `balanced`.
-        start: Where training begins: `identity`, the vectors as they are, or `pca`. None tries both for pairs, and
-            keeps what is better on the held-out data; else it is `pca`.
+        start: Where training begins: `identity`, the vectors as they are, `pca`, or for a rotation by pairs `pairs`,
+            what the two of a pair agree on. None tries all for pairs and for rotations, and keeps what is best on the
+            held-out data; else it is `pca`.
         strength: Share of the way from there to the trained map that is kept, above 0 to 1; it stands for stronger L2
             penalties. None compares quarters on the held-out data, goes less far where their gain is not sure, and
             with labels keeps the vectors as they are where there is none.
@@ -74,7 +76,7 @@ class FitSettings:
     """
 
     preset: Preset = "balanced"
-    start: Literal["identity", "pca"] | None = None
+    start: Literal["identity", "pca", "pairs"] | None = None
     strength: float | None = None
     centered: bool = True
     epochs: float | None = None
@@ -111,8 +113,8 @@ class FitSettings:
             raise AdaptorError(f"There is no preset {self.preset!r}. Presets are {', '.join(PRESETS)}.")
         if self.strength is not None and not 0 < self.strength <= 1:
             raise AdaptorError(f"strength is {self.strength}. It must be above 0, and 1 at most.")
-        if self.start not in ("identity", "pca", None):
-            raise AdaptorError(f"There is no start {self.start!r}. Begin at identity or pca.")
+        if self.start not in ("identity", "pca", "pairs", None):
+            raise AdaptorError(f"There is no start {self.start!r}. Begin at identity or pca, or a rotation at pairs.")
         if not 0 < self.held_out_share < 1:
             raise AdaptorError(f"held_out_share is {self.held_out_share}. It must be between 0 and 1.")
 
@@ -139,6 +141,8 @@ class FitSettings:
         best = _BEST | _BY_LABELS[labels]
         if method == "mlp":
             best["learning_rate"] = _LEARNING_RATE_DEEP
+        if method == "rotation":
+            best |= _ROTATION
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         filled = {name: best[name] for name in best if given[name] is None}
         return ResolvedSettings(**{**given, **filled, "weights": tuple(weights)})

@@ -28,7 +28,7 @@ _OF_ENDPOINT = (
     "document_prompt",
 )
 _OF_TEXTS = ("split", "columns", "positives", "strict", "negatives", "query_prompt", "document_prompt")
-_METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
+_METHODS = ("linear", "two-tower", "mlp", "rotation", "pca", "whitening")
 
 
 @click.command()
@@ -104,8 +104,8 @@ _METHODS = ("linear", "two-tower", "mlp", "pca", "whitening")
 )
 @click.option(
     "--start",
-    type=click.Choice(["identity", "pca"]),
-    help="Where training begins.  [default: the better one for pairs, else pca]",
+    type=click.Choice(["identity", "pca", "pairs"]),
+    help="Where training begins.  [default: the better one for pairs, else pca; the best one of a rotation]",
 )
 @click.option(
     "--strength",

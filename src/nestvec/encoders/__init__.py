@@ -11,6 +11,7 @@ from nestvec.encoders.bases import (
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.dot_product import DotProductEncoder
 from nestvec.encoders.folder_kinds import DOT_PRODUCT
+from nestvec.encoders.linear_modules import fold_linear, linear_module, rotated_modules
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.remote import RemoteEncoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
@@ -28,8 +29,11 @@ __all__ = [
     "cache_folder",
     "clear_cache",
     "comparison_of_base",
+    "fold_linear",
     "is_static",
+    "linear_module",
     "load_base",
     "load_model",
+    "rotated_modules",
     "trained_dims",
 ]

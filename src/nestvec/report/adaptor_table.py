@@ -10,7 +10,11 @@ from nestvec.adaptors import Adaptor
 
 __all__ = ["adaptor_table"]
 
-_STARTS = {"identity": "the vectors as they are", "pca": "their principal components"}
+_STARTS = {
+    "identity": "the vectors as they are",
+    "pca": "their principal components",
+    "pairs": "the axes on which pairs agree",
+}
 
 
 def adaptor_table(adaptor: Adaptor) -> RenderableType:
