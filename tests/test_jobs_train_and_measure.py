@@ -38,7 +38,8 @@ from nestvec.errors import (
 from nestvec.files import exclusive
 from nestvec.jobs import built_in_recipe
 from nestvec.jobs.outputs import RESULTS
-from nestvec.jobs.train_and_measure import train_and_measure, verify_truncation
+from nestvec.jobs.train_and_measure import train_and_measure
+from nestvec.jobs.verify import verify_truncation
 from nestvec.progress import silent
 from nestvec.training import load_recipe
 from nestvec.vectors import truncate

@@ -16,6 +16,7 @@ from nestvec.cli.evaluate import evaluate
 from nestvec.cli.index import index
 from nestvec.cli.plan import plan
 from nestvec.cli.quickstart import quickstart
+from nestvec.cli.rotate import rotate
 from nestvec.cli.search import search
 from nestvec.cli.train import train
 from nestvec.errors import NestvecError
@@ -31,6 +32,7 @@ def cli() -> None:
     \b
     Start with:
       nestvec quickstart                     train and measure on the docs of your own packages
+      nestvec rotate minilm --docs docs.jsonl --out runs/rotated
       nestvec train recipe.toml --out runs/mine
       nestvec evaluate runs/mine/model --benchmark runs/mine/benchmark
       nestvec index build runs/index --model minilm --docs docs.jsonl
@@ -39,6 +41,7 @@ def cli() -> None:
 
 cli.add_command(quickstart)
 cli.add_command(train)
+cli.add_command(rotate)
 cli.add_command(adapt)
 cli.add_command(transform)
 cli.add_command(evaluate)

@@ -66,7 +66,7 @@ def read_count(context: click.Context, option: click.Parameter, value: str | Non
     return int(number)
 
 
-def trust_option(command: Callable[..., None]) -> Callable[..., None]:
+def trust_option(command: Callable[..., _Value]) -> Callable[..., _Value]:
     """Give a command that loads a model the option to run code that comes with it."""
     return click.option(
         "--trust-remote-code", is_flag=True, help="Run code that comes with a model; read that code before."

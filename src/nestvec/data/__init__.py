@@ -12,6 +12,7 @@ from nestvec.data.installed_docs import (
 from nestvec.data.places import naming_places
 from nestvec.data.readers import is_saved_data_set, read_hub_records, read_records
 from nestvec.data.records import COLUMN_ROLES, Columns, LabeledText, Positives, Record, RetrievalRow, ScoredPair
+from nestvec.data.spans import span_rows
 from nestvec.data.splits import hold_out_queries, without_leaks
 from nestvec.data.text_files import read_line_list
 from nestvec.data.vector_files import read_integers, read_numbers, read_vectors
@@ -42,6 +43,7 @@ __all__ = [
     "read_records",
     "read_vectors",
     "scan_installed_docs",
+    "span_rows",
     "split_by_package",
     "without_leaks",
     "write_benchmark",

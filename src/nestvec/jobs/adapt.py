@@ -30,7 +30,7 @@ from nestvec.files import atomic_folder
 from nestvec.progress import Progress, silent
 from nestvec.training.export import save_model
 
-__all__ = ["EncodedTexts", "encode_texts", "read_frozen_vectors", "save_adapted_model"]
+__all__ = ["EncodedTexts", "encode_records", "encode_texts", "read_frozen_vectors", "save_adapted_model"]
 
 
 class EncodedTexts(NamedTuple):
@@ -137,27 +137,53 @@ def encode_texts(
         return EncodedTexts(AdaptorData(queries, documents), identities)
     if benchmark is not None:
         records = benchmark.rows()
+    with naming_places(source, header=header):
+        data = encode_records(records, encoder, about=str(source), negatives=negatives, progress=progress)
+    return EncodedTexts(data, identities)
+
+
+def encode_records(
+    records: Sequence[Record],
+    encoder: Encoder,
+    *,
+    about: str = "the data",
+    negatives: int = 0,
+    progress: Progress = silent,
+) -> AdaptorData:
+    """Encode pairs of texts, each text once.
+
+    Args:
+        records: Queries with their documents, or scored pairs.
+        encoder: What encodes them.
+        about: Where they are from, for errors.
+        negatives: Hard negatives of a row to keep; rows must have as many.
+        progress: How to report progress.
+
+    Returns:
+        Vectors, and pairs of them in the order of the records.
+
+    Raises:
+        DataError: Rows have no pairs, or fewer negatives.
+    """
     query_rows: dict[str, int] = {}
     document_rows: dict[str, int] = {}
     rows: list[list[int]] = []
     scores: list[float] = []
     for record in records:
         if isinstance(record, LabeledText):
-            raise DataError(f"{source} has rows of a text and a label; an adaptor learns from pairs of texts.")
+            raise DataError(f"{about} has rows of a text and a label; an adaptor learns from pairs of texts.")
         if isinstance(record, ScoredPair):
             left, right = record.text1, [record.text2]
             scores.append(record.score)
         else:
             left, right = record.query, [record.positive, *record.negatives[:negatives]]
             if len(right) < 1 + negatives:
-                raise DataError(f"{source} has a row with {len(right) - 1} negatives, fewer than {negatives}.")
+                raise DataError(f"{about} has a row with {len(right) - 1} negatives, fewer than {negatives}.")
         query = query_rows.setdefault(left, len(query_rows))
         rows.append([query, *(document_rows.setdefault(text, len(document_rows)) for text in right)])
-    with naming_places(source, header=header):
-        query_vectors = encoder.encode_queries(list(query_rows), progress=progress)
-        document_vectors = encoder.encode_documents(list(document_rows), progress=progress)
-    known = np.array(scores) if scores else None
-    return EncodedTexts(AdaptorData(query_vectors, document_vectors, np.array(rows), known), identities)
+    query_vectors = encoder.encode_queries(list(query_rows), progress=progress)
+    document_vectors = encoder.encode_documents(list(document_rows), progress=progress)
+    return AdaptorData(query_vectors, document_vectors, np.array(rows), np.array(scores) if scores else None)
 
 
 def _texts_alone(benchmark: Benchmark | None, records: Sequence[Record]) -> tuple[list[str], list[str]]:

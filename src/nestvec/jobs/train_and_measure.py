@@ -9,31 +9,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from nestvec.data import write_benchmark
-from nestvec.encoders import DOT_PRODUCT, SentenceTransformerEncoder, comparison_of_base, load_base, load_model
-from nestvec.errors import NestvecWarning, RecipeError, VerificationError
+from nestvec.encoders import DOT_PRODUCT, SentenceTransformerEncoder, comparison_of_base, load_base
+from nestvec.errors import NestvecWarning, RecipeError
 from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, parse_metric
 from nestvec.files import write_text
 from nestvec.jobs.examples import answer_examples
 from nestvec.jobs.outputs import claim_output, staged_results
 from nestvec.jobs.provenance import git_commit, package_versions
 from nestvec.jobs.training_data import TrainingData, load_training_data
+from nestvec.jobs.verify import VERIFIED_TEXTS, verify_truncation
 from nestvec.progress import Progress, silent
 from nestvec.report import Report, markdown_report, model_card, save_plot
 from nestvec.training.determinism import deterministic
 from nestvec.training.export import save_model
 from nestvec.training.recipe import Recipe, dump_recipe
 from nestvec.training.run import TrainingOutcome, prepare, train
-from nestvec.vectors import check_dims, default_dims, truncate
+from nestvec.vectors import check_dims, default_dims
 
-__all__ = ["train_and_measure", "verify_truncation"]
+__all__ = ["train_and_measure"]
 
 _SHORT_DIM = 64  # at which the saved model is verified and examples are answered
-_VERIFIED_TEXTS = 64
-_VERIFIED_TOLERANCE = 1e-5
 
 
 def train_and_measure(
@@ -148,7 +146,7 @@ def train_and_measure(
                 (staging / "model").mkdir()
                 model.similarity_fn_name = "cosine"  # that it was trained for
                 save_model(model, staging / "model", dims=dims)
-                texts = list(data.benchmark.corpus.values())[:_VERIFIED_TEXTS]
+                texts = list(data.benchmark.corpus.values())[:VERIFIED_TEXTS]
                 verify_truncation(model, staging / "model", texts, short_dim)
                 write_text(staging / "model" / "README.md", model_card(report, recipe=dump_recipe(resolved)))
                 write_benchmark(data.benchmark, staging / "benchmark")
@@ -158,29 +156,6 @@ def train_and_measure(
             write_text(staging / "report.md", markdown_report(report, plot="plot.png"))
             write_text(staging / "report.json", report.to_json())
     return report
-
-
-def verify_truncation(model: SentenceTransformer, folder: Path, texts: Sequence[str], dim: int) -> None:
-    """Check that a saved model, told to truncate by itself, gives the vectors that cutting the full ones gives.
-
-    Args:
-        model: The model that was saved.
-        folder: Where it was saved.
-        texts: Some texts.
-        dim: Size to check, at most that of the model.
-
-    Raises:
-        VerificationError: The vectors differ by more than rounding.
-    """
-    full = SentenceTransformerEncoder(model).encode_documents(texts)
-    # The encoder restores unit length, which the model itself does not do after it truncates.
-    reloaded = SentenceTransformerEncoder(load_model(str(folder), truncate_dim=dim)).encode_documents(texts)
-    difference = float(np.abs(truncate(full, dim) - reloaded).max()) if reloaded.shape[1] == dim else math.inf
-    if difference > _VERIFIED_TOLERANCE:
-        raise VerificationError(
-            f"The saved model, reloaded at {dim} numbers, differs from the trained one by {difference:.2g}. "
-            "Nothing was saved. Please report this with the recipe."
-        )
 
 
 def _apply_model_settings(model: SentenceTransformer, recipe: Recipe) -> None:

@@ -21,7 +21,7 @@ from nestvec.errors import DataError
 from nestvec.progress import Progress, silent
 from nestvec.training.recipe import BeirData, FileData, HubData, InstalledDocsData, Recipe
 
-__all__ = ["TrainingData", "load_training_data"]
+__all__ = ["TrainingData", "load_training_data", "retrieval_rows"]
 
 
 class TrainingData(NamedTuple):
@@ -102,17 +102,29 @@ def _read_rows(data: FileData | HubData | BeirData, seed: int, progress: Progres
             **parsing,
             progress=progress,
         )
-        return _retrieval_rows(records, data.name), f"{data.name}{f' ({data.config})' if data.config else ''}"
+        return retrieval_rows(records, data.name), f"{data.name}{f' ({data.config})' if data.config else ''}"
     records = read_records(data.path, **parsing, progress=progress)
-    return _retrieval_rows(records, data.path), data.path
+    return retrieval_rows(records, data.path), data.path
 
 
-def _retrieval_rows(records: Sequence[Record], source: str) -> list[RetrievalRow]:
+def retrieval_rows(records: Sequence[Record], source: str) -> list[RetrievalRow]:
+    """Return the rows of a source that must all be queries with their documents.
+
+    Args:
+        records: What was read.
+        source: Where from, for the error.
+
+    Returns:
+        The same rows.
+
+    Raises:
+        DataError: Some have another shape.
+    """
     rows = [record for record in records if isinstance(record, RetrievalRow)]
     if len(rows) < len(records):
         shape = ", ".join(records[0]._fields)
         raise DataError(
-            f"{source} has rows of ({shape}); training needs (query, positive) with or without negatives. "
+            f"{source} has rows of ({shape}); this needs (query, positive) with or without negatives. "
             'Map the columns: columns = { query = "...", positive = "..." }.'
         )
     return rows

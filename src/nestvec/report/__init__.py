@@ -1,12 +1,12 @@
 """A grid to a page: terminal table, Markdown, JSON and plot."""
 
-from nestvec.report.adaptor_table import adaptor_table
+from nestvec.report.adaptor_table import adaptor_start, adaptor_table
 from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report
 from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cells, read_grid
 from nestvec.report.grid_page import html_grid
 from nestvec.report.grid_plot import save_grid_plot
 from nestvec.report.grid_table import csv_grid, markdown_grid, spell_bytes, terminal_grid
-from nestvec.report.page import markdown_report, model_card
+from nestvec.report.page import markdown_report, model_card, rotated_card
 from nestvec.report.plot import save_plot
 from nestvec.report.spelling import spell, spell_percent, spell_signed
 from nestvec.report.table import markdown_table, terminal_examples, terminal_table
@@ -18,6 +18,7 @@ __all__ = [
     "GridReport",
     "Report",
     "SampleQuery",
+    "adaptor_start",
     "adaptor_table",
     "csv_grid",
     "efficient_cells",
@@ -27,6 +28,7 @@ __all__ = [
     "markdown_table",
     "model_card",
     "read_grid",
+    "rotated_card",
     "save_grid_plot",
     "save_plot",
     "spell",

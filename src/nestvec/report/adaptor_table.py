@@ -8,7 +8,7 @@ from rich.text import Text
 
 from nestvec.adaptors import Adaptor
 
-__all__ = ["adaptor_table"]
+__all__ = ["adaptor_start", "adaptor_table"]
 
 _STARTS = {
     "identity": "the vectors as they are",
@@ -40,11 +40,10 @@ def adaptor_table(adaptor: Adaptor) -> RenderableType:
         share = f"{kept / reference:.1%}" if reference > 0 else "-"
         table.add_row(str(dim), *(f"{score:.3f}" for score in scores.values()), share)
     blocks: list[RenderableType] = [Text(f"{metric} on held-out data", style="bold"), table]
-    start, strength = adaptor.settings.get("start"), adaptor.settings.get("strength")
     if adaptor.method == "raw":
         blocks.append(Text("No map gains at every size and clearly on the whole: the vectors stay as they are."))
-    elif start is not None and strength is not None:
-        blocks.append(Text(f"Kept: {adaptor.method}, {strength:.0%} of the way from {_STARTS.get(start, start)}."))
+    elif where := adaptor_start(adaptor):
+        blocks.append(Text(where))
     if adaptor.replaced:
         worse = ", ".join(f"{dim} ({replacement.method})" for dim, replacement in adaptor.replaced.items())
         blocks.append(
@@ -55,3 +54,18 @@ def adaptor_table(adaptor: Adaptor) -> RenderableType:
             )
         )
     return Group(*blocks)
+
+
+def adaptor_start(adaptor: Adaptor) -> str:
+    """Say from where, and how far, a trained map was taken.
+
+    Args:
+        adaptor: What was fitted.
+
+    Returns:
+        A sentence; empty where nothing was trained.
+    """
+    start, strength = adaptor.settings.get("start"), adaptor.settings.get("strength")
+    if start is None or strength is None:
+        return ""
+    return f"Kept: {adaptor.method}, {strength:.0%} of the way from {_STARTS.get(start, start)}."

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from nestvec.report.document import Report, size_rows
+from nestvec.report.grid_document import GridReport
+from nestvec.report.grid_table import markdown_grid
 from nestvec.report.table import markdown_table
 
 _EXAMPLE_WIDTH = 110
 _HUB_IDS = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 
-__all__ = ["markdown_report", "model_card"]
+__all__ = ["markdown_report", "model_card", "rotated_card"]
 
 
 def markdown_report(report: Report, *, plot: str) -> str:
@@ -57,17 +59,8 @@ def model_card(report: Report, *, recipe: str) -> str:
     dims = sorted(report.training["dims"], reverse=True)
     full_dim = max(cell.dim for cell in report.cells)
     smallest_useful = 64 if 64 in dims else dims[-1]
-    folder = Path(report.base).expanduser()
-    base = folder.name if folder.exists() else report.base
-    header = [
-        "---",
-        "library_name: sentence-transformers",
-        "pipeline_tag: sentence-similarity",
-        "tags:",
-        *(f"- {tag}" for tag in ("sentence-transformers", "feature-extraction", "matryoshka", "nestvec")),
-        *([f"base_model: {_HUB_IDS.get(base, base)}"] if "/" in _HUB_IDS.get(base, base) else []),
-        "---",
-    ]
+    base = _short(report.base)
+    header = _header(report.base)
     training = report.training
     sizes = ", ".join(str(dim) for dim in dims if dim < full_dim) or "no less"
     body = [
@@ -77,17 +70,7 @@ def model_card(report: Report, *, recipe: str) -> str:
         f"Fine-tuned from {base} on {training['rows']:,} rows ({training['source']}) with nested InfoNCE,",
         f"{training['steps']:,} steps. Texts are {_limit(report)}, in training, in the figures below and in the model.",
         "",
-        "## Use",
-        "",
-        "```python",
-        "from sentence_transformers import SentenceTransformer",
-        "",
-        f'model = SentenceTransformer("path/to/this/folder", truncate_dim={smallest_useful})',
-        f'vectors = model.encode(["some text"], normalize_embeddings=True)  # [1, {smallest_useful}], unit length',
-        "```",
-        "",
-        "Keep `normalize_embeddings=True`: a cut vector is no unit vector until its length is restored.",
-        "",
+        *_usage(smallest_useful),
         "## Measured",
         "",
         markdown_table(report),
@@ -100,6 +83,68 @@ def model_card(report: Report, *, recipe: str) -> str:
         "```",
     ]
     return "\n".join([*header, *body]) + "\n"
+
+
+def rotated_card(report: GridReport, base: str) -> str:
+    """Write the card of a model that was rotated, `README.md` in its folder.
+
+    Args:
+        report: Its grid, and that of the model it was.
+        base: The model it was.
+
+    Returns:
+        Markdown with the YAML header that model hubs read.
+    """
+    rotated = [cell for cell in report.cells if cell.model == next(iter(report.models))]
+    dims = sorted({cell.dim for cell in rotated}, reverse=True)
+    lines = [
+        *_header(base),
+        f"# {_short(base)}, rotated",
+        "",
+        f"Text embeddings of {dims[0]} dimensions that can be cut to {', '.join(map(str, dims[1:])) or 'no less'}:",
+        f"those of {_short(base)}, rotated so that leading dimensions serve. Cosines at the full size stay the same.",
+        "",
+        *_usage(64 if 64 in dims else dims[-1]),
+        "## Measured",
+        "",
+        markdown_grid(report),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _header(base: str) -> list[str]:
+    known = _HUB_IDS.get(base, base)
+    is_hub_id = "/" in known and not Path(base).expanduser().exists()
+    return [
+        "---",
+        "library_name: sentence-transformers",
+        "pipeline_tag: sentence-similarity",
+        "tags:",
+        *(f"- {tag}" for tag in ("sentence-transformers", "feature-extraction", "matryoshka", "nestvec")),
+        *([f"base_model: {known}"] if is_hub_id else []),
+        "---",
+    ]
+
+
+def _short(base: str) -> str:
+    folder = Path(base).expanduser()
+    return folder.name if folder.exists() else base
+
+
+def _usage(dim: int) -> list[str]:
+    return [
+        "## Use",
+        "",
+        "```python",
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        f'model = SentenceTransformer("path/to/this/folder", truncate_dim={dim})',
+        f'vectors = model.encode(["some text"], normalize_embeddings=True)  # [1, {dim}], unit length',
+        "```",
+        "",
+        "Keep `normalize_embeddings=True`: a cut vector is no unit vector until its length is restored.",
+        "",
+    ]
 
 
 def _all_metrics(report: Report) -> str:

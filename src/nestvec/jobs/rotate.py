@@ -1,0 +1,288 @@
+"""A model whose leading dimensions are made the ones that matter, without training it: what `nestvec rotate` does."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from nestvec.adaptors import Adaptor, FitSettings, fit_adaptor
+from nestvec.data import (
+    Columns,
+    Positives,
+    RetrievalRow,
+    hold_out_queries,
+    is_saved_data_set,
+    naming_places,
+    read_benchmark,
+    read_documents,
+    read_records,
+    span_rows,
+)
+from nestvec.encoders import (
+    CachedEncoder,
+    comparison_of_base,
+    load_base,
+    rotated_modules,
+    trained_dims,
+)
+from nestvec.errors import DataError, ModelError, OutputExistsError
+from nestvec.evaluation import Retrieval, TaskVectors, encode_task, make_cells, measure_grid
+from nestvec.extras import require
+from nestvec.files import atomic_folder, write_text
+from nestvec.jobs.adapt import encode_records
+from nestvec.jobs.encoders import make_encoder
+from nestvec.jobs.provenance import hardware, package_versions
+from nestvec.jobs.training_data import retrieval_rows
+from nestvec.jobs.verify import VERIFIED_TEXTS, verify_truncation
+from nestvec.progress import Progress, about, silent
+from nestvec.report import GridReport, rotated_card
+from nestvec.training.export import save_model
+from nestvec.vectors import check_dims, default_dims
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["RotateSettings", "Rotated", "rotate"]
+
+_Item = TypeVar("_Item")
+
+_METRICS = ("MRR@10", "Recall@10")
+_LEAST_ROWS = 20
+_SHORT_DIM = 64
+
+
+@dataclass(frozen=True)
+class RotateSettings:
+    """What a rotation is fitted on and measured by.
+
+    Attributes:
+        dims: Sizes that shall be good; None takes those that the model was trained for, or the full size and the powers
+            of two below it.
+        rows: Rows or documents to use at most, drawn at random.
+        queries: Queries to hold out and measure by at most; a quarter of the rows where there are few.
+        documents: Documents that these are searched among.
+        precisions: How documents are stored in the grid.
+        columns: Which column of the data holds what.
+        split: Which qrels of a BEIR folder, or split of a data set.
+        positives: What a list of positives is: a row for each, or its first one.
+        strict: Refuse rows that are otherwise left out and counted.
+        batch_size: Texts that the model encodes at a time.
+        cache: Keep vectors on disk, and take them from there.
+        trust_remote_code: Run code that comes with the model, where it needs some.
+        seed: Of every draw.
+    """
+
+    dims: Sequence[int] | None = None
+    rows: int = 4000
+    queries: int = 500
+    documents: int = 2000
+    precisions: Sequence[str] = ("float32", "int8", "binary")
+    columns: Columns | None = None
+    split: str = "train"
+    positives: Positives = "all"
+    strict: bool = False
+    batch_size: int = 64
+    cache: bool = True
+    trust_remote_code: bool = False
+    seed: int = 0
+
+
+class Rotated(NamedTuple):
+    """What came of it."""
+
+    adaptor: Adaptor
+    """Its method is `raw` where nothing gained: then no model was written."""
+    report: GridReport
+    """The grid of the rotated model, and of the model as it was, on queries that were held out."""
+
+
+def rotate(
+    model: str,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    docs: str | Path | None = None,
+    settings: RotateSettings | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Rotated:
+    """Turn the vectors of a model so that their prefixes serve, and save it as an ordinary model.
+
+    Cosines at the full size stay as they are. Some queries are held out, and what the model gives for them before and
+    after is measured.
+
+    Args:
+        model: A model folder, a hub id, or the name of a packaged base.
+        out: Folder to write.
+        data: Rows of queries and documents, as `read_records` takes them, or a BEIR folder.
+        docs: Documents, as `read_documents` takes them, in place of rows: spans of them are the queries.
+        settings: What to fit and to measure.
+        overwrite: Replace what `out` is.
+        progress: How to report progress.
+
+    Returns:
+        The rotation and its grid.
+
+    Raises:
+        OutputExistsError: `out` exists, and is not to be replaced.
+        SourceNotFoundError: The model or the data are not there.
+        ModelError: The model cannot be loaded, or has a tower for each side.
+        DataError: The data cannot be used, or are too few.
+        DimensionError: A dim is outside the model.
+        PrecisionError: A precision is not known.
+        VectorError: The model gives vectors that are zero, not finite, or all alike.
+        VerificationError: The saved model gives other vectors than it should.
+        StorageError: The disk is full, or the folder cannot be written.
+    """
+    settings = settings or RotateSettings()
+    out = Path(out)
+    if out.exists() and not overwrite:
+        raise OutputExistsError(f"{out} exists. Choose another folder, or pass --overwrite.")
+    if (data is None) == (docs is None):
+        raise DataError("A rotation is fitted on rows or on documents. Give data or docs, one of the two.")
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+    source = str(data if docs is None else docs)
+    rows = _read_rows(data, settings, progress) if docs is None else _read_spans(docs, settings, progress)
+    if len(rows) < _LEAST_ROWS:
+        raise DataError(f"{source} has {len(rows)} rows that can be used. Give at least {_LEAST_ROWS}, better 2,000.")
+    distinct = len({row.query for row in rows})
+    rows, benchmark = hold_out_queries(
+        rows,
+        queries=min(settings.queries, max(1, distinct // 4)),
+        documents=settings.documents,
+        seed=settings.seed,
+        name=f"held-out queries of {source}",
+        progress=progress,
+    )
+    task = Retrieval(benchmark, metrics=_METRICS)
+    seconds["data"] = time.perf_counter() - started
+    with progress(f"loading {model}", None):
+        loaded = load_base(model, trust_remote_code=settings.trust_remote_code)
+    _refuse_towers(loaded, model)
+    encoder = make_encoder(model, loaded, batch_size=settings.batch_size, unit_length=True)
+    full_dim = encoder.full_dim
+    dims = check_dims(settings.dims or trained_dims(model, loaded) or default_dims(full_dim), full_dim)
+    if settings.cache:
+        encoder = CachedEncoder(encoder, about=model)
+    started = time.perf_counter()
+    with naming_places(source):
+        pairs = encode_records(rows, encoder, about=source, progress=progress)
+        before = encode_task(task, encoder, progress=progress)
+    seconds["encode"] = time.perf_counter() - started
+    started = time.perf_counter()
+    fit_settings = FitSettings(seed=settings.seed)
+    adaptor = fit_adaptor(pairs, dims, method="rotation", settings=fit_settings, progress=progress)
+    seconds["fit"] = time.perf_counter() - started
+    started = time.perf_counter()
+    turned = adaptor.towers.document.transform
+    vectors = {"rotated": TaskVectors(turned(before.queries), turned(before.documents)), "as it is": before}
+    report = _measure(task, vectors, {"rotated": str(out), "as it is": model}, dims, settings, seconds, progress)
+    seconds["measure"] = time.perf_counter() - started
+    if adaptor.method == "rotation":
+        with progress("saving and verifying", None):
+            rotated = _rotated_model(loaded, adaptor, cosine=comparison_of_base(model) == "cosine")
+            with atomic_folder(out) as partial:
+                save_model(rotated, partial, dims=dims)
+                texts = list(benchmark.corpus.values())[:VERIFIED_TEXTS]
+                verify_truncation(rotated, partial, texts, min(_SHORT_DIM, full_dim))
+                write_text(partial / "README.md", rotated_card(report, model))
+    return Rotated(adaptor, report)
+
+
+def _read_rows(data: str | Path | None, settings: RotateSettings, progress: Progress) -> list[RetrievalRow]:
+    path = Path(str(data))
+    if path.is_dir() and not is_saved_data_set(path):
+        rows: Sequence[RetrievalRow] = read_benchmark(
+            path, split=settings.split, strict=settings.strict, progress=progress
+        ).rows()
+    else:
+        records = read_records(
+            path,
+            columns=settings.columns,
+            split=settings.split,
+            positives=settings.positives,
+            strict=settings.strict,
+            progress=progress,
+        )
+        rows = retrieval_rows(records, str(path))
+    return _draw(rows, settings.rows, settings.seed)
+
+
+def _read_spans(docs: str | Path | None, settings: RotateSettings, progress: Progress) -> list[RetrievalRow]:
+    with progress(f"reading {Path(str(docs)).name}", None):
+        documents = read_documents(str(docs), columns=settings.columns, strict=settings.strict)
+        texts = dict.fromkeys(_draw((document.text for document in documents), settings.rows, settings.seed))
+    return span_rows(texts, seed=settings.seed)
+
+
+def _draw(items: Iterable[_Item], count: int, seed: int) -> list[_Item]:
+    """So many of them at random, in one pass, in their order: reservoir sampling (Vitter 1985)."""
+    generator = random.Random(seed)
+    kept: list[tuple[int, _Item]] = []
+    for place, item in enumerate(items):
+        if len(kept) < count:
+            kept.append((place, item))
+        elif (chosen := generator.randrange(place + 1)) < count:
+            kept[chosen] = (place, item)
+    return [item for _, item in sorted(kept, key=lambda one: one[0])]
+
+
+def _refuse_towers(loaded: SentenceTransformer, model: str) -> None:
+    if any(type(module).__name__ == "Router" for module in loaded):
+        raise ModelError(
+            f"{model} has a tower for each side (a Router), and one rotation would have to suit both. Fit a map for "
+            "each: nestvec adapt --method two-tower."
+        )
+
+
+def _measure(
+    task: Retrieval,
+    vectors: dict[str, TaskVectors],
+    models: dict[str, str],
+    dims: Sequence[int],
+    settings: RotateSettings,
+    seconds: dict[str, float],
+    progress: Progress,
+) -> GridReport:
+    grids = {
+        name: measure_grid(task, one, dims, precisions=settings.precisions, progress=about(name, progress))
+        for name, one in vectors.items()
+    }
+    after, before = grids.values()
+    with progress("resampling", None):
+        cells: list[Any] = [
+            *make_cells("rotated", after, before=before, seed=settings.seed),
+            *make_cells("as it is", before, seed=settings.seed),
+        ]
+    return GridReport(
+        headline=task.metrics[0],
+        confidence=0.95,
+        cells=cells,
+        models=models,
+        reference="as it is",
+        benchmark={"name": task.name, "task": task.kind, "unit": task.unit, **task.counts()},
+        corpus_size=len(task.documents),
+        measured_size=len(task.documents),
+        hardware=hardware(),
+        seconds=seconds,
+        versions=package_versions(),
+        seed=settings.seed,
+        folder=str(Path.cwd()),
+    )
+
+
+def _rotated_model(loaded: SentenceTransformer, adaptor: Adaptor, *, cosine: bool) -> SentenceTransformer:
+    sentence_transformers = require("sentence_transformers", extra="train")
+    rotated: SentenceTransformer = sentence_transformers.SentenceTransformer(
+        modules=rotated_modules(loaded.children(), adaptor.towers.document.weight),
+        device=str(loaded.device),
+        prompts=dict(loaded.prompts),
+        default_prompt_name=loaded.default_prompt_name,
+        similarity_fn_name="cosine" if cosine else loaded.similarity_fn_name,
+    )
+    return rotated

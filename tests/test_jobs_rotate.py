@@ -1,0 +1,143 @@
+"""Rotating a model that exists, in Python and as a command. Run: pytest tests/test_jobs_rotate.py (a minute)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Router
+
+from builders import build_tiny_model, synthetic_rows, write_json_lines
+from conftest import RunNestvec
+from nestvec.encoders import load_model
+from nestvec.errors import DataError, ModelError, OutputExistsError
+from nestvec.jobs.rotate import RotateSettings, _draw, rotate
+
+DIMS = (128, 32, 8)
+QUICK = RotateSettings(dims=DIMS, queries=100, cache=False, precisions=("float32",))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_json_lines(tmp_path_factory.mktemp("rows") / "rows.jsonl", synthetic_rows(900))
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    texts = [f"{row['query']} {row['positive']}" for row in synthetic_rows(900)]
+    documents = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
+    return write_json_lines(tmp_path_factory.mktemp("docs") / "docs.jsonl", documents)
+
+
+def test_a_rotated_model_ranks_as_before_and_better_when_it_is_cut(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    found = rotate(str(tiny_model), tmp_path / "rotated", data=rows, settings=QUICK)
+    assert found.adaptor.method == "rotation"
+    base, rotated = load_model(str(tiny_model)), load_model(str(tmp_path / "rotated"))
+    assert [type(module).__name__ for module in rotated] == ["Transformer", "Pooling", "Dense", "Normalize"]
+    texts = [str(row["query"]) for row in synthetic_rows(50)]
+    before, after = (np.asarray(model.encode(texts)) for model in (base, rotated))
+    np.testing.assert_allclose(after @ after.T, before @ before.T, atol=1e-5)
+    assert not np.allclose(after, before, atol=0.01)
+    config = json.loads((tmp_path / "rotated" / "config.json").read_text())
+    assert config["matryoshka_dimensions"] == list(DIMS)
+    gains = {cell.dim: cell.gain for cell in found.report.cells if cell.model == "rotated"}
+    assert gains[128] is not None
+    assert gains[128].value == pytest.approx(0, abs=1e-9)
+    assert gains[8] is not None
+    assert gains[8].low > 0
+    assert "cut to 32, 8" in (tmp_path / "rotated" / "README.md").read_text()
+
+
+def test_a_model_that_was_rotated_is_rotated_again_in_place(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    """A bad rotation is undone, and there is still one linear module."""
+    base = load_model(str(tiny_model))
+    from nestvec.encoders import rotated_modules
+
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(128, 128)))[0]
+    SentenceTransformer(modules=rotated_modules(base.children(), turn)).save(str(tmp_path / "bad"))
+    found = rotate(str(tmp_path / "bad"), tmp_path / "good", data=rows, settings=QUICK)
+    assert found.adaptor.method == "rotation"
+    modules = load_model(str(tmp_path / "good"))
+    assert [type(module).__name__ for module in modules] == ["Transformer", "Pooling", "Dense", "Normalize"]
+
+
+def test_the_command_writes_a_model_and_its_grid(
+    tiny_model: Path, docs: Path, tmp_path: Path, nestvec: RunNestvec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NESTVEC_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "rotated"
+    options = ("--docs", docs, "--out", out, "--dims", "128,8", "--queries", "100", "--precisions", "float32")
+    done = nestvec("rotate", tiny_model, *options)
+    assert done.returncode == 0, done.stderr
+    assert "MRR@10 of rotated and as it is on held-out queries" in done.stdout
+    assert "Kept: rotation" in done.stdout
+    assert f"Written: {out}" in done.stdout
+    assert load_model(str(out)).get_embedding_dimension() == 128
+    again = nestvec("rotate", tiny_model, *options)
+    assert again.returncode == 2
+    assert "exists. Choose another folder, or pass --overwrite." in again.stderr
+    assert nestvec("rotate", tiny_model, *options, "--overwrite").returncode == 0
+
+
+def test_where_nothing_gains_nothing_is_written(
+    tiny_model: Path, tmp_path: Path, nestvec: RunNestvec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NESTVEC_CACHE", str(tmp_path / "cache"))
+    rows = synthetic_rows(200)
+    shuffled = np.random.default_rng(0).permutation(200)
+    unrelated = [
+        {"query": row["query"], "positive": rows[other]["positive"]} for row, other in zip(rows, shuffled, strict=True)
+    ]
+    file = write_json_lines(tmp_path / "rows.jsonl", unrelated)
+    out = tmp_path / "rotated"
+    done = nestvec("rotate", tiny_model, "--data", file, "--out", out, "--dims", "128,64", "--no-cache")
+    assert done.returncode == 1, done.stderr
+    assert "nothing was written" in done.stdout
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "Give --data"),
+        (("--data", "a", "--docs", "b"), "Give --data"),
+        (("--docs", "b", "--split", "test"), "--split goes with --data"),
+    ],
+)
+def test_wrong_options_are_explained(options: tuple[str, ...], said: str, tmp_path: Path, nestvec: RunNestvec) -> None:
+    done = nestvec("rotate", "minilm", *options, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_what_cannot_be_rotated_is_refused(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Give data or docs"):
+        rotate(str(tiny_model), tmp_path / "out")
+    few = write_json_lines(tmp_path / "few.jsonl", synthetic_rows(12))
+    with pytest.raises(DataError, match="has 12 rows that can be used. Give at least 20"):
+        rotate(str(tiny_model), tmp_path / "out", data=few, settings=QUICK)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(OutputExistsError, match="there exists"):
+        rotate(str(tiny_model), tmp_path / "there", data=rows, settings=QUICK)
+    towers = [list(load_model(str(build_tiny_model(tmp_path / name))).children()) for name in ("q", "d")]
+    router = Router.for_query_document(*towers, default_route="document")
+    SentenceTransformer(modules=[router]).save(str(tmp_path / "towers"))
+    with pytest.raises(ModelError, match="tower for each side"):
+        rotate(str(tmp_path / "towers"), tmp_path / "out", data=rows, settings=QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_draw_keeps_the_order_and_each_item_with_equal_chance() -> None:
+    assert _draw(range(5), 9, 0) == [0, 1, 2, 3, 4]
+    counts = np.zeros(20)
+    for seed in range(2000):
+        drawn = _draw(iter(range(20)), 5, seed)
+        assert drawn == sorted(drawn)
+        counts[drawn] += 1
+    assert counts.min() > 400
+    assert counts.max() < 600
