@@ -386,7 +386,7 @@ def test_what_cannot_work_is_one_clear_error_and_leaves_no_result(
 
 def test_scored_pairs_cannot_train_a_ranking(tiny_recipe: Path, tmp_path: Path) -> None:
     rows = write_json_lines(tmp_path / "pairs.jsonl", [{"text1": "a", "text2": "b", "score": 0.5}] * 3)
-    with pytest.raises(DataError, match=r"rows of \(text1, text2, score\); training needs \(query, positive\)"):
+    with pytest.raises(DataError, match=r"rows of \(text1, text2, score\), and rows of \(query, positive\)"):
         train_and_measure(load_recipe(tiny_recipe, [f"data.path={rows}"]), tmp_path / "out")
 
 

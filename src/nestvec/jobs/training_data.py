@@ -124,7 +124,7 @@ def retrieval_rows(records: Sequence[Record], source: str) -> list[RetrievalRow]
     if len(rows) < len(records):
         shape = ", ".join(records[0]._fields)
         raise DataError(
-            f"{source} has rows of ({shape}); this needs (query, positive) with or without negatives. "
+            f"{source} has rows of ({shape}), and rows of (query, positive), with or without negatives, are needed. "
             'Map the columns: columns = { query = "...", positive = "..." }.'
         )
     return rows
