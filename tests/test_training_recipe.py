@@ -140,7 +140,7 @@ def test_a_preset_of_the_file_sets_what_the_file_does_not() -> None:
     small = parse_recipe({**SMALL, "training": {"preset": "small"}}).training
     for name, value in PRESETS["small"].items():
         assert getattr(small, name) == value != getattr(plain, name)
-    assert parse_recipe({**SMALL, "training": {"preset": "small", "start": "pca"}}).training.start == "pca"
+    assert parse_recipe({**SMALL, "training": {"preset": "small", "start": "rotate"}}).training.start == "rotate"
     assert parse_recipe({**SMALL, "training": small.model_dump(exclude_none=True)}).training == small
     with pytest.raises(RecipeError, match="training.preset is 'tiny'"):
         parse_recipe({**SMALL, "training": {"preset": "tiny"}})
@@ -151,4 +151,10 @@ def test_a_preset_of_the_command_goes_before_the_file_and_behind_overrides(file:
     small = load_recipe(file, preset="small").training
     changed = {name for name in small.model_dump() if getattr(small, name) != getattr(written, name)}
     assert changed == {"preset", *PRESETS["small"]}
-    assert load_recipe(file, ["training.start=pca"], preset="small").training.start == "pca"
+    assert load_recipe(file, ["training.start=rotate"], preset="small").training.start == "rotate"
+
+
+@pytest.mark.parametrize(("older", "start", "trained"), [("base", "none", False), ("pca", "centre-rotate", True)])
+def test_starts_of_older_recipes_are_read(older: str, start: str, trained: bool) -> None:
+    training = parse_recipe({**SMALL, "training": {"start": older}}).training
+    assert (training.start, training.start_trained) == (start, trained)

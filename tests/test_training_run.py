@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
 
-from builders import synthetic_rows
+from builders import synthetic_rows, write_json_lines
 from nestvec.data import RetrievalRow
 from nestvec.encoders import load_model
 from nestvec.errors import RecipeError, SourceNotFoundError
@@ -24,12 +25,13 @@ from nestvec.training import load_recipe
 from nestvec.training.averaging import WeightAverage
 from nestvec.training.run import prepare
 from nestvec.training.schedules import weights_at
-from nestvec.training.start import reorder
+from nestvec.training.start import begin, finish
 
 STILL = ["training.dropout=0.0", "training.max_steps=8"]
 EVERYTHING = [
     "training.max_steps=10",
-    "training.start=adaptor",
+    "training.start=centre-rotate",
+    "training.finish=rotate",
     "training.lora_rank=4",
     "training.averaged=0.9",
     "training.order=large-first",
@@ -96,36 +98,62 @@ def test_low_rank_updates_train_the_transformer_and_leave_an_ordinary_model(tiny
         assert torch.linalg.matrix_rank(trained[name] - base[name], rtol=1e-3) <= 2
 
 
-def test_a_start_puts_the_best_numbers_first_before_any_step(tiny_recipe: Path, tmp_path: Path) -> None:
-    still = ["training.max_steps=1", "training.learning_rate=1e-12", "training.start=pca"]
+def test_a_start_puts_the_best_dimensions_first_before_any_step(tiny_recipe: Path, tmp_path: Path) -> None:
+    still = ["training.max_steps=1", "training.learning_rate=1e-12", "training.start=centre-rotate"]
     report, _ = run(tiny_recipe, tmp_path / "out", *still)
     assert score(report, "after", 16) > score(report, "before", 16) + 0.02
+    base, start, trained = report.stages
+    assert (base.name, start.name, trained.name) == ("base", "start (centre-rotate)", "training")
+    assert base.scores[16] == score(report, "before", 16)
+    assert start.scores == pytest.approx(trained.scores, abs=0.01)
 
 
-def test_principal_components_are_a_rotation_and_an_adaptor_has_learned(tiny_model: Path) -> None:
+@pytest.mark.parametrize("start", ["centre", "rotate", "centre-rotate"])
+def test_a_start_centres_and_turns_as_it_says(tiny_model: Path, start: Any) -> None:
     rows = synthetic_rows(900)
     columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
-    rotations = {}
-    for start in ("base", "pca", "adaptor"):
-        model = load_model(str(tiny_model))
-        reorder(model, columns, start, dims=[128, 8], seed=0)  # type: ignore[arg-type]
-        dense = [module for module in model.children() if isinstance(module, Dense)]
-        weight = dense[0].linear.weight.detach().numpy() if dense else np.eye(128)
-        rotations[start] = (len(model), bool(np.allclose(weight @ weight.T, np.eye(128), atol=1e-4)))
-    assert rotations == {"base": (3, True), "pca": (6, True), "adaptor": (6, False)}
+    model = load_model(str(tiny_model))
+    texts = [*columns["query"], *columns["positive"]]
+    before = np.asarray(model.encode(texts, normalize_embeddings=True), np.float64)
+    found = begin(model, columns, start, trained=False, seed=0)
+    assert found is not None
+    after = np.asarray(model.encode(texts), np.float64)
+    expected = before - before.mean(axis=0) if "centre" in start else before
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        after @ after.T, expected @ expected.T, atol=1e-4
+    )  # turned or not, cosines tell no other
+    if start == "centre":
+        np.testing.assert_allclose(after, expected, atol=1e-4)
+    else:
+        moved = (before - before.mean(axis=0)) @ found.weight
+        variances = moved.var(axis=0)
+        assert (np.diff(variances) < 1e-6).all()
+    np.testing.assert_allclose(found.transform(before), after, atol=1e-5)
 
 
-def test_the_map_of_the_start_is_trained(tiny_recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_map_of_a_start_is_frozen_unless_it_is_to_be_trained(
+    tiny_recipe: Path, tmp_path: Path, trained: bool
+) -> None:
     maps = []
+    options = ["training.start=centre-rotate", f"training.start_trained={str(trained).lower()}"]
     for steps in (1, 8):
-        _, model = run(tiny_recipe, tmp_path / str(steps), "training.start=pca", f"training.max_steps={steps}")
-        maps.append(next(module for module in model.children() if isinstance(module, Dense)).linear.weight)
-    assert not torch.equal(*maps)
+        _, model = run(tiny_recipe, tmp_path / str(steps), *options, f"training.max_steps={steps}")
+        assert [type(module).__name__ for module in model] == [
+            "Transformer",
+            "Pooling",
+            "Normalize",
+            "Dense",
+            "Normalize",
+        ]
+        maps.append(model[3].linear.weight)
+    assert torch.equal(*maps) != trained
 
 
 def test_the_map_of_the_start_has_a_learning_rate_of_its_own(tiny_recipe: Path, tmp_path: Path) -> None:
     """With a vanishing one the map stays as it was fitted, while the rest is trained."""
-    options = ["training.start=pca", "training.start_learning_rate=1e-12"]
+    options = ["training.start=centre-rotate", "training.start_trained=true", "training.start_learning_rate=1e-12"]
     maps, tables = [], []
     for steps in (1, 8):
         _, model = run(tiny_recipe, tmp_path / str(steps), *options, f"training.max_steps={steps}")
@@ -133,6 +161,42 @@ def test_the_map_of_the_start_has_a_learning_rate_of_its_own(tiny_recipe: Path, 
         tables.append(model[0].auto_model.get_input_embeddings().weight)
     torch.testing.assert_close(*maps, atol=1e-6, rtol=0)
     assert not torch.allclose(*tables, atol=1e-6)
+
+
+@pytest.mark.parametrize("how", ["rotate", "pairs", "pca"])
+def test_a_finish_turns_the_model_where_rows_that_it_was_not_trained_on_gain(tiny_model: Path, how: Any) -> None:
+    rows = synthetic_rows(900)
+    columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
+    seen, unseen = ({name: texts[part] for name, texts in columns.items()} for part in (slice(700), slice(700, None)))
+    model = load_model(str(tiny_model))
+    before = np.asarray(model.encode(columns["query"][:50]))
+    found = finish(model, seen, unseen, how, dims=[128, 16], seed=0)
+    assert found.method == "rotation"
+    assert found.held_out["rotation"]["16"] > found.held_out["raw"]["16"]
+    after = np.asarray(model.encode(columns["query"][:50]))
+    np.testing.assert_allclose(after, before @ found.towers.document.weight, atol=1e-5)
+    assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Dense", "Normalize"]
+    assert how == "rotate" or found.settings["start"] == how
+
+
+def test_start_and_finish_are_one_linear_module_and_each_is_reported(tiny_recipe: Path, tmp_path: Path) -> None:
+    file = write_json_lines(tmp_path / "rows.jsonl", synthetic_rows(900))
+    options = [f"data.path={file}", "training.start=centre-rotate", "training.finish=pairs", "training.max_steps=2"]
+    report, model = run(tiny_recipe, tmp_path / "out", *options)
+    assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Normalize", "Dense", "Normalize"]
+    names = [stage.name for stage in report.stages]
+    assert names[:3] == ["base", "start (centre-rotate)", "training"]
+    assert names[3].startswith("finish (")
+    assert report.stages[3].scores == {
+        cell.dim: cell.metrics[report.headline].value for cell in report.cells if cell.model == "after"
+    }
+    assert report.stages[2].scores[128] == pytest.approx(report.stages[3].scores[128])
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    card = (tmp_path / "out" / "model" / "README.md").read_text(encoding="utf-8")
+    for text in (page, card):
+        assert "## What each stage gave" in text
+        assert "| start (centre-rotate) | " in text
+    assert report.training["rows"] < 900 - 30 - 80  # a tenth is held out to judge by
 
 
 def test_the_mean_of_the_last_steps_is_kept() -> None:
@@ -238,14 +302,22 @@ def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path)
         (["training.final_weights=[1.0]"], "final_weights has 1 values"),
         (["training.order=large-first", "training.weights=[1.0,0.0,1.0]"], "needs all of them above 0"),
         (["training.order=upwards"], "training.order"),
-        (["training.start_learning_rate=0.1"], "start_learning_rate belongs to start"),
+        (["training.start_learning_rate=0.1"], "start_learning_rate belongs to start_trained"),
+        (["training.start_trained=true"], "start_trained belongs to start"),
         (["training.averaged=1.0"], "training.averaged"),
         (["training.start=whitening"], "training.start"),
     ):
         with pytest.raises(RecipeError, match=message):
             load_recipe(tiny_recipe, options)
-    few = load_recipe(tiny_recipe, ["training.start=pca", "data.limit=60", "benchmark.queries=10"])
-    with pytest.raises(RecipeError, match='start is "pca", which needs as many rows as the base has numbers, 128'):
+    unjudged = load_recipe(tiny_recipe, ["training.finish=pairs", "data.limit=60", "benchmark.queries=10"])
+    with pytest.raises(
+        RecipeError, match="training.finish is judged by a tenth of the queries, at least 10; there are"
+    ):
+        train_and_measure(unjudged, tmp_path / "unjudged")
+    few = load_recipe(tiny_recipe, ["training.start=rotate", "data.limit=60", "benchmark.queries=10"])
+    with pytest.raises(
+        RecipeError, match='start is "rotate", which needs as many rows as the base has dimensions, 128'
+    ):
         train_and_measure(few, tmp_path / "out")
     nobody = load_recipe(tiny_recipe, ["training.teacher=nobody"])
     with pytest.raises(SourceNotFoundError, match="no base 'nobody'"):

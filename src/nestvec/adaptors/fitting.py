@@ -46,6 +46,7 @@ def fit_adaptor(
     method: Method | None = None,
     settings: FitSettings | None = None,
     encoder: Mapping[str, str] | None = None,
+    held_out: Rows | None = None,
     progress: Progress = silent,
 ) -> Adaptor:
     """Fit an adaptor to frozen vectors.
@@ -67,6 +68,7 @@ def fit_adaptor(
             without labels.
         settings: How to fit.
         encoder: Identity of the encoder by side, to refuse other vectors later; None where it is not known.
+        held_out: Rows of the pairs, or without pairs of the documents, to measure on; None draws them by `settings`.
         progress: How to report progress.
 
     Returns:
@@ -97,11 +99,14 @@ def fit_adaptor(
         dims, settings = dims[::-1], replace(settings, weights=tuple(settings.weights)[::-1])
     check_codes(settings.precisions, dims, settings.shortest_code)
     data.check_rows()
-    split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)
-    held_out = make_held_out(data, split, settings.seed)
+    if held_out is None:
+        split = data.split(settings.held_out_share, settings.held_out_limit, settings.seed)
+    else:
+        split = data.split_at(held_out)
+    measure = make_held_out(data, split, settings.seed)
 
     def candidate(name: str, towers: Towers) -> Candidate:
-        return Candidate(name, towers, held_out.measure(towers, dims))
+        return Candidate(name, towers, measure.measure(towers, dims))
 
     raw = Map(np.eye(data.dim, dtype=np.float32))
     sample = _sample(data, split.held_out, settings.seed)
@@ -128,14 +133,14 @@ def fit_adaptor(
         towers=chosen.towers,
         method=chosen.method,
         dims=dims,
-        replaced=_replacements(found, chosen, held_out.groups),
+        replaced=_replacements(found, chosen, measure.groups),
         encoder=dict(encoder or {}),
         held_out={name: {str(dim): score for dim, score in one.scores.items()} for name, one in found.items()},
         settings={
             **asdict(settings),
             "start": chosen.start,
             "strength": None if chosen.strength is None else round(chosen.strength, 4),
-            "metric": held_out.metric,
+            "metric": measure.metric,
             "pairs": 0 if data.pairs is None else len(data.pairs),
         },
     )

@@ -154,14 +154,35 @@ class AdaptorData:
         groups = self.document_copies if self.pairs is None else self.document_copies[self.pairs[:, 1]]
         if self.labels == "pairs":
             groups = _topics(self.documents, self.document_copies, seed)[np.asarray(self.pairs)[:, 1]]
-        held_out = _draw_groups(groups, min(limit, int(share * len(groups))), generator)
+        return self.split_at(np.flatnonzero(_draw_groups(groups, min(limit, int(share * len(groups))), generator)))
+
+    def split_at(self, rows: Rows) -> Split:
+        """Hold given rows out, and nothing of theirs in, as `split` does.
+
+        Args:
+            rows: Of the pairs; without pairs, of the documents.
+
+        Returns:
+            The same rows, and those that have nothing to do with them.
+
+        Raises:
+            AdaptorError: A row is outside, or nothing is left to train on, or to measure on.
+        """
+        count = len(self.documents if self.pairs is None else self.pairs)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+            raise AdaptorError(f"Rows {rows.min()} to {rows.max()} are to be held out of {count}. They count from 0.")
+        held_out = np.zeros(count, bool)
+        held_out[rows] = True
         kept = ~held_out
-        if self.pairs is not None and self.scores is None:
+        if self.pairs is None:
+            kinds = self.document_copies
+            kept &= ~np.isin(kinds, kinds[held_out])
+        elif self.scores is None:
             queries, documents = self.query_copies[self.pairs[:, 0]], self.document_copies[self.pairs[:, 1:]]
             asked = np.isin(queries, queries[held_out])
             answers = np.unique(documents[asked, 0])
             kept &= ~asked & ~np.isin(documents, answers).any(axis=1)
-        if self.pairs is not None and self.scores is not None:
+        else:
             left, right = self.query_copies[self.pairs[:, 0]], self.document_copies[self.pairs[:, 1]]
             theirs = np.concatenate([left[held_out], right[held_out]])
             kept &= ~np.isin(left, theirs) & ~np.isin(right, theirs)

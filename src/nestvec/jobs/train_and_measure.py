@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from nestvec.data import write_benchmark
 from nestvec.encoders import DOT_PRODUCT, SentenceTransformerEncoder, comparison_of_base, load_base
 from nestvec.errors import NestvecWarning, RecipeError
-from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, parse_metric
+from nestvec.evaluation import CellKey, Retrieval, TaskVectors, encode_task, make_cells, measure_grid, parse_metric
 from nestvec.files import write_text
 from nestvec.jobs.examples import answer_examples
 from nestvec.jobs.outputs import claim_output, staged_results
@@ -22,11 +22,11 @@ from nestvec.jobs.provenance import git_commit, package_versions
 from nestvec.jobs.training_data import TrainingData, load_training_data
 from nestvec.jobs.verify import VERIFIED_TEXTS, verify_truncation
 from nestvec.progress import Progress, silent
-from nestvec.report import Report, markdown_report, model_card, save_plot
+from nestvec.report import Report, Stage, markdown_report, model_card, save_plot
 from nestvec.training.determinism import deterministic
 from nestvec.training.export import save_model
-from nestvec.training.recipe import Recipe, dump_recipe
-from nestvec.training.run import TrainingOutcome, prepare, train
+from nestvec.training.recipe import Recipe, TrainingSettings, dump_recipe
+from nestvec.training.run import PreparedRun, TrainingOutcome, prepare, train
 from nestvec.vectors import check_dims, default_dims
 
 __all__ = ["train_and_measure"]
@@ -128,7 +128,8 @@ def train_and_measure(
             confidence=confidence,
             cells=cells,
             benchmark={"name": data.benchmark.name, **data.benchmark.counts()},
-            training=_describe_training(data, outcome, dims, model),
+            training=_describe_training(data, run, outcome, model),
+            stages=_stages(task, vectors_before, vectors_after, recipe.training, outcome, measured),
             examples=answer_examples(
                 task,
                 {"before": vectors_before, "after": vectors_after},
@@ -183,18 +184,50 @@ def _resolve(recipe: Recipe, dims: Sequence[int], measured: Sequence[int]) -> Re
 
 
 def _describe_training(
-    data: TrainingData, outcome: TrainingOutcome, dims: Sequence[int], model: SentenceTransformer
+    data: TrainingData, run: PreparedRun, outcome: TrainingOutcome, model: SentenceTransformer
 ) -> dict[str, object]:
     limit = model.max_seq_length  # infinite for a static table
     return {
         "source": data.source,
-        "rows": len(data.rows),
-        "dims": list(dims),
+        "rows": len(run.columns["query"]),
+        "dims": list(run.dims),
         "max_tokens": int(limit) if limit is not None and math.isfinite(limit) else None,
         "steps": outcome.steps,
         "resumed_at_step": outcome.resumed_at_step,
         "loss": [[step, round(loss, 4)] for step, loss in outcome.loss],
     }
+
+
+def _stages(
+    task: Retrieval,
+    before: TaskVectors,
+    after: TaskVectors,
+    settings: TrainingSettings,
+    outcome: TrainingOutcome,
+    dims: Sequence[int],
+) -> list[Stage]:
+    """Scores after each stage, from the vectors of the first and the last: what lies between is linear."""
+    start, finish = outcome.start, outcome.finish
+    if start is None and finish is None:
+        return []
+    vectors = {"base": before}
+    if start is not None:
+        name = f"start ({settings.start})"
+        vectors[name] = TaskVectors(start.transform(before.queries), start.transform(before.documents))
+    vectors["training"] = after
+    if finish is not None and finish.method == "raw":
+        vectors[f"finish ({settings.finish}: nothing gains at every size, left out)"] = after
+    elif finish is not None:
+        back = finish.towers.document.weight.T
+        vectors["training"] = TaskVectors(after.queries @ back, after.documents @ back)
+        where = finish.settings["start"] if settings.finish == "rotate" else settings.finish
+        vectors[f"finish (rotation from {where}, {finish.settings['strength']:.0%} of the way)"] = after
+    metric = task.metrics[0]
+    stages = []
+    for name, one in vectors.items():
+        scores = measure_grid(task, one, dims).scores
+        stages.append(Stage(name, {dim: scores[CellKey(dim)][metric].value for dim in dims}))
+    return stages
 
 
 def _provenance(report: Report) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """A grid to a page: terminal table, Markdown, JSON and plot."""
 
 from nestvec.report.adaptor_table import adaptor_start, adaptor_table
-from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report
+from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report, Stage
 from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cells, read_grid
 from nestvec.report.grid_page import html_grid
 from nestvec.report.grid_plot import save_grid_plot
@@ -18,6 +18,7 @@ __all__ = [
     "GridReport",
     "Report",
     "SampleQuery",
+    "Stage",
     "adaptor_start",
     "adaptor_table",
     "csv_grid",

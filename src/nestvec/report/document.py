@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nestvec.evaluation import Cell
 
-__all__ = ["Example", "ExampleAnswer", "FoundDocument", "Report", "SizeRow", "size_rows"]
+__all__ = ["Example", "ExampleAnswer", "FoundDocument", "Report", "SizeRow", "Stage", "size_rows"]
 
 
 class FoundDocument(NamedTuple):
@@ -53,6 +53,15 @@ class SizeRow(NamedTuple):
     after: Cell
 
 
+class Stage(NamedTuple):
+    """What the model scored after one stage of a run."""
+
+    name: str
+    """Such as `base`, `start (rotate)`, `training` or `finish (pairs)`."""
+    scores: dict[int, float]
+    """The headline metric by dim."""
+
+
 @dataclass(frozen=True)
 class Report:
     """One run of the main job.
@@ -65,6 +74,7 @@ class Report:
         cells: The grid, before and after.
         benchmark: Name and counts of queries, documents and relevant judgements.
         training: Rows, steps, dims, losses.
+        stages: What a start, training and a finish gave one after another; empty where there was training alone.
         examples: A few answered queries.
         seconds: Wall time of each part.
         versions: Of Python and the packages that matter.
@@ -82,6 +92,7 @@ class Report:
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
     seed: int
+    stages: Sequence[Stage] = ()
 
     def to_json(self) -> str:
         """Return the report as JSON, indented."""
@@ -93,6 +104,10 @@ class Report:
             "cells": [cell.as_json() for cell in self.cells],
             "benchmark": dict(self.benchmark),
             "training": dict(self.training),
+            "stages": [
+                {"name": stage.name, "scores": {str(dim): score for dim, score in stage.scores.items()}}
+                for stage in self.stages
+            ],
             "examples": [
                 {**example._asdict(), "answers": [_answer_as_json(answer) for answer in example.answers]}
                 for example in self.examples

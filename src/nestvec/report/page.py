@@ -31,6 +31,7 @@ def markdown_report(report: Report, *, plot: str) -> str:
         markdown_table(report),
         f"![{report.headline} against the numbers kept]({plot})",
         "",
+        _stages(report),
         _all_metrics(report),
         _examples(report),
         "## Wall time, in seconds",
@@ -76,6 +77,7 @@ def model_card(report: Report, *, recipe: str) -> str:
         markdown_table(report),
         f"Benchmark: {report.benchmark['name']}.",
         "",
+        _stages(report),
         "## Recipe",
         "",
         "```toml",
@@ -155,6 +157,22 @@ def _all_metrics(report: Report) -> str:
     for row in rows:
         values = [cell.metrics[name].value for name in names for cell in (row.before, row.after)]
         lines.append(f"| {row.dim} | {' | '.join(f'{value:.4f}' for value in values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _stages(report: Report) -> str:
+    if not report.stages:
+        return ""
+    dims = sorted(report.stages[0].scores, reverse=True)
+    lines = [
+        "## What each stage gave",
+        "",
+        f"{report.headline} by dimensions, one stage after another.",
+        "",
+        f"| stage | {' | '.join(map(str, dims))} |",
+        "|---|" + "---:|" * len(dims),
+    ]
+    lines += [f"| {stage.name} | {' | '.join(f'{stage.scores[dim]:.4f}' for dim in dims)} |" for stage in report.stages]
     return "\n".join(lines) + "\n"
 
 

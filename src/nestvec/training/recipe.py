@@ -44,7 +44,8 @@ __all__ = [
 Columns: TypeAlias = dict[str, str | list[str]] | list[str]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
-Start: TypeAlias = Literal["base", "pca", "adaptor"]
+Start: TypeAlias = Literal["none", "centre", "rotate", "centre-rotate"]
+Finish: TypeAlias = Literal["none", "rotate", "pairs", "pca"]
 
 
 class _Section(BaseModel):
@@ -156,6 +157,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Keys of `training` that a preset sets where the recipe does not."""
 
 
+_OLDER_STARTS: dict[str, dict[str, Any]] = {
+    "base": {"start": "none"},
+    "pca": {"start": "centre-rotate", "start_trained": True},
+}
+"""What starts are called in recipes that earlier versions have written."""
+
+
 class TrainingSettings(_Section):
     """How the model is trained: InfoNCE with in-batch negatives, nested over the dims."""
 
@@ -171,10 +179,14 @@ class TrainingSettings(_Section):
     """One weight a dim, towards which `weights` move evenly until the last step; None keeps them."""
     order: Order = "together"
     """`large-first` and `small-first` let one size after another begin to count."""
-    start: Start = "base"
-    """`pca` and `adaptor` put a linear map behind the base, fitted on its vectors of the rows, and train it too."""
+    start: Start = "none"
+    """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components."""
+    start_trained: bool = False
+    """Train that map too; else it stays as it was fitted."""
     start_learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Of that map; None takes a hundredth of `learning_rate`."""
+    """Of that map, where it is trained; None takes a hundredth of `learning_rate`."""
+    finish: Finish = "none"
+    """Rotate the trained model where held-out rows gain: from the best start, the axes on which pairs agree, `pca`."""
     temperature: float = Field(default=0.05, gt=0)
     negatives: Annotated[int, Field(ge=0)] | None = None
     """Hard negatives a row; None takes 1 if any row has one."""
@@ -226,6 +238,12 @@ class TrainingSettings(_Section):
         # What is wrong with the values, or the name, is said by the checks that follow.
         return {**PRESETS.get(str(values.get("preset")), {}), **values} if isinstance(values, dict) else values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_names(cls, values: Any) -> Any:
+        older = _OLDER_STARTS.get(str(values.get("start"))) if isinstance(values, dict) else None
+        return {**values, **older} if older else values
+
     @field_validator("dims")
     @classmethod
     def _in_order(cls, dims: list[int] | None) -> list[int] | None:
@@ -246,8 +264,10 @@ class TrainingSettings(_Section):
             raise ValueError("document_precisions, self_distillation, teacher and spread are for the nested loss")
         if self.loss == "matryoshka-loss" and (self.final_weights is not None or self.order != "together"):
             raise ValueError("final_weights and order are for the nested loss")
-        if self.start_learning_rate is not None and self.start == "base":
-            raise ValueError("start_learning_rate belongs to start; let it put a map behind the base")
+        if self.start_trained and self.start == "none":
+            raise ValueError("start_trained belongs to start; let it put a map behind the base")
+        if self.start_learning_rate is not None and not self.start_trained:
+            raise ValueError("start_learning_rate belongs to start_trained; else the map is not trained")
         if self.neighbours is not None and not self.self_distillation:
             raise ValueError("neighbours belong to self_distillation; give it a weight above 0")
         return self

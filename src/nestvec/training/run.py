@@ -23,7 +23,8 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from nestvec.data.records import RetrievalRow
+from nestvec.adaptors import Adaptor, Map
+from nestvec.data import RetrievalRow, hold_out_queries
 from nestvec.encoders import SentenceTransformerEncoder, load_base
 from nestvec.errors import NestvecWarning, RecipeError, ResumeError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
@@ -36,7 +37,7 @@ from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.low_rank import add_low_rank, merge_low_rank
 from nestvec.training.recipe import TrainingSettings
 from nestvec.training.schedules import weights_at
-from nestvec.training.start import reorder
+from nestvec.training.start import begin, finish, replace_modules
 from nestvec.training.teacher import teach
 
 __all__ = ["PreparedRun", "TrainingOutcome", "prepare", "train"]
@@ -46,6 +47,7 @@ _RUN_FILE = "run.json"
 _WEIGHTS, _WEIGHTS_FORMAT = "weights.safetensors", "nestvec-checkpoint/1"
 _CHECKPOINTS_KEPT = 2
 _LOSSES_LOGGED = 20
+_SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the queries, to judge a finish by
 _SHARE_BEHIND = 0.01  # of the learning rate, for a map behind the base: it is fitted already
 
 
@@ -56,6 +58,10 @@ class TrainingOutcome(NamedTuple):
     resumed_at_step: int
     loss: list[tuple[int, float]]
     """Step and mean loss since the step before, in nats."""
+    start: Map | None
+    """The map that was put behind the base before the first step."""
+    finish: Adaptor | None
+    """The rotation after the last step, its method `raw` where it was left out; None where none was asked for."""
 
 
 class PreparedRun(NamedTuple):
@@ -63,6 +69,8 @@ class PreparedRun(NamedTuple):
 
     model: SentenceTransformer
     columns: dict[str, list[str]]
+    unseen: dict[str, list[str]] | None
+    """The same of rows that are not trained on, by which a finish is judged."""
     loss: torch.nn.Module
     settings: TrainingSettings
     dims: tuple[int, ...]
@@ -103,7 +111,8 @@ def prepare(
 
     Raises:
         DataError: Rows do not suffice, or no batch of them has anything to compare.
-        RecipeError: float16 without a GPU, what only a transformer has of another base, or too few rows for a start.
+        RecipeError: float16 without a GPU, what only a transformer has of another base, or too few rows for a start or
+            a finish.
         ModelError: The teacher cannot be loaded.
         DimensionError: A dim is outside the model.
         LossInputError: Weights do not fit the dims, or a static table is to be encoded in mini-batches.
@@ -116,6 +125,10 @@ def prepare(
         raise RecipeError(
             "The base has a tower for each side (a Router), and training takes one. Give what it was made from."
         )
+    unseen = None
+    if settings.finish != "none":
+        rows, held_out = _hold_out(rows, seed)
+        unseen = to_columns(held_out, negatives=0, seed=seed)
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
     accumulated = settings.gradient_accumulation
     batches = plan_batches(
@@ -139,10 +152,10 @@ def prepare(
         transformer.get_input_embeddings().requires_grad_(False)
     if settings.lora_rank is not None:
         _transformer(model, "training.lora_rank is set")  # what cannot work is known before any work
-    if settings.start != "base" and len(rows) < (least := SentenceTransformerEncoder(model).full_dim):
+    if "rotate" in settings.start and len(rows) < (least := SentenceTransformerEncoder(model).full_dim):
         raise RecipeError(
-            f'training.start is "{settings.start}", which needs as many rows as the base has numbers, {least}; there '
-            f"are {len(rows)}. Leave it out."
+            f'training.start is "{settings.start}", which needs as many rows as the base has dimensions, {least}; '
+            f"there are {len(rows)}. Leave it out."
         )
     teacher = (
         None
@@ -165,7 +178,7 @@ def prepare(
     _require_space_for_checkpoints(model, work, averaged=settings.averaged > 0)
     total_steps = math.ceil(len(batches.batches) / accumulated)
     return PreparedRun(
-        model, columns, loss, settings, tuple(dims), teacher, seed, work, checkpoint, batches, total_steps
+        model, columns, unseen, loss, settings, tuple(dims), teacher, seed, work, checkpoint, batches, total_steps
     )
 
 
@@ -213,9 +226,9 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     """
     model, settings, checkpoint = run.model, run.settings, run.checkpoint
     n_modules = len(model)
-    reorder(model, run.columns, settings.start, dims=run.dims, seed=run.seed, progress=progress)
+    start = begin(model, run.columns, settings.start, trained=settings.start_trained, seed=run.seed, progress=progress)
     rates = {}
-    if len(model) > n_modules:
+    if settings.start_trained:
         behind = "|".join(map(str, range(n_modules, len(model))))
         of_the_base = settings.learning_rate * _SHARE_BEHIND
         rates[rf"^model\.({behind})\."] = settings.start_learning_rate or of_the_base
@@ -254,8 +267,26 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
             raise VerificationError(f"Training diverged: {name} is not finite. Lower training.learning_rate.")
         parameter.requires_grad_(True)
     model.eval()
+    if start is not None:
+        replace_modules(model, model.children())
+    end = None
+    if run.unseen is not None:
+        end = finish(model, run.columns, run.unseen, settings.finish, dims=run.dims, seed=run.seed, progress=progress)
     history = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
-    return TrainingOutcome(trainer.state.global_step, resumed_at, history)
+    return TrainingOutcome(trainer.state.global_step, resumed_at, history, start, end)
+
+
+def _hold_out(rows: Sequence[RetrievalRow], seed: int) -> tuple[list[RetrievalRow], list[RetrievalRow]]:
+    """Rows to train on, and rows with other queries and documents."""
+    distinct = len({row.query for row in rows})
+    wanted = min(_MOST_HELD_OUT, int(_SHARE_HELD_OUT * distinct))
+    if wanted < _LEAST_HELD_OUT:
+        raise RecipeError(
+            f"training.finish is judged by a tenth of the queries, at least {_LEAST_HELD_OUT}; there are {distinct} "
+            "in all. Leave it out, or give more rows."
+        )
+    kept, held_out = hold_out_queries(rows, queries=wanted, documents=1, seed=seed)
+    return kept, held_out.rows()
 
 
 def _arguments(run: PreparedRun, rates: dict[str, float]) -> SentenceTransformerTrainingArguments:

@@ -1,67 +1,146 @@
-"""Where training begins: the base as it is, or with a map behind it that has put the best numbers first."""
+"""Where training begins, and what is made of its end: linear maps behind a model, fitted on its own vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nestvec.adaptors import AdaptorData, FitSettings, dense_modules, fit_adaptor
-from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder
+from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, Map, fit_adaptor, fit_pca
+from nestvec.encoders import SentenceTransformerEncoder, fold_linear, linear_module, rotated_modules
+from nestvec.extras import require
 from nestvec.progress import Progress, silent
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from nestvec.training.recipe import Start
+    from nestvec.training.recipe import Finish, Start
 
-__all__ = ["reorder"]
+__all__ = ["begin", "finish", "replace_modules"]
 
-_ROWS = 20_000
+_ROWS_TO_BEGIN, _ROWS_TO_FINISH = 2_000, 1_500
 
 
-def reorder(
+def begin(
     model: SentenceTransformer,
     columns: Mapping[str, Sequence[str]],
     start: Start,
     *,
+    trained: bool,
+    seed: int,
+    progress: Progress = silent,
+) -> Map | None:
+    """Put a linear map behind a model, fitted on its vectors of the training rows.
+
+    Args:
+        model: The base; changed in place.
+        columns: Texts by column, as `to_columns` gives them.
+        start: `centre` subtracts the mean of the vectors; `rotate` turns them to their principal components;
+            `centre-rotate` does both; `none` changes nothing.
+        trained: Leave the map to be trained; else it is frozen.
+        seed: Of which rows are encoded.
+        progress: How to report progress.
+
+    Returns:
+        The map; None where there is none.
+
+    Raises:
+        VectorError: The base gives vectors that are zero or not finite.
+
+    Source:
+        Removing the mean: Mu and Viswanath 2018, arXiv:1702.01417. Fitting what is new on frozen features before
+        everything is trained: Kumar et al. 2022, arXiv:2202.10054.
+    """
+    if start == "none":
+        return None
+    modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
+    rows = _draw(len(columns["query"]), _ROWS_TO_BEGIN, seed)
+    vectors = np.concatenate(_encode(model, columns["query"], columns["positive"], rows, progress))
+    pca = fit_pca(vectors)
+    weight = np.eye(vectors.shape[1], dtype=np.float32) if start == "centre" else pca.weight
+    bias = None if start == "rotate" else (-vectors.mean(axis=0) @ weight).astype(np.float32)
+    dense = linear_module(weight, bias)
+    dense.requires_grad_(trained)
+    for module in (modules.Normalize(), dense, modules.Normalize()):
+        model.append(module.to(model.device))
+    return Map(weight, bias)
+
+
+def finish(
+    model: SentenceTransformer,
+    columns: Mapping[str, Sequence[str]],
+    held_out: Mapping[str, Sequence[str]],
+    how: Finish,
+    *,
     dims: Sequence[int],
     seed: int,
     progress: Progress = silent,
-) -> None:
-    """Put a linear map behind a model, fitted on its vectors of the training rows, so that short prefixes begin good.
+) -> Adaptor:
+    """Rotate a trained model so that its prefixes serve, where rows that training did not see gain by it.
 
     Args:
-        model: The base; changed in place. The map is trained with it.
-        columns: Texts by column, as `to_columns` gives them.
-        start: `pca` for its principal components, `adaptor` for a linear adaptor; `base` changes nothing.
+        model: The trained model; changed in place, by folding the rotation into its last linear module.
+        columns: Texts of the training rows by column; the rotation is fitted on some of them.
+        held_out: The same of rows that training did not see; they decide.
+        how: `rotate` takes the best start, `pairs` the axes on which pairs agree, `pca` the principal components.
         dims: Sizes that count.
         seed: Of every draw.
         progress: How to report progress.
 
-    Raises:
-        AdaptorError: There are too few rows to fit one.
-        VectorError: The base gives vectors that are zero or not finite.
+    Returns:
+        What was fitted; its method is `raw` where the model was left as it is.
 
-    Source:
-        Fitting what is new on frozen features before everything is trained: Kumar et al. 2022, arXiv:2202.10054.
+    Raises:
+        VectorError: The model gives vectors that are zero, not finite, or all alike.
+        AdaptorError: There are too few rows.
     """
-    if start == "base":
-        return
-    rows = np.sort(np.random.default_rng(seed).permutation(len(columns["query"]))[:_ROWS])
-    encoder = CachedEncoder(SentenceTransformerEncoder(model), about="a base before training")
-    queries, documents = (
-        encode([columns[name][row] for row in rows], progress=progress)
-        for name, encode in (("query", encoder.encode_queries), ("positive", encoder.encode_documents))
-    )
-    own = np.repeat(np.arange(len(rows)), 2).reshape(-1, 2)
+    rows = _draw(len(columns["query"]), _ROWS_TO_FINISH, seed)
+    seen = _encode(model, columns["query"], columns["positive"], rows, progress)
+    count = len(held_out["query"])
+    unseen = _encode(model, held_out["query"], held_out["positive"], np.arange(count), progress)
+    queries, documents = (np.concatenate(parts) for parts in zip(seen, unseen, strict=True))
     adaptor = fit_adaptor(
-        AdaptorData(queries, documents, own),
+        AdaptorData(queries, documents, np.repeat(np.arange(len(queries)), 2).reshape(-1, 2)),
         dims,
-        method="pca" if start == "pca" else "linear",
-        settings=FitSettings(seed=seed, start="pca"),
+        method="rotation",
+        settings=FitSettings(seed=seed, start=None if how == "rotate" else how),  # type: ignore[arg-type]  # none is out
+        held_out=np.arange(len(rows), len(queries)),
         progress=progress,
     )
-    for module in dense_modules(adaptor):
-        model.append(module.to(model.device))
+    if adaptor.method == "rotation":
+        replace_modules(model, rotated_modules(model.children(), adaptor.towers.document.weight))
+    return adaptor
+
+
+def replace_modules(model: SentenceTransformer, modules: Iterable[Any]) -> None:
+    """Let a model consist of other modules, linear ones that follow each other as one.
+
+    Args:
+        model: Changed in place.
+        modules: In their order.
+    """
+    folded = fold_linear(modules)
+    for name in list(model._modules):
+        del model._modules[name]
+    for place, module in enumerate(folded):
+        model.add_module(str(place), module)
+
+
+def _draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+
+
+def _encode(
+    model: SentenceTransformer,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    rows: NDArray[np.int64],
+    progress: Progress,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    encoder = SentenceTransformerEncoder(model)
+    return (
+        encoder.encode_queries([queries[row] for row in rows], progress=progress),
+        encoder.encode_documents([documents[row] for row in rows], progress=progress),
+    )
