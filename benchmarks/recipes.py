@@ -3,14 +3,17 @@
 Trains a base on some rows of three sets, each trick against the plain nested loss at equal steps and several seeds, and
 measures the grid on the benchmarks of the sets. The score of a query is its mean over the seeds. Prints MRR@10 relative
 to the full float32 vector of a plainly trained model (InfoNCE at the full size only), mean over the sets, and one JSON
-line last, and writes it to benchmarks/results.
+line last, and writes it to benchmarks/results. A tenth of the rows is held out of every training, for finishes to be
+judged by; variants that differ in their finish alone are trained once.
 
-    python benchmarks/recipes.py --data ../shared/data --base static
+    python benchmarks/recipes.py --data ../shared/data --base static --keep /tmp/trained
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,12 +24,16 @@ import numpy as np
 
 from nestvec.data import RetrievalRow, read_records
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, is_static, load_base
-from nestvec.evaluation import encode_task
+from nestvec.evaluation import Retrieval, TaskVectors, encode_task
+from nestvec.files import atomic_path
+from nestvec.jobs import quickstart_recipe
+from nestvec.jobs.training_data import load_training_data
 from nestvec.training.determinism import deterministic
 from nestvec.training.recipe import TrainingSettings
 from nestvec.training.run import prepare, train
+from nestvec.training.start import finish_vectors, fit_finish
 from provenance import describe_run, write_result
-from sizes import SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task
+from sizes import METRIC, SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task
 
 STATIC: dict[str, Any] = {"batch_size": 256, "learning_rate": 1e-2, "epochs": 2.0}
 TRANSFORMER: dict[str, Any] = {
@@ -35,6 +42,7 @@ TRANSFORMER: dict[str, Any] = {
     "dropout": 0.0,
     "freeze_token_embeddings": True,
 }
+QUICKSTART, QUICKSTART_STATIC = "quickstart", {"epochs": 4.0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "nested": {},
@@ -89,6 +97,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1500, help="Queries of each benchmark at most.")
     parser.add_argument("--max-tokens", type=int, default=64, help="Of a transformer.")
     parser.add_argument("--seeds", type=int, default=3, help="Runs of each variant.")
+    parser.add_argument("--sets", default=",".join(SETS), help=f"Which sets; {QUICKSTART} is one more.")
+    parser.add_argument("--keep", type=Path, help="Folder to keep vectors of what was trained in, and take them from.")
     parser.add_argument("--variants", help="Names with ; between them, beside plain and nested.  [default: all]")
     arguments = parser.parse_args()
     chosen = choose_variants(parser, list(VARIANTS), arguments.variants)
@@ -103,30 +113,78 @@ def main() -> None:
             model.max_seq_length = arguments.max_tokens
         return model
 
-    tasks = {
-        name: read_task(arguments.data, name, queries=arguments.queries, documents=arguments.documents) for name in SETS
-    }
-    # What a finish is judged by comes on top: equal rows, and equal steps, are trained on.
-    judged = min(500, arguments.rows // 9)
-    rows, more_rows = (
-        {name: read_rows(arguments.data / name / "train.jsonl.gz", count, 0) for name in SETS}
-        for count in (arguments.rows, arguments.rows + judged)
-    )
+    tasks, rows = {}, {}
+    for name in arguments.sets.split(","):
+        if name == QUICKSTART:
+            found = load_training_data(quickstart_recipe(arguments.base, seed=42))
+            tasks[name], rows[name] = Retrieval(found.benchmark, metrics=[METRIC]), found.rows
+        else:
+            tasks[name] = read_task(arguments.data, name, queries=arguments.queries, documents=arguments.documents)
+            rows[name] = read_rows(arguments.data / name / "train.jsonl.gz", arguments.rows, 0)
     dims = dims_of(SentenceTransformerEncoder(load()).full_dim, TRAINED)
     cached = CachedEncoder(SentenceTransformerEncoder(load()), about=arguments.base)
 
-    def run(name: str, set_name: str, seed: int) -> Trained:
-        sizes = dims[:1] if name == "plain" else dims
-        options = dict(VARIANTS[name])
-        chosen_settings = TrainingSettings.model_validate({**settings, **options, "dims": sizes})
+    def train_once(options: dict[str, Any], set_name: str, seed: int) -> dict[str, Any]:
+        """Vectors of the benchmark, of rows that were trained on and of those held out; on disk where asked for."""
+        described = json.dumps([arguments.base, arguments.rows, arguments.max_tokens, set_name, options, seed])
+        file = None
+        if arguments.keep is not None:
+            file = arguments.keep / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
+            if file.is_file():
+                return dict(np.load(file))
+        training = TrainingSettings.model_validate(options)
         with tempfile.TemporaryDirectory() as work, deterministic(seed):
             started = time.perf_counter()
             model = load()
-            given = (rows if chosen_settings.finish == "none" else more_rows)[set_name]
-            train(prepare(model, given, chosen_settings, dims=sizes, seed=seed, work=Path(work)))
+            prepared = prepare(
+                model,
+                rows[set_name],
+                training.model_copy(update={"finish": "rotate"}),  # holds rows out
+                dims=training.dims or dims,
+                seed=seed,
+                work=Path(work),
+            )
+            train(prepared._replace(unseen=None))
             seconds = time.perf_counter() - started
-        encoder = SentenceTransformerEncoder(model, batch_size=256)
-        return Trained(encode_task(tasks[set_name], encoder), seconds)
+            assert prepared.unseen is not None
+            sides = finish_vectors(model, prepared.columns, prepared.unseen, seed=seed)
+        vectors = encode_task(tasks[set_name], SentenceTransformerEncoder(model, batch_size=256))
+        (queries, documents), (new_queries, new_documents) = sides
+        found = {
+            "task_queries": vectors.queries,
+            "task_documents": vectors.documents,
+            "queries": queries,
+            "documents": documents,
+            "new_queries": new_queries,
+            "new_documents": new_documents,
+            "seconds": seconds,
+        }
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(file) as partial, partial.open("wb") as stream:
+                np.savez(stream, **found)
+        return found
+
+    def run(name: str, set_name: str, seed: int) -> Trained:
+        sizes = dims[:1] if name == "plain" else dims
+        options = {**settings, **VARIANTS[name], "dims": sizes}
+        if set_name == QUICKSTART:
+            options |= QUICKSTART_STATIC if static else {}
+        how = options.pop("finish", "none")
+        found = train_once(options, set_name, seed)
+        vectors = TaskVectors(found["task_queries"], found["task_documents"])
+        seconds = float(found["seconds"])
+        if how != "none":
+            started = time.perf_counter()
+            seen, unseen = (found["queries"], found["documents"]), (found["new_queries"], found["new_documents"])
+            with deterministic(seed):
+                adaptor = fit_finish(seen, unseen, how, dims=sizes, seed=seed)
+            turn = adaptor.towers.document.transform
+            vectors = TaskVectors(turn(vectors.queries), turn(vectors.documents))
+            seconds += time.perf_counter() - started
+            kept = adaptor.settings["start"], adaptor.settings["strength"]
+            print(f"    {name}, {set_name}, seed {seed}: {adaptor.method} {kept}", flush=True)
+        return Trained(vectors, seconds)
 
     untrained = {name: encode_task(task, cached) for name, task in tasks.items()}
     write_result(

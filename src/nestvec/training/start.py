@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 
     from nestvec.training.recipe import Finish, Start
 
-__all__ = ["begin", "finish", "replace_modules"]
+__all__ = ["begin", "finish", "finish_vectors", "fit_finish", "replace_modules"]
 
+Sides: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Vectors of queries and of their documents, [n, dim] each."""
+
+_STARTS: dict[Finish, Literal["pairs", "pca"]] = {"pairs": "pairs", "pca": "pca"}
 _ROWS_TO_BEGIN, _ROWS_TO_FINISH = 2_000, 1_500
 
 
@@ -96,22 +100,64 @@ def finish(
         VectorError: The model gives vectors that are zero, not finite, or all alike.
         AdaptorError: There are too few rows.
     """
-    rows = _draw(len(columns["query"]), _ROWS_TO_FINISH, seed)
-    seen = _encode(model, columns["query"], columns["positive"], rows, progress)
-    count = len(held_out["query"])
-    unseen = _encode(model, held_out["query"], held_out["positive"], np.arange(count), progress)
-    queries, documents = (np.concatenate(parts) for parts in zip(seen, unseen, strict=True))
-    adaptor = fit_adaptor(
-        AdaptorData(queries, documents, np.repeat(np.arange(len(queries)), 2).reshape(-1, 2)),
-        dims,
-        method="rotation",
-        settings=FitSettings(seed=seed, start=None if how == "rotate" else how),  # type: ignore[arg-type]  # none is out
-        held_out=np.arange(len(rows), len(queries)),
-        progress=progress,
-    )
+    seen, unseen = finish_vectors(model, columns, held_out, seed=seed, progress=progress)
+    adaptor = fit_finish(seen, unseen, how, dims=dims, seed=seed, progress=progress)
     if adaptor.method == "rotation":
         replace_modules(model, rotated_modules(model.children(), adaptor.towers.document.weight))
     return adaptor
+
+
+def finish_vectors(
+    model: SentenceTransformer,
+    columns: Mapping[str, Sequence[str]],
+    held_out: Mapping[str, Sequence[str]],
+    *,
+    seed: int,
+    progress: Progress = silent,
+) -> tuple[Sides, Sides]:
+    """Encode what a finish is fitted on, and what it is judged by.
+
+    Args:
+        model: The trained model.
+        columns: Texts of the training rows by column; some of them are drawn.
+        held_out: The same of rows that training did not see.
+        seed: Of the draw.
+        progress: How to report progress.
+
+    Returns:
+        Vectors of queries and of their documents, [n, dim] each: of rows that were trained on, and of the others.
+    """
+    rows = _draw(len(columns["query"]), _ROWS_TO_FINISH, seed)
+    count = np.arange(len(held_out["query"]))
+    seen = _encode(model, columns["query"], columns["positive"], rows, progress)
+    return seen, _encode(model, held_out["query"], held_out["positive"], count, progress)
+
+
+def fit_finish(
+    seen: Sides, unseen: Sides, how: Finish, *, dims: Sequence[int], seed: int, progress: Progress = silent
+) -> Adaptor:
+    """Fit the rotation of a finish to vectors, as `finish_vectors` gives them.
+
+    Args:
+        seen: Queries and documents that training saw, [n, dim] each.
+        unseen: The same that it did not see: they decide.
+        how: Where the rotation begins, as in `finish`.
+        dims: Sizes that count.
+        seed: Of every draw.
+        progress: How to report progress.
+
+    Returns:
+        The rotation; its method is `raw` where none gains.
+    """
+    queries, documents = (np.concatenate(parts) for parts in zip(seen, unseen, strict=True))
+    return fit_adaptor(
+        AdaptorData(queries, documents, np.repeat(np.arange(len(queries)), 2).reshape(-1, 2)),
+        dims,
+        method="rotation",
+        settings=FitSettings(seed=seed, start=_STARTS.get(how)),
+        held_out=np.arange(len(seen[0]), len(queries)),
+        progress=progress,
+    )
 
 
 def replace_modules(model: SentenceTransformer, modules: Iterable[Any]) -> None:
@@ -138,7 +184,7 @@ def _encode(
     documents: Sequence[str],
     rows: NDArray[np.int64],
     progress: Progress,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> Sides:
     encoder = SentenceTransformerEncoder(model)
     return (
         encoder.encode_queries([queries[row] for row in rows], progress=progress),
