@@ -21,8 +21,8 @@ from nestvec.evaluation import (
     measure_run,
     parse_rerank,
 )
-from nestvec.quantization import BITS_PER_NUMBER, fit_quantizer
-from nestvec.vectors import truncate
+from nestvec.quantization import BITS_PER_NUMBER, ROTATED, RotatedQuantizer, fit_codes, fit_quantizer
+from nestvec.vectors import normalize, truncate
 
 DIM = 16
 
@@ -72,9 +72,12 @@ METRICS = ("MRR@10", "Recall@10", "nDCG@5", "MAP@10")
 def slow_scores(task: Retrieval, vectors: TaskVectors, key: CellKey) -> dict[str, list[float]]:
     """Decode, cut, compare one by one in float64, sort, and score as a run of a search engine."""
 
-    def similarities(precision: str, dim: int) -> list[dict[str, float]]:
-        quantizer = fit_quantizer(vectors.documents, precision)
-        stored = quantizer.decode(quantizer.encode(vectors.documents)).astype(np.float64)
+    def similarities(precision: str, dim: int, *, first: bool = True) -> list[dict[str, float]]:
+        documents = vectors.documents
+        quantizer = fit_quantizer(documents, precision)
+        if first and precision in ROTATED:  # each size has codes of its own
+            quantizer, documents = fit_codes(documents, dim, precision), truncate(documents, dim)
+        stored = quantizer.decode(quantizer.encode(documents)).astype(np.float64)
         return [
             {
                 name: round(float(truncate(query, dim) @ truncate(row, dim)), 6)
@@ -85,7 +88,7 @@ def slow_scores(task: Retrieval, vectors: TaskVectors, key: CellKey) -> dict[str
 
     run = similarities(key.precision, key.dim)
     if key.rerank is not None:
-        again = similarities(key.rerank.precision, DIM)
+        again = similarities(key.rerank.precision, DIM, first=False)
         for place, scores in enumerate(run):
             short = sorted(scores, key=lambda name: (scores[name], name), reverse=True)[: key.rerank.shortlist]
             run[place] = {name: again[place][name] for name in short}
@@ -104,6 +107,34 @@ def test_every_cell_equals_a_slow_computation_ties_included(seed: int) -> None:
         expected = slow_scores(task, vectors, key)
         for metric in METRICS:
             np.testing.assert_allclose(scores[metric].values, expected[metric], atol=1e-9, err_msg=f"{key} {metric}")
+
+
+def test_bits_are_measured_as_they_are_stored_rotated_where_that_helps() -> None:
+    generator = np.random.default_rng(0)
+    scales = np.linspace(2, 0.05, 32) ** 2
+    documents = normalize(generator.normal(size=(900, 32)) * scales).astype(np.float32)
+    rows = generator.integers(0, 900, 200)
+    queries = normalize(documents[rows] + 0.1 * generator.normal(size=(200, 32)) * scales).astype(np.float32)
+    benchmark = Benchmark(
+        {f"q{place}": f"query {place}" for place in range(200)},
+        {f"d{row}": f"document {row}" for row in range(900)},
+        {f"q{place}": {f"d{row}": 1} for place, row in enumerate(rows)},
+    )
+    task = Retrieval(benchmark, metrics=["MRR@10"])
+    asked, given = ([int(key[1:]) for key in keys] for keys in (task.query_ids, task.document_ids))
+    queries, documents, rows = queries[asked], documents[given], np.argsort(given)[rows[asked]]
+    grid = measure_grid(task, TaskVectors(queries, documents), [32, 16], precisions=["binary"])
+    for dim in (32, 16):
+        quantizer = fit_codes(documents, dim, "binary")
+        assert isinstance(quantizer, RotatedQuantizer) == (dim == 32)
+        stored = quantizer.score(queries[:, :dim], quantizer.encode(truncate(documents, dim)))
+        ranks = 1 + (stored > stored[np.arange(200), rows][:, None]).sum(axis=1)
+        expected = np.where(ranks <= 10, 1 / ranks, 0.0).mean()
+        assert grid.scores[CellKey(dim, "binary")]["MRR@10"].value == pytest.approx(expected, abs=0.01)
+        plain = fit_quantizer(truncate(documents, dim), "binary")
+        unturned = plain.score(queries[:, :dim], plain.encode(truncate(documents, dim)))
+        worse = 1 + (unturned > unturned[np.arange(200), rows][:, None]).sum(axis=1)
+        assert dim == 16 or expected > np.where(worse <= 10, 1 / worse, 0.0).mean() + 0.02
 
 
 def test_the_full_float32_vector_is_always_measured_and_nothing_else_unasked() -> None:

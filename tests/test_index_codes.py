@@ -23,7 +23,7 @@ from nestvec.index import (
     search_stages,
 )
 from nestvec.index.codes import default_codes
-from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector, fit_quantizer
+from nestvec.quantization import BITS_PER_NUMBER, RotatedQuantizer, bytes_per_vector, fit_codes, fit_quantizer
 from nestvec.vectors import normalize, truncate
 
 
@@ -60,6 +60,24 @@ def test_a_scan_finds_what_the_codes_of_a_precision_say(precision: str, dim: int
     np.testing.assert_allclose(
         np.take_along_axis(expected, found.rows, axis=1), best, atol=0.03 if precision == "binary" else 1e-4
     )
+
+
+@pytest.mark.parametrize("precision", ["binary", "int4"])
+def test_a_scan_of_rotated_codes_finds_what_they_say(precision: str, tmp_path: Path) -> None:
+    scales = np.linspace(2, 0.05, 32) ** 2  # most bits would say nothing as they are
+    documents, queries = (
+        normalize(vectors(n, 32, seed) * scales).astype(np.float32) for n, seed in ((900, 0), (20, 1))
+    )
+    quantizer = fit_codes(documents, 24, precision)
+    assert isinstance(quantizer, RotatedQuantizer) == (precision == "binary")
+    first = scan(documents, 24, precision)
+    found = first.search(queries, 5)
+    expected = truncate(queries, 24) @ quantizer.decode(quantizer.encode(truncate(documents, 24))).T
+    best = -np.sort(-expected, axis=1)[:, :5]
+    np.testing.assert_allclose(found.scores, best, atol=0.02)
+    first.save(tmp_path / "codes")
+    again = FirstStage.load(tmp_path / "codes", first.settings, first.quantizer).search(queries, 5)
+    np.testing.assert_array_equal(again.rows, found.rows)
 
 
 @pytest.mark.parametrize("lists", [None, 8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,15 @@ from nestvec.quantization import (
     BITS_PER_NUMBER,
     QUANTIZERS,
     BinaryQuantizer,
+    RotatedQuantizer,
     ScalarQuantizer,
     bytes_per_vector,
+    choose_rotation,
     fit_quantizer,
     hamming,
+    itq_rotation,
     load_codes,
+    random_rotation,
     save_codes,
 )
 from nestvec.vectors import normalize
@@ -177,7 +182,8 @@ def test_binary_keeps_the_side_of_the_centre_and_decodes_to_the_mean_of_that_sid
 
 def test_a_rotation_keeps_lengths_and_the_sizes_it_was_made_for() -> None:
     vectors = unit_vectors(500, 24)
-    quantizer = BinaryQuantizer.fit(vectors, rotated_dims=[8, 16], seed=3)
+    quantizer = fit_quantizer(vectors, "binary", rotation="random", rotated_dims=[8, 16], seed=3)
+    assert isinstance(quantizer, RotatedQuantizer)
     np.testing.assert_allclose(quantizer.rotation @ quantizer.rotation.T, np.eye(24), atol=1e-5)
     assert not quantizer.rotation[:8, 8:].any()
     assert not quantizer.rotation[8:16, 16:].any()
@@ -191,8 +197,50 @@ def test_a_rotation_keeps_lengths_and_the_sizes_it_was_made_for() -> None:
     np.testing.assert_allclose(quantizer.decode(codes, 16), quantizer.decode(codes)[:, :16], atol=1e-6)
     with pytest.raises(DimensionError, match="Fit with 12 among rotated_dims"):
         quantizer.decode(codes, 12)
-    with pytest.raises(DimensionError, match="mixes number 12"):
+    with pytest.raises(DimensionError, match="mixes the first 12 dimensions"):
         quantizer.encode(vectors[:, :12])
+
+
+@pytest.mark.parametrize("precision", ["binary", "int4"])
+@pytest.mark.parametrize("rotation", ["random", "itq"])
+def test_rotated_codes_stand_for_what_the_rotated_vectors_store(precision: str, rotation: Any, tmp_path: Path) -> None:
+    vectors = unit_vectors(400, 16)
+    quantizer = fit_quantizer(vectors, precision, rotation=rotation, seed=5)
+    assert isinstance(quantizer, RotatedQuantizer)
+    turned = quantizer.rotate(vectors)
+    np.testing.assert_allclose(turned @ turned.T, vectors @ vectors.T, atol=1e-5)
+    plain = fit_quantizer(turned, precision)
+    codes = quantizer.encode(vectors)
+    np.testing.assert_array_equal(codes, plain.encode(turned))
+    np.testing.assert_allclose(quantizer.decode(codes) @ quantizer.rotation, plain.decode(codes), atol=1e-5)
+    save_codes(tmp_path / "codes.safetensors", quantizer, codes)
+    loaded = load_codes(tmp_path / "codes.safetensors")
+    assert isinstance(loaded.quantizer, RotatedQuantizer)
+    np.testing.assert_array_equal(loaded.quantizer.decode(loaded.codes), quantizer.decode(codes))
+
+
+def test_itq_brings_vectors_nearer_to_the_corners_than_a_random_rotation() -> None:
+    generator = np.random.default_rng(0)
+    corners = generator.choice([-1.0, 1.0], size=(2000, 12)) + 0.3 * generator.normal(size=(2000, 12))
+    vectors = (corners @ np.linalg.qr(generator.normal(size=(12, 12)))[0]).astype(np.float32)
+
+    def distance(rotation: np.ndarray) -> float:
+        np.testing.assert_allclose(rotation.T @ rotation, np.eye(12), atol=1e-5)
+        turned = (vectors - vectors.mean(axis=0)) @ rotation
+        return float(np.square(turned - np.sign(turned)).sum(axis=1).mean())
+
+    assert distance(itq_rotation(vectors)) < 0.6 * distance(random_rotation(12))
+
+
+def test_the_best_rotation_is_the_one_that_ranks_neighbours_best_and_none_where_none_does() -> None:
+    generator = np.random.default_rng(1)
+    sorted_by_variance = (generator.normal(size=(3000, 32)) * np.linspace(2, 0.05, 32) ** 2).astype(np.float32)
+    assert choose_rotation(normalize(sorted_by_variance), "binary") != "none"  # most bits say nothing as they are
+    assert isinstance(fit_quantizer(normalize(sorted_by_variance), "binary", rotation="best"), RotatedQuantizer)
+    corners = generator.choice([-1.0, 1.0], size=(3000, 32)).astype(np.float32)
+    assert choose_rotation(normalize(corners), "binary") == "none"  # nothing is lost by their signs
+    assert choose_rotation(unit_vectors(100, 8), "binary") == "none"  # too few to tell
+    assert isinstance(fit_quantizer(unit_vectors(100, 8), "binary", rotation="best"), BinaryQuantizer)
 
 
 def test_hamming_counts_bits() -> None:
@@ -274,7 +322,13 @@ def test_what_cannot_be_coded_is_refused() -> None:
     with pytest.raises(PrecisionError, match="binary, not int8"):
         BinaryQuantizer.fit(vectors, "int8")
     with pytest.raises(DimensionError, match="larger than the vectors"):
-        BinaryQuantizer.fit(vectors, rotated_dims=[99])
+        fit_quantizer(vectors, "binary", rotation="random", rotated_dims=[99])
+    with pytest.raises(PrecisionError, match="There is no rotation 'opq'. Rotations are none, random, itq, best."):
+        fit_quantizer(vectors, "binary", rotation="opq")  # type: ignore[arg-type]
+    with pytest.raises(PrecisionError, match="rotated_dims are for a random rotation, not for itq"):
+        fit_quantizer(vectors, "binary", rotation="itq", rotated_dims=[8])
+    with pytest.raises(DimensionError, match=r"take a rotation of 24 by 24, not \[3, 3\]"):
+        RotatedQuantizer.fit(vectors, "binary", rotation=np.eye(3, dtype=np.float32), kind=BinaryQuantizer)
     with pytest.raises(PrecisionError, match="Cannot clip 100"):
         fit_quantizer(vectors, "int8", clipped_percent=100)
     with pytest.raises(DimensionError, match="24 numbers and got 25"):

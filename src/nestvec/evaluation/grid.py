@@ -14,8 +14,8 @@ from nestvec.encoders.protocol import Encoder
 from nestvec.errors import GridError, VectorError
 from nestvec.evaluation.tasks import Retrieval, Scores, Task, searches
 from nestvec.progress import Progress, about, silent
-from nestvec.quantization import check_precision, fit_quantizer
-from nestvec.vectors import check_dims, unit_float32
+from nestvec.quantization import ROTATED, Quantizer, check_precision, fit_codes, fit_quantizer
+from nestvec.vectors import check_dims, truncate, unit_float32
 
 __all__ = [
     "CellKey",
@@ -210,23 +210,37 @@ def measure_grid(
         sizes = checked if precision in precisions else ()
         if precision == "float32":
             sizes = tuple(sorted({full_dim, *sizes}, reverse=True))
-        documents = stored_vectors(vectors.documents, precision)
-        if not (depths and searches(task)):
-            found = task.measure(vectors.queries, documents, sizes, progress=about(precision, progress))
-            measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
-            continue
-        depth = max(task.depth, *depths)
-        found_at = task.search(vectors.queries, documents, sizes, depth=depth, progress=about(precision, progress))
-        for dim, top in found_at.items():
-            measured[CellKey(dim, precision)] = task.score(top)
-            if precision in precisions and dim in checked:
-                shortlists[CellKey(dim, precision)] = top.indices.astype(np.int32)
+        for some, queries, documents in _by_size(vectors, precision, sizes):
+            shown = about(precision, progress)
+            if not (depths and searches(task)):
+                found = task.measure(queries, documents, some, progress=shown)
+                measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
+                continue
+            depth = max(task.depth, *depths)
+            found_at = task.search(queries, documents, some, depth=depth, progress=shown)
+            for dim, top in found_at.items():
+                measured[CellKey(dim, precision)] = task.score(top)
+                if precision in precisions and dim in checked:
+                    shortlists[CellKey(dim, precision)] = top.indices.astype(np.int32)
     if searches(task):
         second = _rerank_all(task, vectors, [stage for stage in reranks if stage], shortlists, progress)
         measured.update(second)
     wanted = [CellKey(*key) for key in itertools.product(checked, precisions, reranks)]
     full = CellKey(full_dim)
     return GridScores(full_dim, {key: measured[key] for key in dict.fromkeys([full, *wanted])})
+
+
+def _by_size(
+    vectors: TaskVectors, precision: str, dims: Sequence[int]
+) -> Iterator[tuple[Sequence[int], Float32s, Float32s]]:
+    """Sizes, with queries and what documents are worth at them: all at once, or one by one where each has its codes."""
+    if precision not in ROTATED:
+        yield dims, vectors.queries, stored_vectors(vectors.documents, precision)
+        return
+    for dim in dims:
+        quantizer = fit_codes(vectors.documents, dim, precision)
+        prefixes = truncate(vectors.documents, dim)
+        yield (dim,), np.ascontiguousarray(vectors.queries[:, :dim]), _restored(quantizer, prefixes)
 
 
 def stored_vectors(vectors: Float32s, precision: str) -> Float32s:
@@ -245,7 +259,10 @@ def stored_vectors(vectors: Float32s, precision: str) -> Float32s:
     """
     if precision == "float32":
         return vectors
-    quantizer = fit_quantizer(vectors, precision)
+    return _restored(fit_quantizer(vectors, precision), vectors)
+
+
+def _restored(quantizer: Quantizer, vectors: Float32s) -> Float32s:
     decoded = np.empty_like(vectors)
     for first in range(0, len(vectors), _ROWS_AT_A_TIME):
         rows = slice(first, first + _ROWS_AT_A_TIME)

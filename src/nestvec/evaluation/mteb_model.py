@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nestvec.encoders.protocol import Encoder
 from nestvec.errors import PrecisionError
 from nestvec.extras import require
-from nestvec.quantization import Quantizer, check_precision, fit_quantizer
+from nestvec.quantization import Quantizer, check_precision, fit_codes
 from nestvec.vectors import cosine, default_dims, truncate
 
 __all__ = ["MTEBModel"]
@@ -97,8 +97,9 @@ class MTEBModel:
         vectors = self.encoder.encode_documents(texts)
         if self.precision != "float32":
             key = (str(task_metadata.name), hf_split, hf_subset)
-            quantizer = self._given or self._fitted.get(key) or fit_quantizer(vectors, self.precision)
+            quantizer = self._given or self._fitted.get(key) or fit_codes(vectors, self.dim, self.precision)
             self._fitted[key] = quantizer
+            vectors = truncate(vectors, quantizer.full_dim)
             vectors = quantizer.decode(quantizer.encode(vectors))
         return truncate(vectors, self.dim)
 

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from nestvec.errors import DamagedIndexError, DimensionError, PrecisionError, SearchIndexError, VectorError
 from nestvec.extras import require
 from nestvec.index.product_codes import BITS, NUMBERS_PER_CODEBOOK, ProductCodes, bits_of_lists, train_product_codes
-from nestvec.quantization import BinaryQuantizer, Quantizer, ScalarQuantizer, bytes_per_vector, fit_quantizer
+from nestvec.quantization import (
+    BinaryQuantizer,
+    Quantizer,
+    RotatedQuantizer,
+    ScalarQuantizer,
+    bytes_per_vector,
+    fit_codes,
+)
 from nestvec.vectors import truncate
 
 __all__ = [
@@ -116,7 +123,7 @@ class FirstStage:
 
     `product` codes stand for what a vector has of its principal components, turned at random so that every codebook has
     as much to say.
-    Other precisions hold the first numbers of a vector at unit length, as a grid measures them.
+    Other precisions hold the first dimensions of a vector at unit length, rotated where a grid measures them so.
     """
 
     def __init__(self, index: Any, settings: CodeSettings, quantizer: Quantizer | None) -> None:
@@ -152,7 +159,7 @@ class FirstStage:
         if settings.precision != PRODUCT:
             if settings.lists is not None:
                 raise PrecisionError(f"Lists hold {PRODUCT} codes, not {settings.precision}. Leave lists out.")
-            quantizer = fit_quantizer(truncate(sample, settings.dim), settings.precision)
+            quantizer = fit_codes(sample, settings.dim, settings.precision, seed=seed)
             return FirstStage(_empty_scan(quantizer), settings, quantizer)
         return FirstStage(_train_product(sample, settings, seed), settings, None)
 
@@ -214,7 +221,7 @@ class FirstStage:
         if self._product is not None:
             self._product.add(vectors)
         elif self.quantizer is not None:
-            _add_to_scan(self._index, self.quantizer, truncate(vectors, self.settings.dim))
+            _add_to_scan(self._index, self.quantizer, self._prefixes(vectors))
 
     def search(
         self,
@@ -278,8 +285,13 @@ class FirstStage:
 
     def _cut(self, queries: Float32s) -> Float32s:
         cut = np.zeros((len(queries), self._index.d), np.float32)
-        cut[:, : self.settings.dim] = truncate(queries, self.settings.dim)
+        cut[:, : self.settings.dim] = self._prefixes(queries)
         return cut
+
+    def _prefixes(self, vectors: Float32s) -> Float32s:
+        """Prefixes as the codes take them, [n, dim]."""
+        prefixes = truncate(vectors, self.settings.dim)
+        return self.quantizer.rotate(prefixes) if isinstance(self.quantizer, RotatedQuantizer) else prefixes
 
 
 def _zeroed(queries: Float32s, dim: int | None) -> Float32s:
@@ -336,6 +348,8 @@ def _empty_scan(quantizer: Quantizer) -> Any:
     """Return the faiss index that holds the codes of a quantizer."""
     faiss = require("faiss", extra="index")
     dim, product = quantizer.full_dim, faiss.METRIC_INNER_PRODUCT
+    if isinstance(quantizer, RotatedQuantizer):
+        return _empty_scan(quantizer.inner)
     if isinstance(quantizer, BinaryQuantizer):
         return _empty_binary(quantizer)
     if isinstance(quantizer, ScalarQuantizer):
@@ -354,7 +368,9 @@ def _empty_scan(quantizer: Quantizer) -> Any:
 
 
 def _add_to_scan(index: Any, quantizer: Quantizer, vectors: Float32s) -> None:
-    """Add vectors, [n, dim], to what `_empty_scan` returned."""
+    """Add vectors, [n, dim], rotated where they are to be, to what `_empty_scan` returned."""
+    if isinstance(quantizer, RotatedQuantizer):
+        quantizer = quantizer.inner
     if isinstance(quantizer, BinaryQuantizer):
         # The nearest pattern of what a code stands for is that code.
         decoded = quantizer.decode(quantizer.encode(vectors))

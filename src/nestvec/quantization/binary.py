@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DimensionError, PrecisionError, VectorError
+from nestvec.errors import PrecisionError, VectorError
 from nestvec.quantization.quantizer import Codes, Float32s, Quantizer, check_vectors
-from nestvec.vectors import check_dims
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,15 +27,13 @@ class BinaryQuantizer(Quantizer):
         center: What separates 0 from 1 in each dimension, [full_dim].
         below: Mean of what is stored as 0, [full_dim].
         above: Mean of what is stored as 1, [full_dim].
-        rotation: Orthogonal matrix that vectors are multiplied with first, [full_dim, full_dim]; None for none.
     """
 
     center: Float32s
     below: Float32s
     above: Float32s
-    rotation: Float32s | None = None
 
-    parameters = ("center", "below", "above", "rotation")
+    parameters = ("center", "below", "above")
 
     @classmethod
     def fit(
@@ -46,8 +42,6 @@ class BinaryQuantizer(Quantizer):
         precision: str = "binary",
         *,
         centered: bool = True,
-        rotated_dims: Sequence[int] | None = None,
-        seed: int = 0,
     ) -> Self:
         """Find the centre of every dimension and what the numbers on either side of it are worth.
 
@@ -56,30 +50,21 @@ class BinaryQuantizer(Quantizer):
             precision: `binary`.
             centered: Separate at the mean of each dimension, which splits the sample about evenly; else at 0, as
                 sentence-transformers and most engines do.
-            rotated_dims: Mix the numbers with a random rotation first, so that each bit tells as much as the others.
-                Numbers are mixed only between one of these dims and the next, so that codes can still be cut at
-                them. None does not rotate.
-            seed: Seed of the rotation.
 
         Returns:
             The quantizer.
 
         Raises:
             PrecisionError: The precision is another.
-            DimensionError: A rotated dim is outside the vectors, repeated or out of order.
             VectorError: The vectors are no finite vectors.
 
         Source:
-            Signs after a rotation: Gong and Lazebnik 2011, "Iterative quantization", whose random variant this is.
             Reconstruction by conditional means: Max 1960, "Quantizing for minimum distortion", for one bit.
         """
         sample = check_vectors(vectors)
         if precision != "binary":
             raise PrecisionError(f"One bit a number is binary, not {precision}.")
         full_dim = sample.shape[1]
-        rotation = None if rotated_dims is None else _block_rotation(rotated_dims, full_dim, seed)
-        if rotation is not None:
-            sample = sample @ rotation
         center = sample.mean(axis=0) if centered else np.zeros(full_dim, np.float32)
         bits = sample > center
         count = bits.sum(axis=0)
@@ -92,7 +77,6 @@ class BinaryQuantizer(Quantizer):
             # A side that the sample never visits is worth what separates it from the other.
             below=np.where(count < len(sample), below / np.maximum(len(sample) - count, 1), center).astype(np.float32),
             above=np.where(count > 0, above / np.maximum(count, 1), center).astype(np.float32),
-            rotation=rotation,
         )
 
     @property
@@ -101,32 +85,11 @@ class BinaryQuantizer(Quantizer):
         return np.dtype(np.uint8)
 
     def _encode(self, vectors: Float32s) -> Codes:
-        dim = vectors.shape[1]
-        return np.packbits(self._rotate(vectors) > self.center[:dim], axis=1)
+        return np.packbits(vectors > self.center[: vectors.shape[1]], axis=1)
 
     def _decode(self, codes: Codes, dim: int) -> Float32s:
         bits = np.unpackbits(codes, axis=1, count=dim)
-        vectors = np.where(bits, self.above[:dim], self.below[:dim])
-        if self.rotation is None:
-            return vectors
-        self._check_rotation(dim)
-        restored: Float32s = vectors @ self.rotation[:dim, :dim].T
-        return restored
-
-    def _rotate(self, vectors: Float32s) -> Float32s:
-        if self.rotation is None:
-            return vectors
-        dim = vectors.shape[1]
-        self._check_rotation(dim)
-        rotated: Float32s = vectors @ self.rotation[:dim, :dim]
-        return rotated
-
-    def _check_rotation(self, dim: int) -> None:
-        if self.rotation is not None and self.rotation[:dim, dim:].any():
-            raise DimensionError(
-                f"The rotation mixes number {dim} with later ones, so codes cannot be cut there. "
-                f"Fit with {dim} among rotated_dims."
-            )
+        return np.where(bits, self.above[:dim], self.below[:dim])
 
     def _clear_padding(self, codes: Codes, dim: int) -> Codes:
         if dim % 8 == 0:
@@ -170,16 +133,3 @@ def hamming(queries: Codes, documents: Codes) -> NDArray[np.int64]:
 def _signs(codes: Codes) -> Float32s:
     signs: Float32s = np.where(np.unpackbits(codes, axis=1), np.float32(1), np.float32(-1))
     return signs
-
-
-def _block_rotation(dims: Sequence[int], full_dim: int, seed: int) -> Float32s:
-    """A random rotation within each block of numbers between two dims, [full_dim, full_dim]."""
-    ends = sorted({*check_dims(dims, full_dim), full_dim})
-    generator = np.random.default_rng(seed)
-    rotation = np.zeros((full_dim, full_dim), np.float32)
-    start = 0
-    for end in ends:
-        orthogonal, upper = np.linalg.qr(generator.normal(size=(end - start, end - start)))
-        rotation[start:end, start:end] = orthogonal * np.sign(np.diag(upper))  # uniform over rotations
-        start = end
-    return rotation

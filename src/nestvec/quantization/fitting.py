@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,20 @@ from nestvec.errors import PrecisionError
 from nestvec.quantization.binary import BinaryQuantizer
 from nestvec.quantization.floats import FloatQuantizer
 from nestvec.quantization.precisions import check_precision
-from nestvec.quantization.quantizer import Quantizer
+from nestvec.quantization.quantizer import Float32s, Quantizer, check_vectors
+from nestvec.quantization.rotations import RotatedQuantizer, itq_rotation, random_rotation
 from nestvec.quantization.scalar import ScalarQuantizer
+from nestvec.vectors import normalize, truncate
 
-__all__ = ["QUANTIZERS", "fit_quantizer"]
+__all__ = ["QUANTIZERS", "ROTATED", "ROTATIONS", "Rotation", "choose_rotation", "fit_codes", "fit_quantizer"]
+
+Rotation: TypeAlias = Literal["none", "random", "itq", "best"]
+ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)
+"""What may turn vectors before they are stored."""
+ROTATED = ("binary",)
+"""Precisions whose first stages are rotated where that helps."""
+_ROWS_TO_CHOOSE, _FEWEST_TO_CHOOSE = 4_096, 50
+_CLEAR = 3.0  # standard errors
 
 QUANTIZERS: dict[str, type[Quantizer]] = {
     "float32": FloatQuantizer,
@@ -26,20 +37,34 @@ QUANTIZERS: dict[str, type[Quantizer]] = {
 """The class behind each precision."""
 
 
-def fit_quantizer(vectors: NDArray[np.floating[Any]], precision: str, **options: Any) -> Quantizer:
+def fit_quantizer(
+    vectors: NDArray[np.floating[Any]],
+    precision: str,
+    *,
+    rotation: Rotation = "none",
+    rotated_dims: Sequence[int] | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Quantizer:
     """Fit the quantizer of a precision to a sample of vectors.
 
     Args:
         vectors: A sample of what is to be stored, [n, full_dim]: full vectors, of unit length as they are compared.
         precision: A name in `BITS_PER_NUMBER`.
-        **options: What `fit` of that precision's class takes: `clipped_percent` for int8 and int4; `centered`,
-            `rotated_dims` and `seed` for binary.
+        rotation: What turns vectors before they are stored: `none`, `random`, `itq` (iterative quantization), or
+            `best`, which is `random` where a part of the sample ranks its nearest neighbours clearly better by it.
+        rotated_dims: Sizes that codes can still be cut at behind a random rotation; None for the full one alone.
+        seed: Of rotations.
+        **options: What `fit` of that precision's class takes: `clipped_percent` for int8 and int4; `centered` for
+            binary.
 
     Returns:
         The quantizer.
 
     Raises:
-        PrecisionError: The precision is not known, or does not take one of the options.
+        PrecisionError: The precision is not known, or does not take one of the options; or there is no such rotation,
+            or it does not go with `rotated_dims`.
+        DimensionError: A rotated dim is outside the vectors, repeated or out of order.
         VectorError: The vectors are no finite vectors.
 
     Example:
@@ -50,10 +75,89 @@ def fit_quantizer(vectors: NDArray[np.floating[Any]], precision: str, **options:
         ((4, 1), array([[1., 0., 0., 0.]], dtype=float32))
     """
     check_precision(precision)
+    if rotation not in ROTATIONS:
+        raise PrecisionError(f"There is no rotation {rotation!r}. Rotations are {', '.join(ROTATIONS)}.")
+    if rotated_dims is not None and rotation != "random":
+        raise PrecisionError(f"rotated_dims are for a random rotation, not for {rotation}. Leave them out.")
     quantizer = QUANTIZERS[precision]
+    if rotation == "best":
+        rotation = choose_rotation(vectors, precision, seed=seed, **options)
     try:
-        return quantizer.fit(vectors, precision, **options)
+        if rotation == "none":
+            return quantizer.fit(vectors, precision, **options)
+        sample = check_vectors(vectors)
+        turn = (
+            itq_rotation(sample, seed=seed)
+            if rotation == "itq"
+            else random_rotation(sample.shape[1], dims=rotated_dims, seed=seed)
+        )
+        return RotatedQuantizer.fit(sample, precision, rotation=turn, kind=quantizer, **options)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
         raise PrecisionError(f"Precision {precision} does not take the options {', '.join(options)}.") from error
+
+
+def fit_codes(vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, seed: int = 0) -> Quantizer:
+    """Fit what stores the leading dimensions of vectors for a first stage, as grids measure it and indexes store it.
+
+    Args:
+        vectors: A sample of what is to be stored, [n, full_dim], floating point.
+        dim: Dimensions to store, at unit length.
+        precision: A name in `BITS_PER_NUMBER`; binary is rotated where that ranks neighbours better.
+        seed: Of rotations.
+
+    Returns:
+        A quantizer of vectors of `dim` dimensions.
+
+    Raises:
+        PrecisionError: The precision is not known.
+        DimensionError: `dim` is outside the vectors.
+        VectorError: The vectors are no finite vectors.
+    """
+    rotation: Rotation = "best" if precision in ROTATED else "none"
+    return fit_quantizer(truncate(vectors, dim), precision, rotation=rotation, seed=seed)
+
+
+def choose_rotation(vectors: NDArray[np.floating[Any]], precision: str, *, seed: int = 0, **options: Any) -> Rotation:
+    """Choose whether a random rotation lets vectors that codes were not fitted to rank their neighbours better.
+
+    Iterative quantization is no candidate: it suits documents, whose neighbours here are documents as well, and queries
+    find less by it (see the log).
+
+    Args:
+        vectors: A sample, [n, full_dim], floating point; 4,096 rows at most are looked at.
+        precision: How they are to be stored.
+        seed: Of the rotation and of which rows are held out.
+        **options: Of the precision.
+
+    Returns:
+        `random`, or `none` where that is not better by three standard errors, or there are too few rows to tell.
+
+    Raises:
+        PrecisionError: The precision is not known, or does not take one of the options.
+        VectorError: The vectors are no finite vectors.
+    """
+    sample = check_vectors(vectors)
+    rows = np.random.default_rng(seed).permutation(len(sample))[:_ROWS_TO_CHOOSE]
+    held_out, fitted = rows[: len(rows) // 4], rows[len(rows) // 4 :]
+    if len(held_out) < _FEWEST_TO_CHOOSE:
+        return "none"
+    queries, documents = normalize(sample[held_out]), sample[rows]
+    nearest = _without_self(queries @ normalize(documents).T).argmax(axis=1)
+
+    def reciprocal_ranks(rotation: Rotation) -> NDArray[np.float64]:
+        quantizer = fit_quantizer(sample[fitted], precision, rotation=rotation, seed=seed, **options)
+        scores = _without_self(quantizer.score(queries, quantizer.encode(documents)))
+        better = scores > np.take_along_axis(scores, nearest[:, None], axis=1)
+        return np.asarray(1 / (1.0 + better.sum(axis=1)), np.float64)
+
+    gain = reciprocal_ranks("random") - reciprocal_ranks("none")
+    return "random" if gain.mean() > _CLEAR * gain.std(ddof=1) / np.sqrt(len(gain)) else "none"
+
+
+def _without_self(scores: Float32s) -> Float32s:
+    """Scores of the first rows against all, [n_rows, n], without those of each against itself."""
+    places = np.arange(len(scores))
+    scores[places, places] = -np.inf
+    return scores

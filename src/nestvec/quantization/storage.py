@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nestvec.errors import VectorError
 from nestvec.quantization.fitting import QUANTIZERS
 from nestvec.quantization.quantizer import Codes, Quantizer
+from nestvec.quantization.rotations import RotatedQuantizer
 from nestvec.tensor_files import read_tensors, write_tensors
 
 __all__ = ["StoredCodes", "load_codes", "save_codes"]
@@ -59,7 +60,12 @@ def load_codes(path: str | Path) -> StoredCodes:
         raise VectorError(f"{path} holds no codes that this version reads: of precision {metadata.get('precision')}.")
     codes = arrays.pop("codes")
     try:
-        quantizer = QUANTIZERS[metadata["precision"]](metadata["precision"], int(metadata["full_dim"]), **arrays)
+        rotation = arrays.pop("rotation", None)
+        precision, full_dim = metadata["precision"], int(metadata["full_dim"])
+        quantizer = QUANTIZERS[precision](precision, full_dim, **arrays)
+        if rotation is not None:
+            arrays["rotation"] = rotation
+            quantizer = RotatedQuantizer(precision, full_dim, quantizer, rotation)
         quantizer.cut(codes, 1)  # checks their type
     except (KeyError, TypeError, ValueError) as error:
         raise VectorError(f"{path} lacks a part of what codes need, or has another: {error}") from error
