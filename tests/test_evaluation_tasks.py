@@ -28,7 +28,7 @@ from nestvec.evaluation import (
     measure_grid,
     measure_run,
 )
-from nestvec.quantization import fit_quantizer
+from nestvec.quantization import ROTATED, fit_codes, fit_quantizer
 from nestvec.vectors import truncate
 from test_evaluation_grid import DIM, TableEncoder
 
@@ -37,6 +37,8 @@ EMPTY = np.empty((0, DIM), np.float32)
 
 def stored(documents: np.ndarray, precision: str, dim: int) -> np.ndarray:
     quantizer = fit_quantizer(documents, precision)
+    if precision in ROTATED:  # each size has codes of its own
+        quantizer, documents = fit_codes(documents, dim, precision), truncate(documents, dim)
     return truncate(quantizer.decode(quantizer.encode(documents)).astype(np.float64), dim)
 
 
