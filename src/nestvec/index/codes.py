@@ -205,7 +205,9 @@ class FirstStage:
     @property
     def table_bytes(self) -> int:
         """Memory of what turns vectors into codes."""
-        return 0 if self._product is None else self._product.table_bytes
+        if self._product is not None:
+            return self._product.table_bytes
+        return self.quantizer.rotation.nbytes if isinstance(self.quantizer, RotatedQuantizer) else 0
 
     @property
     def copied_bytes(self) -> int:
