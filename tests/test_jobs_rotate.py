@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import Router
 
 from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
-from nestvec.encoders import load_model
+from nestvec.encoders import load_model, rotated_modules
 from nestvec.errors import DataError, ModelError, OutputExistsError
 from nestvec.jobs.rotate import RotateSettings, _draw, rotate
 
@@ -56,8 +56,6 @@ def test_a_rotated_model_ranks_as_before_and_better_when_it_is_cut(
 def test_a_model_that_was_rotated_is_rotated_again_in_place(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     """A bad rotation is undone, and there is still one linear module."""
     base = load_model(str(tiny_model))
-    from nestvec.encoders import rotated_modules
-
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(128, 128)))[0]
     SentenceTransformer(modules=rotated_modules(base.children(), turn)).save(str(tmp_path / "bad"))
     found = rotate(str(tmp_path / "bad"), tmp_path / "good", data=rows, settings=QUICK)
@@ -67,11 +65,11 @@ def test_a_model_that_was_rotated_is_rotated_again_in_place(tiny_model: Path, ro
 
 
 def test_the_command_writes_a_model_and_its_grid(
-    tiny_model: Path, docs: Path, tmp_path: Path, nestvec: RunNestvec, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, rows: Path, tmp_path: Path, nestvec: RunNestvec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NESTVEC_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "rotated"
-    options = ("--docs", docs, "--out", out, "--dims", "128,8", "--queries", "100", "--precisions", "float32")
+    options = ("--data", rows, "--out", out, "--dims", "128,8", "--queries", "100", "--precisions", "float32")
     done = nestvec("rotate", tiny_model, *options)
     assert done.returncode == 0, done.stderr
     assert "MRR@10 of rotated and as it is on held-out queries" in done.stdout
@@ -82,6 +80,16 @@ def test_the_command_writes_a_model_and_its_grid(
     assert again.returncode == 2
     assert "exists. Choose another folder, or pass --overwrite." in again.stderr
     assert nestvec("rotate", tiny_model, *options, "--overwrite").returncode == 0
+
+
+def test_spans_of_documents_judge_and_the_principal_components_begin(
+    tiny_model: Path, docs: Path, tmp_path: Path
+) -> None:
+    found = rotate(str(tiny_model), tmp_path / "rotated", docs=docs, settings=QUICK)
+    assert found.adaptor.settings["metric"] == "MRR@10"  # of spans
+    assert found.adaptor.settings["start"] in (None, "pca")  # None where the model was left as it is
+    assert (found.adaptor.method == "rotation") == (tmp_path / "rotated").exists()
+    assert {cell.model for cell in found.report.cells} == {"rotated", "as it is"}
 
 
 def test_where_nothing_gains_nothing_is_written(

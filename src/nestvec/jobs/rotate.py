@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from nestvec.adaptors import Adaptor, FitSettings, fit_adaptor
 from nestvec.data import (
@@ -175,7 +175,9 @@ def rotate(
         before = encode_task(task, encoder, progress=progress)
     seconds["encode"] = time.perf_counter() - started
     started = time.perf_counter()
-    fit_settings = FitSettings(seed=settings.seed)
+    # Spans agree with their documents on other things than queries do: they judge, and nothing is fitted to them.
+    start: Literal["pca"] | None = None if docs is None else "pca"
+    fit_settings = FitSettings(seed=settings.seed, start=start)
     adaptor = fit_adaptor(pairs, dims, method="rotation", settings=fit_settings, progress=progress)
     seconds["fit"] = time.perf_counter() - started
     started = time.perf_counter()
