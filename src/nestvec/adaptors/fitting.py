@@ -55,17 +55,18 @@ def fit_adaptor(
     CoSENT; without labels, every prefix learns the similarities of the vectors as they were, above all those of near
     neighbours. Some data are held out: training stops when they get no better, and the best state counts. They also
     choose, where it is not said, the method (for pairs), where training begins, and how much of the way from there is
-    kept. With labels, the map counts whose worst size gains most against the vectors as they are, and these stay where
-    nothing gains clearly.
+    kept. With labels, the map counts whose gain over the vectors as they are is largest, at its worst size and by half
+    on the mean, and these stay where nothing gains clearly.
 
     Args:
         data: Vectors and labels.
         dims: Sizes that shall be good, strictly rising or falling, none above that of the vectors; None takes
             the full size and the powers of two below it.
         method: `linear`: one matrix for both sides; `two-tower`: one a side, tied; `mlp`: one matrix and a hidden layer
-            for both; `pca` and `whitening`: principal components, nothing trained. None takes `two-tower` for queries
-            and their documents, and `linear` where the two of a pair are alike or nothing is paired: for scores, and
-            without labels.
+            for both; `rotation`: an orthogonal matrix for both, which learns to keep the similarities of the full size
+            at every prefix, whatever the labels; `pca` and `whitening`: principal components, nothing trained. None
+            takes `two-tower` for queries and their documents, and `linear` where the two of a pair are alike or nothing
+            is paired: for scores, and without labels.
         settings: How to fit.
         encoder: Identity of the encoder by side, to refuse other vectors later; None where it is not known.
         held_out: Rows of the pairs, or without pairs of the documents, to measure on; None draws them by `settings`.
@@ -170,7 +171,7 @@ class _Trials:
             for strength, method in itertools.product(self._strengths(), self.methods)
         ]
         if self._free and self._rotates:
-            return choose(candidates, self.untrained["raw"], self._weights, most_lost=_LOST_BY_ROTATION)
+            return choose(candidates, self.untrained["raw"], self._short_weights(), most_lost=_LOST_BY_ROTATION)
         if self._free:
             return self._choose(candidates)
         return max(candidates, key=lambda one: merit(one, self.untrained.values()))
@@ -184,12 +185,9 @@ class _Trials:
     def _rotates(self) -> bool:
         return self.methods[0] == "rotation"
 
-    @property
-    def _weights(self) -> Sequence[float]:
-        """One weight a dim; the full size, which no rotation changes, counts for nothing in the choice of one."""
+    def _short_weights(self) -> Sequence[float]:
+        """One weight a dim, where the full size, which no rotation changes, counts only where it is alone."""
         weights = self.settings.weights
-        if not self._rotates:
-            return weights
         short = [0.0 if dim == self.data.dim else weight for dim, weight in zip(self.dims, weights, strict=True)]
         return short if any(short) else weights
 

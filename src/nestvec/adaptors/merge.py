@@ -8,7 +8,7 @@ import numpy as np
 
 from nestvec.adaptors.adaptor import SIDES, Adaptor
 from nestvec.adaptors.maps import Map
-from nestvec.encoders import SentenceTransformerEncoder, fold_linear, linear_module
+from nestvec.encoders import SentenceTransformerEncoder, linear_module, model_of
 from nestvec.errors import DimensionError
 from nestvec.extras import require
 
@@ -38,7 +38,6 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
         DimensionError: The model's vectors have another size.
         MissingExtraError: sentence-transformers is not installed.
     """
-    sentence_transformers = require("sentence_transformers", extra="train")
     encoder = SentenceTransformerEncoder(model)
     if encoder.full_dim != adaptor.input_dim or model.truncate_dim is not None:
         cut = "" if model.truncate_dim is None else f", cut to {model.truncate_dim}"
@@ -47,14 +46,7 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
             "Use the model that it was fitted on, not truncated."
         )
     adaptor.check_encoder({side: encoder.identity(side) for side in SIDES}, force=force)
-    merged: SentenceTransformer = sentence_transformers.SentenceTransformer(
-        modules=fold_linear([*model.children(), *dense_modules(adaptor)]),
-        device=str(model.device),
-        prompts=dict(model.prompts),
-        default_prompt_name=model.default_prompt_name,
-        similarity_fn_name="cosine",
-    )
-    return merged
+    return model_of(model, [*model.children(), *dense_modules(adaptor)], similarity="cosine")
 
 
 def dense_modules(adaptor: Adaptor) -> list[Any]:

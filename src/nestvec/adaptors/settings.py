@@ -29,7 +29,7 @@ _BY_LABELS: dict[Labels, dict[str, float]] = {
     "none": {"distillation": 1.0},
 }
 _LEARNING_RATE_DEEP = 0.001
-_ROTATION = {"epochs": 12.0, "learning_rate": 0.004, "pull": 0.0, "distillation": 1.0}
+_ROTATION = {"epochs": 12.0, "learning_rate": 0.004, "pull": 0.0}
 _PRESETS: dict[Preset, float] = {"small": -0.5, "balanced": 0.0, "full": 0.5}
 """The power of its size that a dim is weighed by."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
-from nestvec.cli.options import TYPED_TEXT, read_columns, separated, trust_option
+from nestvec.cli.options import TYPED_TEXT, rows_options, separated, trust_option
 from nestvec.errors import AdaptorError, OutputExistsError
 
 if TYPE_CHECKING:
@@ -66,18 +66,7 @@ _METHODS = ("linear", "two-tower", "mlp", "rotation", "pca", "whitening")
 @click.option("--query-prompt", type=TYPED_TEXT, default="", help="Put before every query that --endpoint encodes.")
 @click.option("--document-prompt", type=TYPED_TEXT, default="", help="The same for documents.")
 @click.option("--data", type=click.Path(path_type=Path), help="Texts for --model: a file of records or a BEIR folder.")
-@click.option("--split", default="train", show_default=True, help="Which qrels of a BEIR folder, or split of a folder.")
-@click.option(
-    "--columns", callback=read_columns, help="Such as query=q,positive=a; or all names, for CSV and TSV without header."
-)
-@click.option(
-    "--positives",
-    type=click.Choice(["all", "first"]),
-    default="all",
-    show_default=True,
-    help="Of a list of positives: a row for each, or the first.",
-)
-@click.option("--strict", is_flag=True, help="Refuse rows that are otherwise left out and counted.")
+@rows_options
 @click.option("--negatives", type=click.IntRange(min=0), default=0, show_default=True, help="Hard negatives a row.")
 @click.option("--out", required=True, type=_PathOption, help="The adaptor to write, .safetensors.")
 @click.option(

@@ -13,7 +13,7 @@ from nestvec.files import is_unicode
 if TYPE_CHECKING:
     from nestvec.data import Columns
 
-__all__ = ["TYPED_TEXT", "read_columns", "read_count", "separated", "trust_option"]
+__all__ = ["TYPED_TEXT", "read_columns", "read_count", "rows_options", "separated", "trust_option"]
 
 _Value = TypeVar("_Value")
 
@@ -93,3 +93,28 @@ def read_columns(context: click.Context, option: click.Parameter, value: str | N
             )
         roles.setdefault(role.strip(), []).append(column.strip())
     return {role: columns[0] if len(columns) == 1 else columns for role, columns in roles.items()}
+
+
+def rows_options(command: Callable[..., _Value]) -> Callable[..., _Value]:
+    """Give a command that reads rows of queries and documents the options that say how."""
+    options = (
+        click.option(
+            "--split", default="train", show_default=True, help="Which qrels of a BEIR folder, or split of a folder."
+        ),
+        click.option(
+            "--columns",
+            callback=read_columns,
+            help="Such as query=q,positive=a; or all names, for CSV and TSV without header.",
+        ),
+        click.option(
+            "--positives",
+            type=click.Choice(["all", "first"]),
+            default="all",
+            show_default=True,
+            help="Of a list of positives: a row for each, or the first.",
+        ),
+        click.option("--strict", is_flag=True, help="Refuse rows that are otherwise left out and counted."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nestvec.cli.console import console, draw_progress, quiet_libraries
-from nestvec.cli.options import read_columns, separated, trust_option
+from nestvec.cli.options import rows_options, separated, trust_option
 
 __all__ = ["rotate"]
 
@@ -25,18 +25,7 @@ __all__ = ["rotate"]
     "--documents", type=click.IntRange(min=1), default=2000, show_default=True, help="Documents to search among."
 )
 @click.option("--precisions", callback=separated(str), help="Of the grid.  [default: float32,int8,binary]")
-@click.option("--split", default="train", show_default=True, help="Which qrels of a BEIR folder, or split of a folder.")
-@click.option(
-    "--columns", callback=read_columns, help="Such as query=q,positive=a; or all names, for CSV and TSV without header."
-)
-@click.option(
-    "--positives",
-    type=click.Choice(["all", "first"]),
-    default="all",
-    show_default=True,
-    help="Of a list of positives: a row for each, or the first.",
-)
-@click.option("--strict", is_flag=True, help="Refuse rows that are otherwise left out and counted.")
+@rows_options
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep vectors on disk for the next time.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts encoded at once.")
 @trust_option

@@ -11,7 +11,7 @@ from nestvec.encoders.bases import (
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.dot_product import DotProductEncoder
 from nestvec.encoders.folder_kinds import DOT_PRODUCT
-from nestvec.encoders.linear_modules import fold_linear, linear_module, rotated_modules
+from nestvec.encoders.linear_modules import fold_linear, has_towers, linear_module, model_of, rotated_modules
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.remote import RemoteEncoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
@@ -30,10 +30,12 @@ __all__ = [
     "clear_cache",
     "comparison_of_base",
     "fold_linear",
+    "has_towers",
     "is_static",
     "linear_module",
     "load_base",
     "load_model",
+    "model_of",
     "rotated_modules",
     "trained_dims",
 ]

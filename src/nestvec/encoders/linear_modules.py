@@ -12,8 +12,9 @@ from nestvec.extras import require
 
 if TYPE_CHECKING:
     import torch
+    from sentence_transformers import SentenceTransformer
 
-__all__ = ["fold_linear", "linear_module", "rotated_modules"]
+__all__ = ["fold_linear", "has_towers", "linear_module", "model_of", "rotated_modules"]
 
 _KEY = "sentence_embedding"
 _ROUNDING = 1e-4  # by which a rotation in float32 may miss being one
@@ -40,6 +41,35 @@ def linear_module(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[A
         init_weight=torch.tensor(np.ascontiguousarray(weight.T, np.float32)),
         init_bias=None if bias is None else torch.tensor(np.asarray(bias, np.float32)),
     )
+
+
+def model_of(model: SentenceTransformer, modules: Iterable[Any], *, similarity: str | None) -> SentenceTransformer:
+    """Make a model of modules, linear ones folded, that reads texts as another does.
+
+    Args:
+        model: Whose device and prompts it has.
+        modules: In their order.
+        similarity: How its vectors are compared, as sentence-transformers names it; None leaves it open.
+
+    Returns:
+        The model.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    made: SentenceTransformer = require("sentence_transformers", extra="train").SentenceTransformer(
+        modules=fold_linear(modules),
+        device=str(model.device),
+        prompts=dict(model.prompts),
+        default_prompt_name=model.default_prompt_name,
+        similarity_fn_name=similarity,
+    )
+    return made
+
+
+def has_towers(model: SentenceTransformer) -> bool:
+    """Tell whether a model has a tower for each side: a Router."""
+    return any(type(module).__name__ == "Router" for module in model)
 
 
 def rotated_modules(modules: Iterable[Any], rotation: NDArray[np.floating[Any]]) -> list[Any]:

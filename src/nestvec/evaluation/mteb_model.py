@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nestvec.encoders.protocol import Encoder
 from nestvec.errors import PrecisionError
 from nestvec.extras import require
-from nestvec.quantization import Quantizer, check_precision, fit_codes
+from nestvec.quantization import ROTATED, Quantizer, check_precision, fit_codes, fit_quantizer
 from nestvec.vectors import cosine, default_dims, truncate
 
 __all__ = ["MTEBModel"]
@@ -97,11 +97,17 @@ class MTEBModel:
         vectors = self.encoder.encode_documents(texts)
         if self.precision != "float32":
             key = (str(task_metadata.name), hf_split, hf_subset)
-            quantizer = self._given or self._fitted.get(key) or fit_codes(vectors, self.dim, self.precision)
+            quantizer = self._given or self._fitted.get(key) or self._fit(vectors)
             self._fitted[key] = quantizer
             vectors = truncate(vectors, quantizer.full_dim)
             vectors = quantizer.decode(quantizer.encode(vectors))
         return truncate(vectors, self.dim)
+
+    def _fit(self, vectors: Float32s) -> Quantizer:
+        """As a grid does: codes of a size of their own where they are rotated, else those of all sizes."""
+        if self.precision in ROTATED:
+            return fit_codes(vectors, self.dim, self.precision)
+        return fit_quantizer(vectors, self.precision)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Float32s:
         """Compare every vector with every other by cosine, [n_1, n_2]."""

@@ -25,13 +25,14 @@ from nestvec.data import (
 from nestvec.encoders import (
     CachedEncoder,
     comparison_of_base,
+    has_towers,
     load_base,
+    model_of,
     rotated_modules,
     trained_dims,
 )
 from nestvec.errors import DataError, ModelError, OutputExistsError
 from nestvec.evaluation import Retrieval, TaskVectors, encode_task, make_cells, measure_grid
-from nestvec.extras import require
 from nestvec.files import atomic_folder, write_text
 from nestvec.jobs.adapt import encode_records
 from nestvec.jobs.encoders import make_encoder
@@ -187,7 +188,9 @@ def rotate(
     seconds["measure"] = time.perf_counter() - started
     if adaptor.method == "rotation":
         with progress("saving and verifying", None):
-            rotated = _rotated_model(loaded, adaptor, cosine=comparison_of_base(model) == "cosine")
+            modules = rotated_modules(loaded.children(), adaptor.towers.document.weight)
+            similarity = "cosine" if comparison_of_base(model) == "cosine" else loaded.similarity_fn_name
+            rotated = model_of(loaded, modules, similarity=similarity)
             with atomic_folder(out) as partial:
                 save_model(rotated, partial, dims=dims)
                 texts = list(benchmark.corpus.values())[:VERIFIED_TEXTS]
@@ -235,7 +238,7 @@ def _draw(items: Iterable[_Item], count: int, seed: int) -> list[_Item]:
 
 
 def _refuse_towers(loaded: SentenceTransformer, model: str) -> None:
-    if any(type(module).__name__ == "Router" for module in loaded):
+    if has_towers(loaded):
         raise ModelError(
             f"{model} has a tower for each side (a Router), and one rotation would have to suit both. Fit a map for "
             "each: nestvec adapt --method two-tower."
@@ -276,15 +279,3 @@ def _measure(
         seed=settings.seed,
         folder=str(Path.cwd()),
     )
-
-
-def _rotated_model(loaded: SentenceTransformer, adaptor: Adaptor, *, cosine: bool) -> SentenceTransformer:
-    sentence_transformers = require("sentence_transformers", extra="train")
-    rotated: SentenceTransformer = sentence_transformers.SentenceTransformer(
-        modules=rotated_modules(loaded.children(), adaptor.towers.document.weight),
-        device=str(loaded.device),
-        prompts=dict(loaded.prompts),
-        default_prompt_name=loaded.default_prompt_name,
-        similarity_fn_name="cosine" if cosine else loaded.similarity_fn_name,
-    )
-    return rotated

@@ -99,7 +99,7 @@ def fit_quantizer(
 
 
 def fit_codes(vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, seed: int = 0) -> Quantizer:
-    """Fit what stores the leading dimensions of vectors for a first stage, as grids measure it and indexes store it.
+    """Fit what stores the leading dimensions of vectors for a first stage, as an index does.
 
     Args:
         vectors: A sample of what is to be stored, [n, full_dim], floating point.

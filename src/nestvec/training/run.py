@@ -25,7 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from nestvec.adaptors import Adaptor, Map
 from nestvec.data import RetrievalRow, hold_out_queries
-from nestvec.encoders import SentenceTransformerEncoder, load_base
+from nestvec.encoders import SentenceTransformerEncoder, has_towers, load_base
 from nestvec.errors import NestvecWarning, RecipeError, ResumeError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
 from nestvec.losses import NestedMixture
@@ -121,7 +121,7 @@ def prepare(
     """
     if settings.precision == "float16" and not torch.cuda.is_available():
         raise RecipeError('training.precision is "float16", which needs a GPU. Use "bfloat16" or "float32".')
-    if any(type(module).__name__ == "Router" for module in model):
+    if has_towers(model):
         raise RecipeError(
             "The base has a tower for each side (a Router), and training takes one. Give what it was made from."
         )

@@ -62,14 +62,16 @@ def begin(
     modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
     rows = _draw(len(columns["query"]), _ROWS_TO_BEGIN, seed)
     vectors = np.concatenate(_encode(model, columns["query"], columns["positive"], rows, progress))
-    pca = fit_pca(vectors)
-    weight = np.eye(vectors.shape[1], dtype=np.float32) if start == "centre" else pca.weight
-    bias = None if start == "rotate" else (-vectors.mean(axis=0) @ weight).astype(np.float32)
-    dense = linear_module(weight, bias)
+    if start == "centre":
+        found = Map(np.eye(vectors.shape[1], dtype=np.float32), -vectors.mean(axis=0))
+    else:
+        pca = fit_pca(vectors)
+        found = pca if start == "centre-rotate" else Map(pca.weight)
+    dense = linear_module(found.weight, found.bias)
     dense.requires_grad_(trained)
     for module in (modules.Normalize(), dense, modules.Normalize()):
         model.append(module.to(model.device))
-    return Map(weight, bias)
+    return found
 
 
 def finish(
