@@ -96,6 +96,20 @@ def test_without_pairs_prefixes_keep_the_nearest_documents() -> None:
     assert rotated > 2 * raw
 
 
+def test_without_pairs_vectors_that_are_nested_already_stay() -> None:
+    """Sorted dimensions keep more than drawn ones: what keeps yet more of the neighbours may find less."""
+    generator = np.random.default_rng(0)
+    documents = (generator.normal(size=(1200, DIM)) * np.linspace(2, 0.1, DIM)).astype(np.float32)
+    empty, dims = documents[:0], [DIM, 12, 6]
+    kept = fit_adaptor(AdaptorData(empty, documents), dims, method="rotation")
+    assert (kept.method, kept.settings["nested"]) == ("raw", True)
+    shuffled = documents[:, generator.permutation(DIM)]
+    turned = fit_adaptor(AdaptorData(empty, shuffled), dims, method="rotation")
+    assert (turned.method, turned.settings["nested"]) == ("rotation", False)
+    forced = fit_adaptor(AdaptorData(empty, documents), dims, method="rotation", settings=FitSettings(strength=1.0))
+    assert forced.method == "rotation"
+
+
 def test_where_no_rotation_gains_the_vectors_stay() -> None:
     queries, documents = pairs_of(600, 4)
     wrong = np.random.default_rng(5).permutation(600)
@@ -153,6 +167,15 @@ def test_a_little_may_be_lost_where_that_is_allowed() -> None:
     assert (
         choose([replace_values(raw, {2: np.full(9, 0.497), 1: np.full(9, 0.3)})], raw, [1, 1], most_lost=0.002) is raw
     )
+
+
+def test_a_rotation_goes_by_the_mean_of_what_it_gains() -> None:
+    same = Towers(Map(np.eye(2, dtype=np.float32)), Map(np.eye(2, dtype=np.float32)))
+    raw = Candidate("raw", same, {2: np.full(9, 0.5), 1: np.full(9, 0.2)})
+    even = replace_values(raw, {2: np.full(9, 0.55), 1: np.full(9, 0.22)})
+    steep = replace_values(raw, {2: np.full(9, 0.5), 1: np.full(9, 0.25)})
+    assert choose([even, steep], raw, [1.0, 1.0]) is even
+    assert choose([even, steep], raw, [1.0, 1.0], share_of_worst=0.0) is steep
 
 
 def replace_values(one: Candidate, values: dict[int, np.ndarray]) -> Candidate:

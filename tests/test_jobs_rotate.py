@@ -82,14 +82,30 @@ def test_the_command_writes_a_model_and_its_grid(
     assert nestvec("rotate", tiny_model, *options, "--overwrite").returncode == 0
 
 
-def test_spans_of_documents_judge_and_the_principal_components_begin(
+def test_documents_alone_make_a_better_model_and_their_spans_measure_it(
     tiny_model: Path, docs: Path, tmp_path: Path
 ) -> None:
     found = rotate(str(tiny_model), tmp_path / "rotated", docs=docs, settings=QUICK)
-    assert found.adaptor.settings["metric"] == "MRR@10"  # of spans
-    assert found.adaptor.settings["start"] in (None, "pca")  # None where the model was left as it is
-    assert (found.adaptor.method == "rotation") == (tmp_path / "rotated").exists()
+    assert found.adaptor.method == "rotation"
+    assert found.adaptor.settings["metric"] == "MRR@10 of the nearest neighbour"
+    assert load_model(str(tmp_path / "rotated")).get_embedding_dimension() == 128
+    kept = found.adaptor.held_out
+    assert kept["rotation"]["8"] > 1.2 * kept["raw"]["8"]
     assert {cell.model for cell in found.report.cells} == {"rotated", "as it is"}
+    assert {cell.dim for cell in found.report.cells} == set(DIMS)
+
+
+def test_documents_alone_do_not_turn_what_is_nested_already(
+    tiny_model: Path, docs: Path, rows: Path, tmp_path: Path, nestvec: RunNestvec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run must not undo what training, or rows, put into the leading dimensions."""
+    monkeypatch.setenv("NESTVEC_CACHE", str(tmp_path / "cache"))
+    once = rotate(str(tiny_model), tmp_path / "once", data=rows, settings=QUICK)
+    assert once.adaptor.method == "rotation"
+    done = nestvec("rotate", tmp_path / "once", "--docs", docs, "--out", tmp_path / "twice", "--dims", "128,32,8")
+    assert done.returncode == 1, done.stderr
+    assert "matter more than the others already" in " ".join(done.stdout.split())
+    assert not (tmp_path / "twice").exists()
 
 
 def test_where_nothing_gains_nothing_is_written(
@@ -105,7 +121,7 @@ def test_where_nothing_gains_nothing_is_written(
     out = tmp_path / "rotated"
     done = nestvec("rotate", tiny_model, "--data", file, "--out", out, "--dims", "128,64", "--no-cache")
     assert done.returncode == 1, done.stderr
-    assert "nothing was written" in done.stdout
+    assert "Nothing was written. No rotation gains" in done.stdout
     assert not out.exists()
 
 

@@ -201,6 +201,36 @@ def test_teachers_that_do_not_fit_are_refused() -> None:
         similarity(FOUR, FOUR, dims=[4], teacher_queries=FOUR, teacher_documents=FOUR[:3])
     with pytest.raises(LossInputError, match="Temperature is -1"):
         similarity(FOUR, FOUR, dims=[4], teacher_temperature=-1)
+    with pytest.raises(LossInputError, match="1 temperatures for 2 dims"):
+        similarity(FOUR, FOUR, dims=[4, 2], temperature=[0.1], teacher_temperature=0.1)
+    with pytest.raises(LossInputError, match="Temperature is 0"):
+        similarity(FOUR, FOUR, dims=[4, 2], temperature=[0.1, 0.0], teacher_temperature=0.1)
+    with pytest.raises(LossInputError, match="Give teacher_temperature"):
+        similarity(FOUR, FOUR, dims=[4, 2], temperature=[0.1, 0.2])
+
+
+@pytest.mark.parametrize("dims", [[2, 4, 8], [8, 4, 2]])
+def test_each_dim_may_have_its_own_temperature(dims: list[int]) -> None:
+    """Then the loss is the sum of what each dim costs alone at its temperature, gradients included."""
+    generator = torch.Generator().manual_seed(7)
+    queries, documents = (torch.randn(n, 8, generator=generator, dtype=torch.float64) for n in (5, 7))
+    temperatures, weights = {2: 0.3, 4: 0.1, 8: 0.05}, {2: 1.0, 4: 0.0, 8: 2.0}
+
+    def loss(sides: list[torch.Tensor], some: list[int]) -> torch.Tensor:
+        return losses.nested_similarity_distillation(
+            *sides,
+            dims=some,
+            weights=[weights[dim] for dim in some],
+            temperature=[temperatures[dim] for dim in some],
+            teacher_temperature=0.07,
+        )
+
+    together, apart = ([side.clone().requires_grad_() for side in (queries, documents)] for _ in range(2))
+    total = loss(together, dims)
+    expected = loss(apart, [2]) + loss(apart, [8])
+    torch.testing.assert_close(total, expected)
+    for one, other in zip(torch.autograd.grad(total, together), torch.autograd.grad(expected, apart), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_target_is_scaled_again_after_it_is_cut() -> None:

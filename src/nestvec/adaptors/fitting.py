@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,7 +20,17 @@ from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import Objective, make_objective
 from nestvec.adaptors.pca import fit_pca
 from nestvec.adaptors.rotation import fit_pair_rotation, nearest_rotation
-from nestvec.adaptors.selection import STRENGTHS, Candidate, blend, choose, clearly_better, merit, share, shrinkage
+from nestvec.adaptors.selection import (
+    STRENGTHS,
+    Candidate,
+    blend,
+    choose,
+    clearly_better,
+    errors,
+    merit,
+    share,
+    shrinkage,
+)
 from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.errors import AdaptorError, LossInputError, VectorError
@@ -35,8 +46,9 @@ _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp", "rotation")
 _LOST_BY_ROTATION = 0.002  # at most, of the held-out score, at any size
 _SHARES = (1.0, 0.5)  # of the way at which states of training are compared: one that loses may gain half way
+_SHUFFLES, _NESTED = 5, 3.0  # standard errors by which leading dimensions are better than others
 _WARMUP = 0.1
-_STEPS_PER_EPOCH, _LEAST_BATCH = 8, 64  # at least, with few pairs
+_STEPS_PER_EPOCH = 8  # at least, as long as a step has rows enough
 
 
 def fit_adaptor(
@@ -73,8 +85,10 @@ def fit_adaptor(
         progress: How to report progress.
 
     Returns:
-        The adaptor; its method is `raw` where the vectors as they are were kept. At a size where these, or their
-        principal components, are clearly better on the held-out data, it holds those too (`replaced`).
+        The adaptor; its method is `raw` where the vectors as they are were kept, for a rotation without labels also
+        where they are nested already: their leading dimensions clearly keep more than others would. At a size where the
+        vectors as they are, or their principal components, are clearly better on the held-out data, it holds those too
+        (`replaced`).
 
     Raises:
         AdaptorError: The method or settings cannot be used, or labels do not fit.
@@ -113,12 +127,14 @@ def fit_adaptor(
     sample = _sample(data, split.held_out, settings.seed)
     pca = fit_pca(sample, centered=settings.centered)
     found = {"raw": candidate("raw", Towers(raw, raw)), "pca": candidate("pca", Towers(pca, pca))}
+    nested = False
     if method in _TRAINED:
         methods = (method, "linear") if any_method else (method,)
         starts = _starts(data, split, pca, method)
         if settings.start not in (None, *starts):
             raise AdaptorError(f"Only a rotation of vectors with pairs can start at {settings.start}. Leave it out.")
-        chosen = _Trials(data, split, dims, methods, settings, starts, found, candidate, progress).best()
+        trials = _Trials(data, split, dims, methods, settings, starts, found, candidate, progress)
+        chosen, nested = trials.best(), trials.nested
     elif method == "whitening":
         if len(sample) < data.dim:
             raise VectorError(
@@ -142,6 +158,7 @@ def fit_adaptor(
             "start": chosen.start,
             "strength": None if chosen.strength is None else round(chosen.strength, 4),
             "metric": measure.metric,
+            "nested": nested,  # before anything was fitted
             "pairs": 0 if data.pairs is None else len(data.pairs),
         },
     )
@@ -149,7 +166,12 @@ def fit_adaptor(
 
 @dataclass(frozen=True)
 class _Trials:
-    """Trained maps from each start, and the choice between them on the held-out data."""
+    """Trained maps from each start, and the choice between them on the held-out data.
+
+    Without labels these say how well a prefix keeps the full vector's neighbours, not how well it finds what is asked
+    for. Where the vectors were not made to be cut, the two rise together; prefixes that were trained to find are worse
+    at keeping than a rotation fitted to that, and better at finding. Such vectors stay as they are.
+    """
 
     data: AdaptorData
     split: Split
@@ -164,6 +186,8 @@ class _Trials:
     progress: Progress
 
     def best(self) -> Candidate:
+        if self.nested:
+            return self.untrained["raw"]
         candidates = [
             self._between(start, end, strength, method)
             for start in self._names()
@@ -171,7 +195,8 @@ class _Trials:
             for strength, method in itertools.product(self._strengths(), self.methods)
         ]
         if self._free and self._rotates:
-            return choose(candidates, self.untrained["raw"], self._short_weights(), most_lost=_LOST_BY_ROTATION)
+            raw, weights = self.untrained["raw"], self._short_weights()
+            return choose(candidates, raw, weights, most_lost=_LOST_BY_ROTATION, share_of_worst=0.0)
         if self._free:
             return self._choose(candidates)
         return max(candidates, key=lambda one: merit(one, self.untrained.values()))
@@ -184,6 +209,23 @@ class _Trials:
     @property
     def _rotates(self) -> bool:
         return self.methods[0] == "rotation"
+
+    @cached_property
+    def nested(self) -> bool:
+        """Whether there are no labels, and the leading dimensions keep clearly more than others would.
+
+        Then the vectors were trained, or turned, for it.
+        """
+        short = [dim for dim in self.dims if dim < self.data.dim]
+        if not (short and self._free and self.data.labels == "none"):
+            return False
+        generator = np.random.default_rng(self.settings.seed)
+        identity = np.eye(self.data.dim, dtype=np.float32)
+        shuffles = [Map(identity[:, generator.permutation(self.data.dim)]) for _ in range(_SHUFFLES)]
+        others = [self.measure("shuffled", Towers(one, one)) for one in shuffles]
+        raw = self.untrained["raw"]
+        gains = [raw.values[dim] - np.mean([other.values[dim] for other in others], axis=0) for dim in short]
+        return errors(np.mean(gains, axis=0)) > _NESTED
 
     def _short_weights(self) -> Sequence[float]:
         """One weight a dim, where the full size, which no rotation changes, counts only where it is alone."""
@@ -274,8 +316,8 @@ def _train(
 ) -> list[Towers]:
     """Train, and return the best state of each merit, the one where training begins included."""
     rows = compute_loss.rows
-    batch_size = min(settings.batch_size, len(rows), max(_LEAST_BATCH, len(rows) // _STEPS_PER_EPOCH))
-    steps = max(1, round(settings.epochs * len(rows) / batch_size))
+    batch_size = min(settings.batch_size, len(rows), max(compute_loss.least_batch, len(rows) // _STEPS_PER_EPOCH))
+    steps = max(1, round(settings.epochs * max(compute_loss.least_steps, len(rows) / batch_size)))
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, steps))
     start = [parameter.detach().clone() for parameter in network.parameters()]

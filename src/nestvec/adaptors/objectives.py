@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ __all__ = ["Objective", "make_objective", "mine_negatives"]
 Rows = NDArray[np.int64]
 _ROWS_AT_A_TIME = 16_384
 _NEIGHBOURS = 10
+_LEAST_FAITHFUL = 64  # dims
 _MOST_DOCUMENTS = 30_000
 _MOST_MINED, _MINED_DEPTH = 12_000, 20
 _MOST_PRODUCTS = 1_000_000_000  # of queries and documents in a search for near ones: seconds
@@ -39,9 +41,13 @@ class Objective(ABC):
 
     Attributes:
         rows: What is trained on: rows of pairs, or of documents where there are none.
+        least_batch: Rows in a step at least, where there are so many.
+        least_steps: In an epoch; 0 leaves them to the batch.
     """
 
     rows: Rows
+    least_batch: ClassVar[int] = 64
+    least_steps: ClassVar[int] = 0
 
     @abstractmethod
     def __call__(self, network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
@@ -181,6 +187,8 @@ class _Scored(Objective):
 class _Neighbourhoods(Objective):
     """Every prefix is to give the similarities of the vectors as they were, to near neighbours and to others."""
 
+    least_batch, least_steps = 1024, 8  # more to compare with teaches more, and no row is an example that wears out
+
     def __init__(self, data: AdaptorData, split: Split, dims: Sequence[int], settings: ResolvedSettings) -> None:
         self._data, self._dims, self._settings = data, dims, settings
         generator = np.random.default_rng(settings.seed)
@@ -209,7 +217,8 @@ class _Neighbourhoods(Objective):
         options: dict[str, Any] = {
             "dims": self._dims,
             "weights": settings.weights,
-            "temperature": settings.distillation_temperature,
+            "temperature": [settings.distillation_temperature * _spread(dim) for dim in self._dims],
+            "teacher_temperature": settings.distillation_temperature,
         }
         among = nested_similarity_distillation(mapped, teacher_queries=documents, **options)
         if queries is None:
@@ -218,6 +227,14 @@ class _Neighbourhoods(Objective):
             network.query(queries), mapped, teacher_queries=queries, teacher_documents=documents, **options
         )
         return (among + across) / 2
+
+
+def _spread(dim: int) -> float:
+    """How much further apart the similarities of so short a prefix lie: those of random vectors go by 1 / root of dim.
+
+    Counted from where it starts to matter: below 64 dimensions a prefix cannot follow the full vector any more.
+    """
+    return math.sqrt(max(1.0, _LEAST_FAITHFUL / dim))
 
 
 def mine_negatives(data: AdaptorData, pairs: Rows, trained: Rows, seed: int) -> tuple[Rows, Rows]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
 
-__all__ = ["STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "merit", "share", "shrinkage"]
+__all__ = ["STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "errors", "merit", "share", "shrinkage"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -86,19 +86,26 @@ def share(towers: Towers) -> Towers:
 
 
 def choose(
-    candidates: Iterable[Candidate], raw: Candidate, weights: Sequence[float], *, most_lost: float = 0.0
+    candidates: Iterable[Candidate],
+    raw: Candidate,
+    weights: Sequence[float],
+    *,
+    most_lost: float = 0.0,
+    share_of_worst: float = 1.0,
 ) -> Candidate:
     """Choose maps that gain at every size, by their worst size and half the mean, relative to the vectors as they are.
 
     A mean alone would let much gained at short prefixes hide what is lost at others; the worst size alone, which is
-    mostly the full one, says little of the others. Where nothing gains at every size, or the gain on the whole is less
-    than twice its standard error, the vectors stay as they are: few pairs with a strong base end at the base.
+    mostly the full one, says little of the others. Rotations, which leave the full one as it is, can go by the mean
+    alone. Where nothing gains at every size, or the gain on the whole is less than twice its standard error, the
+    vectors stay as they are: few pairs with a strong base end at the base.
 
     Args:
         candidates: Maps, measured on the same held-out data.
         raw: The vectors as they are.
         weights: One weight a dim, in the order of the dims; a size that weighs nothing does not count.
         most_lost: What the score of a size may lose in the worst case.
+        share_of_worst: How much the worst size counts.
 
     Returns:
         One of the candidates, or `raw`.
@@ -115,9 +122,9 @@ def choose(
         gains = np.array([values - raw.values[dim] for dim, values in candidate.values.items()])  # [n_dims, n_units]
         relative = gains.mean(axis=1) / np.maximum(list(raw.scores.values()), _LEAST_SCORE)
         worst, mean = relative[counted].min(), np.average(relative, weights=weights)
-        gain = float(worst + _SHARE_OF_MEAN * mean)
+        gain = float(share_of_worst * worst + _SHARE_OF_MEAN * mean)
         kept = gains.mean(axis=1)[counted].min() > -most_lost
-        if kept and gain > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
+        if kept and gain > best_gain and errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
             best, best_gain = candidate, gain
     return best
 
@@ -138,7 +145,7 @@ def shrinkage(chosen: Candidate, raw: Candidate, weights: Sequence[float]) -> fl
         Above 0, 1 at most.
     """
     gains = np.array([values - raw.values[dim] for dim, values in chosen.values.items()])
-    return min(1.0, _errors(np.average(gains, axis=0, weights=weights)) / _SURE)
+    return min(1.0, errors(np.average(gains, axis=0, weights=weights)) / _SURE)
 
 
 def clearly_better(one: Candidate, other: Candidate, dim: int, groups: Rows | None = None) -> bool:
@@ -151,7 +158,7 @@ def clearly_better(one: Candidate, other: Candidate, dim: int, groups: Rows | No
         groups: What belongs together, such as the queries of one document, [n_units]; None where each is alone.
     """
     gain = one.values[dim] - other.values[dim]
-    return _errors(gain if groups is None else _sums(gain, groups)) > _CLEAR
+    return errors(gain if groups is None else _sums(gain, groups)) > _CLEAR
 
 
 def _sums(gain: Floats, groups: Rows) -> Floats:
@@ -159,8 +166,12 @@ def _sums(gain: Floats, groups: Rows) -> Floats:
     return np.bincount(np.unique(groups, return_inverse=True)[1].reshape(-1), gain).astype(np.float64)
 
 
-def _errors(gain: Floats) -> float:
-    """How many standard errors the mean of a gain is above 0, [n_units]."""
+def errors(gain: Floats) -> float:
+    """Return how many standard errors the mean of a gain is above 0; 0 where it is not above.
+
+    Args:
+        gain: Of each held-out query, pair or document, [n_units].
+    """
     if len(gain) < 2 or gain.mean() <= 0:
         return 0.0
     error = float(gain.std(ddof=1) / np.sqrt(len(gain)))

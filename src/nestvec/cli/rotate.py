@@ -12,11 +12,17 @@ from nestvec.cli.options import rows_options, separated, trust_option
 
 __all__ = ["rotate"]
 
+_NO_GAIN = "No rotation gains at every size on held-out data: the model is best as it is."
+_NESTED = (
+    "The leading dimensions of this model matter more than the others already, and documents alone do not say which "
+    "would find more. Give --data, queries with documents, to try."
+)
+
 
 @click.command()
 @click.argument("model")
 @click.option("--data", type=click.Path(path_type=Path), help="Queries with documents: file of records or BEIR folder.")
-@click.option("--docs", type=click.Path(path_type=Path), help="Documents alone; spans of them are the queries.")
+@click.option("--docs", type=click.Path(path_type=Path), help="Documents alone; it is measured by spans of them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The model to write.")
 @click.option("--dims", callback=separated(int), help="Such as 384,64,16; default: full size and powers of two.")
 @click.option("--rows", type=click.IntRange(min=1), default=4000, show_default=True, help="Rows to use at most.")
@@ -35,7 +41,8 @@ def rotate(model: str, data: Path | None, docs: Path | None, out: Path, overwrit
     """Turn the vectors of MODEL so that their first dimensions serve; those at full size are ranked as before.
 
     MODEL is a folder, a hub id, minilm or static. Nothing is trained but an orthogonal matrix, within the model that is
-    written. Where nothing gains on held-out queries, nothing is written, and the exit status is 1.
+    written. Where nothing gains on held-out data, nothing is written, and the exit status is 1; nor is anything for
+    documents alone where the leading dimensions matter more already.
 
     \b
     Example:
@@ -59,9 +66,8 @@ def rotate(model: str, data: Path | None, docs: Path | None, out: Path, overwrit
     screen = console()
     screen.print(terminal_grid(found.report, width=screen.width))
     if found.adaptor.method == "raw":
-        screen.print(
-            "No rotation gains at every size on held-out queries: nothing was written. The model is best as it is."
-        )
+        why = _NESTED if found.adaptor.settings["nested"] else _NO_GAIN
+        screen.print(f"Nothing was written. {why}")
         return 1
     screen.print(adaptor_start(found.adaptor))
     screen.print(f"Written: {out}", soft_wrap=True)

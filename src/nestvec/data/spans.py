@@ -13,7 +13,7 @@ _WORDS, _CHARACTERS = 8, 12
 _FEWEST_CHARACTERS = 4
 
 
-def span_rows(texts: Iterable[str], *, seed: int = 0) -> list[RetrievalRow]:
+def span_rows(texts: Iterable[str], *, seed: int = 0) -> dict[RetrievalRow, str]:
     """Cut a span of a few words out of each text, as a query whose answer is what is left of the text.
 
     Args:
@@ -21,18 +21,18 @@ def span_rows(texts: Iterable[str], *, seed: int = 0) -> list[RetrievalRow]:
         seed: Of where the spans lie.
 
     Returns:
-        A row for each text that has two words or, where nothing is between them, characters enough: a span of eight
-        words at most, or of twelve characters, and half of the text at most.
+        A row, with the whole text, for each text that has two words or, where nothing is between them, characters
+        enough: a span of eight words at most, or of twelve characters, and half of the text at most.
 
     Source:
         The inverse cloze task: Lee, Chang and Toutanova 2019, arXiv:1906.00300, who take whole sentences.
 
     Example:
         >>> span_rows(["one two"], seed=1)
-        [RetrievalRow(query='one', positive='two', negatives=())]
+        {RetrievalRow(query='one', positive='two', negatives=()): 'one two'}
     """
     generator = random.Random(seed)
-    rows = []
+    rows: dict[RetrievalRow, str] = {}
     for text in texts:
         words = text.split()
         between = " "
@@ -46,5 +46,5 @@ def span_rows(texts: Iterable[str], *, seed: int = 0) -> list[RetrievalRow]:
         query = between.join(words[first : first + length]).strip()
         rest = between.join(words[:first] + words[first + length :]).strip()
         if query and rest:
-            rows.append(RetrievalRow(query, rest))
+            rows.setdefault(RetrievalRow(query, rest), text)
     return rows

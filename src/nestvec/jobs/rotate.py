@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from nestvec.adaptors import Adaptor, FitSettings, fit_adaptor
+from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, fit_adaptor
 from nestvec.data import (
     Columns,
     Positives,
@@ -120,7 +120,8 @@ def rotate(
         model: A model folder, a hub id, or the name of a packaged base.
         out: Folder to write.
         data: Rows of queries and documents, as `read_records` takes them, or a BEIR folder.
-        docs: Documents, as `read_documents` takes them, in place of rows: spans of them are the queries.
+        docs: Documents, as `read_documents` takes them, in place of rows; spans of them are the queries that the model
+            is measured by.
         settings: What to fit and to measure.
         overwrite: Replace what `out` is.
         progress: How to report progress.
@@ -148,7 +149,8 @@ def rotate(
     seconds: dict[str, float] = {}
     started = time.perf_counter()
     source = str(data if docs is None else docs)
-    rows = _read_rows(data, settings, progress) if docs is None else _read_spans(docs, settings, progress)
+    spans = None if docs is None else _read_spans(docs, settings, progress)
+    rows = _read_rows(data, settings, progress) if spans is None else list(spans)
     if len(rows) < _LEAST_ROWS:
         raise DataError(f"{source} has {len(rows)} rows that can be used. Give at least {_LEAST_ROWS}, better 2,000.")
     distinct = len({row.query for row in rows})
@@ -172,14 +174,16 @@ def rotate(
         encoder = CachedEncoder(encoder, about=model)
     started = time.perf_counter()
     with naming_places(source):
-        pairs = encode_records(rows, encoder, about=source, progress=progress)
+        if spans is None:
+            fitted = encode_records(rows, encoder, about=source, progress=progress)
+        else:  # a span says little of what is asked: it stands beside its text, and nothing belongs together
+            asked = encoder.encode_queries([row.query for row in rows], progress=progress)
+            fitted = AdaptorData(asked, encoder.encode_documents([spans[row] for row in rows], progress=progress))
         before = encode_task(task, encoder, progress=progress)
     seconds["encode"] = time.perf_counter() - started
     started = time.perf_counter()
-    # Spans agree with their documents on other things than queries do: they judge, and nothing is fitted to them.
-    start: Literal["pca"] | None = None if docs is None else "pca"
-    fit_settings = FitSettings(seed=settings.seed, start=start)
-    adaptor = fit_adaptor(pairs, dims, method="rotation", settings=fit_settings, progress=progress)
+    fit_settings = FitSettings(seed=settings.seed)
+    adaptor = fit_adaptor(fitted, dims, method="rotation", settings=fit_settings, progress=progress)
     seconds["fit"] = time.perf_counter() - started
     started = time.perf_counter()
     turned = adaptor.towers.document.transform
@@ -218,7 +222,7 @@ def _read_rows(data: str | Path | None, settings: RotateSettings, progress: Prog
     return _draw(rows, settings.rows, settings.seed)
 
 
-def _read_spans(docs: str | Path | None, settings: RotateSettings, progress: Progress) -> list[RetrievalRow]:
+def _read_spans(docs: str | Path | None, settings: RotateSettings, progress: Progress) -> dict[RetrievalRow, str]:
     with progress(f"reading {Path(str(docs)).name}", None):
         documents = read_documents(str(docs), columns=settings.columns, strict=settings.strict)
         texts = dict.fromkeys(_draw((document.text for document in documents), settings.rows, settings.seed))

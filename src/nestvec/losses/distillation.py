@@ -12,6 +12,7 @@ from nestvec.losses.engine import tiled_loss
 from nestvec.losses.pairs import pair_distance
 from nestvec.losses.prefixes import (
     Distance,
+    Prefix,
     check_distance,
     check_rows,
     check_temperature,
@@ -82,7 +83,7 @@ def nested_similarity_distillation(
     *,
     dims: Sequence[int],
     weights: Sequence[float] | None = None,
-    temperature: float = 0.05,
+    temperature: float | Sequence[float] = 0.05,
     teacher_queries: Tensor | None = None,
     teacher_documents: Tensor | None = None,
     teacher_temperature: float | None = None,
@@ -99,10 +100,11 @@ def nested_similarity_distillation(
         documents: [n_documents, dim]; None compares the queries with each other, each without itself.
         dims: Prefix sizes, strictly rising or falling.
         weights: One weight a dim; None weighs each 1.
-        temperature: What the prefix's cosine similarities are divided by, above 0.
+        temperature: What the prefix's cosine similarities are divided by, above 0; one for all, or one a dim. Short
+            prefixes have similarities that are further apart, and learn more at a higher one.
         teacher_queries: [batch, teacher_dim]; None takes `queries`.
         teacher_documents: [n_documents, teacher_dim]; given if and only if both the teacher and documents are.
-        teacher_temperature: What the teacher's similarities are divided by; None takes `temperature`.
+        teacher_temperature: What the teacher's similarities are divided by; None takes `temperature`, where it is one.
         top_k: Compare only the teacher's so many nearest documents of each query with each other; None compares all.
         rows: Which queries the loss is the mean of; None takes all. A process that has gathered the batches of all
             gives its own.
@@ -126,8 +128,12 @@ def nested_similarity_distillation(
     """
     named = {"queries": queries} if documents is None else {"queries": queries, "documents": documents}
     prefixes = nested_prefixes(dims, weights, check_vectors(**named))
-    check_temperature(temperature)
-    teacher_temperature = check_temperature(temperature if teacher_temperature is None else teacher_temperature)
+    scales = _scales(temperature, dims, prefixes)
+    if teacher_temperature is None:
+        if isinstance(temperature, Sequence):
+            raise LossInputError("Got a temperature for each dim and none for the teacher. Give teacher_temperature.")
+        teacher_temperature = temperature
+    check_temperature(teacher_temperature)
     if documents is None and len(queries) < 2:
         return widen(queries)[0][:0].sum()
     if teacher_queries is None:
@@ -153,7 +159,17 @@ def nested_similarity_distillation(
         unit = [normalize(teacher.detach().to(queries.dtype)) for teacher in teachers.values()]
         tile_loss = _SameSimilarities(chosen(unit[0], rows), unit[-1], 1.0 / teacher_temperature, own, top_k)
     columns = rest[0] if rest else queries
-    return tiled_loss(chosen(queries, rows), columns, prefixes, tile_loss, scale=1.0 / temperature)
+    return tiled_loss(chosen(queries, rows), columns, prefixes, tile_loss, scale=scales.to(queries))
+
+
+def _scales(temperature: float | Sequence[float], dims: Sequence[int], prefixes: Sequence[Prefix]) -> Tensor:
+    """What similarities are multiplied by: one number, or one for each prefix that counts."""
+    if not isinstance(temperature, Sequence):
+        return torch.tensor(1.0 / check_temperature(temperature), dtype=torch.float64)
+    if len(temperature) != len(dims):
+        raise LossInputError(f"Got {len(temperature)} temperatures for {len(dims)} dims. Give one, or one a dim.")
+    by_dim = {dim: 1.0 / check_temperature(one) for dim, one in zip(dims, temperature, strict=True)}
+    return torch.tensor([by_dim[prefix.dim] for prefix in prefixes], dtype=torch.float64)
 
 
 class _SameSimilarities:

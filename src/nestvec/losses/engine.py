@@ -70,7 +70,7 @@ def tiled_loss(
         columns: [columns, dim], same type, finite.
         prefixes: Sizes to compute, smallest first.
         tile_loss: The loss of one tile.
-        scale: What similarities are multiplied by; a tensor of one number receives a gradient.
+        scale: What similarities are multiplied by; a tensor of one number, or of one a prefix, receives a gradient.
         row_weights: [rows], what each row's loss is multiplied by; None takes the mean.
         bias: [columns], added to every row of scores.
         cosine_rows: Whether each prefix of a row is scaled to unit length.
@@ -235,7 +235,7 @@ class _Sweep:
             else _Operand(columns, job.prefixes, cosine=job.cosine_columns)
         )
         self.bias = bias
-        self.row_scale = self.rows.inverse_lengths * scale  # [K, rows]
+        self.row_scale = self.rows.inverse_lengths * scale.reshape(-1, 1)  # [K, rows]
         self.any_gradient = any(wanted)
         like, n_prefixes = self.rows.vectors, len(job.prefixes)
         self.grad_rows = torch.empty_like(self.rows.vectors) if wanted[0] else None
@@ -310,4 +310,5 @@ class _Sweep:
             grad_rows = self.rows.finish(grad_rows, self.row_radial, self.job.prefixes)
         if grad_columns is not None:
             grad_columns = self.columns.finish(grad_columns, self.column_radial, self.job.prefixes)
-        return grad_rows, grad_columns, self.row_radial.sum() / self.scale, self.grad_bias
+        grad_scale = self.row_radial.sum(dim=1).sum_to_size(self.scale.reshape(-1).shape).reshape(self.scale.shape)
+        return grad_rows, grad_columns, grad_scale / self.scale, self.grad_bias
