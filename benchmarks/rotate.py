@@ -31,7 +31,7 @@ RAW = "as it is"
 
 def scores(task: Retrieval, vectors: TaskVectors, dims: list[int]) -> list[float]:
     """MRR@10 by size."""
-    found = task.measure(vectors.queries, vectors.documents, dims)
+    found: Any = task.measure(vectors.queries, vectors.documents, dims)
     return [float(np.mean(found[dim][METRIC].values)) for dim in dims]
 
 
