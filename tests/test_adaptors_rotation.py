@@ -173,7 +173,7 @@ def test_a_rotation_goes_by_the_mean_of_what_it_gains() -> None:
     same = Towers(Map(np.eye(2, dtype=np.float32)), Map(np.eye(2, dtype=np.float32)))
     raw = Candidate("raw", same, {2: np.full(9, 0.5), 1: np.full(9, 0.2)})
     even = replace_values(raw, {2: np.full(9, 0.55), 1: np.full(9, 0.22)})
-    steep = replace_values(raw, {2: np.full(9, 0.5), 1: np.full(9, 0.25)})
+    steep = replace_values(raw, {2: np.full(9, 0.501), 1: np.full(9, 0.25)})
     assert choose([even, steep], raw, [1.0, 1.0]) is even
     assert choose([even, steep], raw, [1.0, 1.0], share_of_worst=0.0) is steep
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nestvec.adaptors.adaptor import Adaptor, Replacement
-from nestvec.adaptors.held_out import make_held_out
+from nestvec.adaptors.held_out import is_nested, make_held_out
 from nestvec.adaptors.maps import Map, Towers
 from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import Objective, make_objective
@@ -26,7 +26,6 @@ from nestvec.adaptors.selection import (
     blend,
     choose,
     clearly_better,
-    errors,
     merit,
     share,
     shrinkage,
@@ -46,7 +45,6 @@ _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp", "rotation")
 _LOST_BY_ROTATION = 0.002  # at most, of the held-out score, at any size
 _SHARES = (1.0, 0.5)  # of the way at which states of training are compared: one that loses may gain half way
-_SHUFFLES, _NESTED = 5, 3.0  # standard errors by which leading dimensions are better than others
 _WARMUP = 0.1
 _STEPS_PER_EPOCH = 8  # at least, as long as a step has rows enough
 
@@ -212,20 +210,9 @@ class _Trials:
 
     @cached_property
     def nested(self) -> bool:
-        """Whether there are no labels, and the leading dimensions keep clearly more than others would.
-
-        Then the vectors were trained, or turned, for it.
-        """
-        short = [dim for dim in self.dims if dim < self.data.dim]
-        if not (short and self._free and self.data.labels == "none"):
-            return False
-        generator = np.random.default_rng(self.settings.seed)
-        identity = np.eye(self.data.dim, dtype=np.float32)
-        shuffles = [Map(identity[:, generator.permutation(self.data.dim)]) for _ in range(_SHUFFLES)]
-        others = [self.measure("shuffled", Towers(one, one)) for one in shuffles]
-        raw = self.untrained["raw"]
-        gains = [raw.values[dim] - np.mean([other.values[dim] for other in others], axis=0) for dim in short]
-        return errors(np.mean(gains, axis=0)) > _NESTED
+        """Whether there is nothing to tell by what vectors lose that are nested already."""
+        free = self._free and self.data.labels == "none"
+        return free and is_nested(self.data.documents, self.dims, seed=self.settings.seed)
 
     def _short_weights(self) -> Sequence[float]:
         """One weight a dim, where the full size, which no rotation changes, counts only where it is alone."""
