@@ -32,7 +32,7 @@ def rows_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_recipe(tmp_path: Path, tiny_model: Path, rows_file: Path) -> Path:
-    """A whole recipe that trains in seconds."""
+    """A whole recipe that trains in seconds, and only trains: no map before it, no rotation after it."""
     path = tmp_path / "recipe.toml"
     path.write_text(
         f"""
@@ -52,6 +52,8 @@ batch_size = 16
 learning_rate = 1e-3
 epochs = 2.0
 checkpoints = 5
+start = "none"
+finish = "none"
 """,
         encoding="utf-8",
     )

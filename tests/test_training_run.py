@@ -25,7 +25,7 @@ from nestvec.training import load_recipe
 from nestvec.training.averaging import WeightAverage
 from nestvec.training.run import prepare
 from nestvec.training.schedules import weights_at
-from nestvec.training.start import begin, finish
+from nestvec.training.start import begin, choose_ends, finish
 
 STILL = ["training.dropout=0.0", "training.max_steps=8"]
 EVERYTHING = [
@@ -304,6 +304,7 @@ def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path)
         (["training.order=upwards"], "training.order"),
         (["training.start_learning_rate=0.1"], "start_learning_rate belongs to start_trained"),
         (["training.start_trained=true"], "start_trained belongs to start"),
+        (["training.start=auto", "training.start_trained=true"], "start_trained belongs to start"),
         (["training.averaged=1.0"], "training.averaged"),
         (["training.start=whitening"], "training.start"),
     ):
@@ -311,7 +312,7 @@ def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path)
             load_recipe(tiny_recipe, options)
     unjudged = load_recipe(tiny_recipe, ["training.finish=pairs", "data.limit=60", "benchmark.queries=10"])
     with pytest.raises(
-        RecipeError, match="training.finish is judged by a tenth of the queries, at least 10; there are"
+        RecipeError, match="training.finish is judged by a tenth of the queries, at least 10; 50 rows have 5"
     ):
         train_and_measure(unjudged, tmp_path / "unjudged")
     few = load_recipe(tiny_recipe, ["training.start=rotate", "data.limit=60", "benchmark.queries=10"])
@@ -325,3 +326,33 @@ def test_what_does_not_go_together_is_refused(tiny_recipe: Path, tmp_path: Path)
     static = load_recipe(tiny_recipe, ["model.base=static", "training.lora_rank=4"])
     with pytest.raises(RecipeError, match="lora_rank is set, but the base does not begin"):
         train_and_measure(static, tmp_path / "out", overwrite=True)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_by_default_a_base_is_rotated_unless_its_leading_dimensions_matter_more(
+    tiny_recipe: Path, tiny_model: Path, tmp_path: Path, nested: bool
+) -> None:
+    options = ["training.start=auto", "training.finish=auto", "training.max_steps=2"]
+    if nested:
+        model = load_model(str(tiny_model))
+        rows = synthetic_rows(900)
+        columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
+        begin(model, columns, "rotate", trained=False, seed=0)
+        model.save(str(tmp_path / "turned"))
+        options.append(f"model.base={tmp_path / 'turned'}")
+    report, _ = run(tiny_recipe, tmp_path / "out", *options)
+    chosen = load_recipe(tmp_path / "out" / "recipe.toml").training
+    assert (chosen.start, chosen.finish) == (("none", "none") if nested else ("rotate", "rotate"))
+    assert report.training["start"] == chosen.start
+    assert report.training["finish"] == chosen.finish
+    assert bool(report.stages) != nested
+
+
+def test_what_is_left_to_us_is_left_out_where_rows_are_few(tiny_model: Path) -> None:
+    rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(110)]
+    model = load_model(str(tiny_model))
+    chosen = [choose_ends(model, rows[:n], "auto", "auto", dims=[128, 64, 16], seed=0) for n in (110, 60)]
+    assert chosen == [("none", "rotate"), ("none", "none")]  # 128 dimensions, and ten queries to judge by
+    assert choose_ends(model, rows, "centre", "pca", dims=[128], seed=0) == ("centre", "pca")
+    alike = [RetrievalRow(f"question {n}", "the same answer") for n in range(200)]
+    assert choose_ends(model, alike, "auto", "auto", dims=[128, 64], seed=0) == ("rotate", "rotate")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nestvec.adaptors.adaptor import SIDES, Adaptor, Replacement
 from nestvec.adaptors.encoder import AdaptedEncoder
+from nestvec.adaptors.held_out import is_nested
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
 from nestvec.adaptors.merge import dense_modules, merge
 from nestvec.adaptors.pca import fit_pca
@@ -39,6 +40,7 @@ __all__ = [
     "fit_adaptor",
     "fit_pair_rotation",
     "fit_pca",
+    "is_nested",
     "load",
     "merge",
     "save",

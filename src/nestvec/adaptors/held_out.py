@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.adaptors.maps import Map, Towers
-from nestvec.adaptors.selection import errors
 from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.errors import AdaptorError
 from nestvec.exact_search import search_prefixes
@@ -26,7 +25,8 @@ Rows = NDArray[np.int64]
 _DEPTH = 10
 _MOST_DOCUMENTS = 20_000
 _MOST_UNLABELED = 1_000
-_SHUFFLES, _NESTED = 5, 3.0  # standard errors by which leading dimensions keep more than drawn ones
+_DOCUMENTS_TO_COMPARE, _ROWS_TO_COMPARE, _ORDERS_TO_COMPARE = 2_000, 500, 20
+_NESTED = 3.0  # standard deviations
 
 
 class HeldOut(ABC):
@@ -76,33 +76,31 @@ def is_nested(documents: NDArray[np.floating[Any]], dims: Sequence[int], *, seed
     """Tell whether leading dimensions matter more than the others, as in vectors that were trained or turned for it.
 
     Args:
-        documents: [n, dim], floating point, none of them zero; a thousand or two are enough.
+        documents: [n, dim], floating point, none of them zero; 2,000 of them are drawn.
         dims: Sizes to cut them to.
-        seed: Of the dimensions that the leading ones are compared with.
+        seed: Of every draw.
 
     Returns:
-        Whether they rank the nearest neighbour of a document clearly higher, by three standard errors on the mean of
-        the sizes, than as many dimensions drawn at random do.
-
-    Raises:
-        AdaptorError: There are fewer than two different documents.
+        Whether the leading dimensions rank the nearest neighbour of a document higher than as many dimensions drawn at
+        random do: the mean over the sizes lies three standard deviations of those draws above theirs. False where all
+        documents have the same vector.
     """
-    data = AdaptorData(documents[:0], documents)
     generator = np.random.default_rng(seed)
-    rows = np.sort(generator.permutation(len(documents))[:_MOST_UNLABELED])
-    measure = _Nearest(data, rows, seed)
-    identity = np.eye(data.dim, dtype=np.float32)
+    drawn = np.sort(generator.permutation(len(documents))[:_DOCUMENTS_TO_COMPARE])
+    data = AdaptorData(documents[:0], documents[drawn])
     short = [dim for dim in dims if dim < data.dim]
-
-    def mean_rank(order: Rows) -> Floats:
-        one = Map(identity[:, order])
-        values: Floats = np.mean(list(measure.measure(Towers(one, one), short).values()), axis=0)
-        return values
-
-    if not short:
+    if not short or len(np.unique(data.document_copies)) < 2:
         return False
-    drawn = np.mean([mean_rank(generator.permutation(data.dim)) for _ in range(_SHUFFLES)], axis=0)
-    return errors(mean_rank(np.arange(data.dim)) - drawn) > _NESTED
+    measure = _Nearest(data, np.sort(generator.permutation(len(drawn))[:_ROWS_TO_COMPARE]), seed)
+    identity = np.eye(data.dim, dtype=np.float32)
+
+    def mean_rank(order: Rows) -> float:
+        one = Map(identity[:, order])
+        return float(np.mean(list(measure.measure(Towers(one, one), short).values())))
+
+    others = [mean_rank(generator.permutation(data.dim)) for _ in range(_ORDERS_TO_COMPARE)]
+    above = mean_rank(np.arange(data.dim)) - float(np.mean(others))
+    return above > _NESTED * float(np.std(others, ddof=1))
 
 
 class _Ranks(HeldOut):
@@ -167,6 +165,8 @@ class _Nearest(HeldOut):
 
     def __init__(self, data: AdaptorData, rows: Rows, seed: int) -> None:
         kinds, firsts = np.unique(data.document_copies, return_index=True)  # each document once
+        if len(kinds) < 2:
+            raise AdaptorError(f"All {len(data.documents)} documents have the same vector: none is nearer than others.")
         own = firsts[np.searchsorted(kinds, np.unique(data.document_copies[rows])[:_MOST_UNLABELED])]
         documents = _sample_with(own, firsts, seed)
         self._documents = _unit(data.documents, documents)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
 
-__all__ = ["STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "errors", "merit", "share", "shrinkage"]
+__all__ = ["STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "merit", "share", "shrinkage"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -124,7 +124,7 @@ def choose(
         worst, mean = relative[counted].min(), np.average(relative, weights=weights)
         gain = float(share_of_worst * worst + _SHARE_OF_MEAN * mean)
         kept = gains.mean(axis=1)[counted].min() > -most_lost
-        if kept and gain > best_gain and errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
+        if kept and gain > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
             best, best_gain = candidate, gain
     return best
 
@@ -145,7 +145,7 @@ def shrinkage(chosen: Candidate, raw: Candidate, weights: Sequence[float]) -> fl
         Above 0, 1 at most.
     """
     gains = np.array([values - raw.values[dim] for dim, values in chosen.values.items()])
-    return min(1.0, errors(np.average(gains, axis=0, weights=weights)) / _SURE)
+    return min(1.0, _errors(np.average(gains, axis=0, weights=weights)) / _SURE)
 
 
 def clearly_better(one: Candidate, other: Candidate, dim: int, groups: Rows | None = None) -> bool:
@@ -158,7 +158,7 @@ def clearly_better(one: Candidate, other: Candidate, dim: int, groups: Rows | No
         groups: What belongs together, such as the queries of one document, [n_units]; None where each is alone.
     """
     gain = one.values[dim] - other.values[dim]
-    return errors(gain if groups is None else _sums(gain, groups)) > _CLEAR
+    return _errors(gain if groups is None else _sums(gain, groups)) > _CLEAR
 
 
 def _sums(gain: Floats, groups: Rows) -> Floats:
@@ -166,12 +166,8 @@ def _sums(gain: Floats, groups: Rows) -> Floats:
     return np.bincount(np.unique(groups, return_inverse=True)[1].reshape(-1), gain).astype(np.float64)
 
 
-def errors(gain: Floats) -> float:
-    """Return how many standard errors the mean of a gain is above 0; 0 where it is not above.
-
-    Args:
-        gain: Of each held-out query, pair or document, [n_units].
-    """
+def _errors(gain: Floats) -> float:
+    """How many standard errors the mean of a gain is above 0, [n_units]."""
     if len(gain) < 2 or gain.mean() <= 0:
         return 0.0
     error = float(gain.std(ddof=1) / np.sqrt(len(gain)))

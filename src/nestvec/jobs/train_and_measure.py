@@ -103,6 +103,7 @@ def train_and_measure(
                 work=work / "checkpoints",
                 resume=resume,
                 trust_remote_code=recipe.model.trust_remote_code,
+                progress=progress,
             )
 
         with _timed(seconds, "encode"):
@@ -129,7 +130,7 @@ def train_and_measure(
             cells=cells,
             benchmark={"name": data.benchmark.name, **data.benchmark.counts()},
             training=_describe_training(data, run, outcome, model),
-            stages=_stages(task, vectors_before, vectors_after, recipe.training, outcome, measured),
+            stages=_stages(task, vectors_before, vectors_after, run.settings, outcome, measured),
             examples=answer_examples(
                 task,
                 {"before": vectors_before, "after": vectors_after},
@@ -141,7 +142,7 @@ def train_and_measure(
             versions=package_versions(),
             seed=seed,
         )
-        resolved = _resolve(recipe, dims, measured)
+        resolved = _resolve(recipe, run.settings, dims, measured)
         with staged_results(out, work) as staging:
             with _timed(seconds, "save"), progress("saving and verifying", None):
                 (staging / "model").mkdir()
@@ -176,9 +177,9 @@ def _apply_model_settings(model: SentenceTransformer, recipe: Recipe) -> None:
             model.prompts[side] = prompt
 
 
-def _resolve(recipe: Recipe, dims: Sequence[int], measured: Sequence[int]) -> Recipe:
-    """The recipe with the sizes that followed from the base spelled out."""
-    training = recipe.training.model_copy(update={"dims": list(dims)})
+def _resolve(recipe: Recipe, settings: TrainingSettings, dims: Sequence[int], measured: Sequence[int]) -> Recipe:
+    """The recipe with what followed from the base spelled out."""
+    training = settings.model_copy(update={"dims": list(dims)})
     evaluation = recipe.evaluation.model_copy(update={"dims": list(measured)})
     return recipe.model_copy(update={"training": training, "evaluation": evaluation})
 
@@ -191,6 +192,8 @@ def _describe_training(
         "source": data.source,
         "rows": len(run.columns["query"]),
         "dims": list(run.dims),
+        "start": run.settings.start,
+        "finish": run.settings.finish,
         "max_tokens": int(limit) if limit is not None and math.isfinite(limit) else None,
         "steps": outcome.steps,
         "resumed_at_step": outcome.resumed_at_step,

@@ -44,8 +44,8 @@ __all__ = [
 Columns: TypeAlias = dict[str, str | list[str]] | list[str]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
-Start: TypeAlias = Literal["none", "centre", "rotate", "centre-rotate"]
-Finish: TypeAlias = Literal["none", "rotate", "pairs", "pca"]
+Start: TypeAlias = Literal["auto", "none", "centre", "rotate", "centre-rotate"]
+Finish: TypeAlias = Literal["auto", "none", "rotate", "pairs", "pca"]
 
 
 class _Section(BaseModel):
@@ -179,14 +179,20 @@ class TrainingSettings(_Section):
     """One weight a dim, towards which `weights` move evenly until the last step; None keeps them."""
     order: Order = "together"
     """`large-first` and `small-first` let one size after another begin to count."""
-    start: Start = "none"
-    """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components."""
+    start: Start = "auto"
+    """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components.
+
+    `auto` rotates where the leading dimensions of the base do not yet matter more than the others.
+    """
     start_trained: bool = False
     """Train that map too; else it stays as it was fitted."""
     start_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of that map, where it is trained; None takes a hundredth of `learning_rate`."""
-    finish: Finish = "none"
-    """Rotate the trained model where held-out rows gain: from the best start, the axes on which pairs agree, `pca`."""
+    finish: Finish = "auto"
+    """Rotate the trained model where held-out rows gain: from the best start, the axes on which pairs agree, `pca`.
+
+    `auto` is `rotate` for the bases that `start` rotates.
+    """
     temperature: float = Field(default=0.05, gt=0)
     negatives: Annotated[int, Field(ge=0)] | None = None
     """Hard negatives a row; None takes 1 if any row has one."""
@@ -264,8 +270,8 @@ class TrainingSettings(_Section):
             raise ValueError("document_precisions, self_distillation, teacher and spread are for the nested loss")
         if self.loss == "matryoshka-loss" and (self.final_weights is not None or self.order != "together"):
             raise ValueError("final_weights and order are for the nested loss")
-        if self.start_trained and self.start == "none":
-            raise ValueError("start_trained belongs to start; let it put a map behind the base")
+        if self.start_trained and self.start in ("auto", "none"):
+            raise ValueError("start_trained belongs to start; say which map it puts behind the base")
         if self.start_learning_rate is not None and not self.start_trained:
             raise ValueError("start_learning_rate belongs to start_trained; else the map is not trained")
         if self.neighbours is not None and not self.self_distillation:

@@ -24,7 +24,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from nestvec.adaptors import Adaptor, Map
-from nestvec.data import RetrievalRow, hold_out_queries
+from nestvec.data import RetrievalRow
 from nestvec.encoders import SentenceTransformerEncoder, has_towers, load_base
 from nestvec.errors import NestvecWarning, RecipeError, ResumeError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
@@ -37,7 +37,7 @@ from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.low_rank import add_low_rank, merge_low_rank
 from nestvec.training.recipe import TrainingSettings
 from nestvec.training.schedules import weights_at
-from nestvec.training.start import begin, finish, replace_modules
+from nestvec.training.start import begin, choose_ends, finish, hold_out, replace_modules
 from nestvec.training.teacher import teach
 
 __all__ = ["PreparedRun", "TrainingOutcome", "prepare", "train"]
@@ -47,7 +47,6 @@ _RUN_FILE = "run.json"
 _WEIGHTS, _WEIGHTS_FORMAT = "weights.safetensors", "nestvec-checkpoint/1"
 _CHECKPOINTS_KEPT = 2
 _LOSSES_LOGGED = 20
-_SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the queries, to judge a finish by
 _SHARE_BEHIND = 0.01  # of the learning rate, for a map behind the base: it is fitted already
 
 
@@ -93,6 +92,7 @@ def prepare(
     work: Path,
     resume: bool = False,
     trust_remote_code: bool = False,
+    progress: Progress = silent,
 ) -> PreparedRun:
     """Check everything a run needs before any long work, and make its folder.
 
@@ -105,15 +105,17 @@ def prepare(
         work: Folder for checkpoints; the caller removes it when the result is safe.
         resume: Continue from the last complete checkpoint in `work`, or start if there is none yet.
         trust_remote_code: Run code that comes with the teacher, where it needs some.
+        progress: How to report progress.
 
     Returns:
-        What `train` needs.
+        What `train` needs; its settings say what became of `auto`.
 
     Raises:
         DataError: Rows do not suffice, or no batch of them has anything to compare.
         RecipeError: float16 without a GPU, what only a transformer has of another base, or too few rows for a start or
             a finish.
         ModelError: The teacher cannot be loaded.
+        VectorError: The base gives vectors that are zero or not finite.
         DimensionError: A dim is outside the model.
         LossInputError: Weights do not fit the dims, or a static table is to be encoded in mini-batches.
         ResumeError: The checkpoints in `work` belong to another run.
@@ -125,9 +127,11 @@ def prepare(
         raise RecipeError(
             "The base has a tower for each side (a Router), and training takes one. Give what it was made from."
         )
+    ends = choose_ends(model, rows, settings.start, settings.finish, dims=dims, seed=seed, progress=progress)
+    settings = settings.model_copy(update={"start": ends[0], "finish": ends[1]})
     unseen = None
     if settings.finish != "none":
-        rows, held_out = _hold_out(rows, seed)
+        rows, held_out = hold_out(rows, seed)
         unseen = to_columns(held_out, negatives=0, seed=seed)
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
     accumulated = settings.gradient_accumulation
@@ -274,19 +278,6 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         end = finish(model, run.columns, run.unseen, settings.finish, dims=run.dims, seed=run.seed, progress=progress)
     history = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
     return TrainingOutcome(trainer.state.global_step, resumed_at, history, start, end)
-
-
-def _hold_out(rows: Sequence[RetrievalRow], seed: int) -> tuple[list[RetrievalRow], list[RetrievalRow]]:
-    """Rows to train on, and rows with other queries and documents."""
-    distinct = len({row.query for row in rows})
-    wanted = min(_MOST_HELD_OUT, int(_SHARE_HELD_OUT * distinct))
-    if wanted < _LEAST_HELD_OUT:
-        raise RecipeError(
-            f"training.finish is judged by a tenth of the queries, at least {_LEAST_HELD_OUT}; there are {distinct} "
-            "in all. Leave it out, or give more rows."
-        )
-    kept, held_out = hold_out_queries(rows, queries=wanted, documents=1, seed=seed)
-    return kept, held_out.rows()
 
 
 def _arguments(run: PreparedRun, rates: dict[str, float]) -> SentenceTransformerTrainingArguments:

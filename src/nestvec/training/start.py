@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, Map, fit_adaptor, fit_pca
+from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, Map, fit_adaptor, fit_pca, is_nested
+from nestvec.data import RetrievalRow, hold_out_queries
 from nestvec.encoders import SentenceTransformerEncoder, fold_linear, linear_module, rotated_modules
+from nestvec.errors import RecipeError
 from nestvec.extras import require
 from nestvec.progress import Progress, silent
 
@@ -18,13 +20,58 @@ if TYPE_CHECKING:
 
     from nestvec.training.recipe import Finish, Start
 
-__all__ = ["begin", "finish", "finish_vectors", "fit_finish", "replace_modules"]
+__all__ = ["begin", "choose_ends", "finish", "finish_vectors", "fit_finish", "hold_out", "replace_modules"]
 
 Sides: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Vectors of queries and of their documents, [n, dim] each."""
 
 _STARTS: dict[Finish, Literal["pairs", "pca"]] = {"pairs": "pairs", "pca": "pca"}
-_ROWS_TO_BEGIN, _ROWS_TO_FINISH = 2_000, 1_500
+_ROWS_TO_BEGIN, _ROWS_TO_FINISH, _ROWS_TO_CHOOSE = 2_000, 1_500, 1_000
+_SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the queries, to judge a finish by
+
+
+def choose_ends(
+    model: SentenceTransformer,
+    rows: Sequence[RetrievalRow],
+    start: Start,
+    finish: Finish,
+    *,
+    dims: Sequence[int],
+    seed: int,
+    progress: Progress = silent,
+) -> tuple[Start, Finish]:
+    """Settle what `auto` means for a base.
+
+    A base whose leading dimensions matter no more than the others is rotated before training and after it; one that
+    was trained or turned to be cut would lose by it.
+
+    Args:
+        model: The base.
+        rows: What it is trained on.
+        start: As in `begin`, or `auto`.
+        finish: As in `finish`, or `auto`.
+        dims: Sizes that count.
+        seed: Of which documents are encoded.
+        progress: How to report progress.
+
+    Returns:
+        Both, neither of them `auto`: `none` also where there are too few rows.
+
+    Raises:
+        VectorError: The base gives vectors that are zero or not finite.
+    """
+    if "auto" not in (start, finish):
+        return start, finish
+    texts = list(dict.fromkeys(row.positive for row in rows))
+    chosen = [texts[place] for place in _draw(len(texts), _ROWS_TO_CHOOSE, seed)]
+    encoder = SentenceTransformerEncoder(model)
+    vectors = encoder.encode_documents(chosen, progress=progress)
+    nested = is_nested(vectors, dims, seed=seed)
+    if start == "auto":
+        start = "none" if nested or len(rows) < encoder.full_dim else "rotate"
+    if finish == "auto":
+        finish = "none" if nested or _queries_to_judge(rows) < _LEAST_HELD_OUT else "rotate"
+    return start, finish
 
 
 def begin(
@@ -42,7 +89,7 @@ def begin(
         model: The base; changed in place.
         columns: Texts by column, as `to_columns` gives them.
         start: `centre` subtracts the mean of the vectors; `rotate` turns them to their principal components;
-            `centre-rotate` does both; `none` changes nothing.
+            `centre-rotate` does both; `none` changes nothing. What `auto` is, `choose_ends` tells.
         trained: Leave the map to be trained; else it is frozen.
         seed: Of which rows are encoded.
         progress: How to report progress.
@@ -72,6 +119,29 @@ def begin(
     for module in (modules.Normalize(), dense, modules.Normalize()):
         model.append(module.to(model.device))
     return found
+
+
+def hold_out(rows: Sequence[RetrievalRow], seed: int) -> tuple[list[RetrievalRow], list[RetrievalRow]]:
+    """Set rows aside for a finish to be judged by.
+
+    Args:
+        rows: What there is to train on.
+        seed: Of the draw.
+
+    Returns:
+        Rows to train on, and those with a tenth of the queries, 500 at most, which have other documents too.
+
+    Raises:
+        RecipeError: They would be too few.
+    """
+    wanted = _queries_to_judge(rows)
+    if wanted < _LEAST_HELD_OUT:
+        raise RecipeError(
+            f"training.finish is judged by a tenth of the queries, at least {_LEAST_HELD_OUT}; {len(rows)} rows have "
+            f"{wanted}. Leave it out, or give more rows."
+        )
+    kept, benchmark = hold_out_queries(rows, queries=wanted, documents=1, seed=seed)
+    return kept, benchmark.rows()
 
 
 def finish(
@@ -174,6 +244,10 @@ def replace_modules(model: SentenceTransformer, modules: Iterable[Any]) -> None:
         del model._modules[name]
     for place, module in enumerate(folded):
         model.add_module(str(place), module)
+
+
+def _queries_to_judge(rows: Sequence[RetrievalRow]) -> int:
+    return min(_MOST_HELD_OUT, int(_SHARE_HELD_OUT * len({row.query for row in rows})))
 
 
 def _draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:
