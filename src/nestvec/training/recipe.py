@@ -44,7 +44,7 @@ __all__ = [
 Columns: TypeAlias = dict[str, str | list[str]] | list[str]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
-Start: TypeAlias = Literal["auto", "none", "centre", "rotate", "centre-rotate"]
+Start: TypeAlias = Literal["auto", "none", "centre", "rotate", "centre-rotate", "pairs"]
 Finish: TypeAlias = Literal["auto", "none", "rotate", "pairs", "pca"]
 
 
@@ -180,7 +180,8 @@ class TrainingSettings(_Section):
     order: Order = "together"
     """`large-first` and `small-first` let one size after another begin to count."""
     start: Start = "auto"
-    """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components.
+    """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components, or
+    to the axes on which pairs agree.
 
     `auto` rotates where the leading dimensions of the base do not yet matter more than the others.
     """

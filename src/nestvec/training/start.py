@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, Map, fit_adaptor, fit_pca, is_nested
+from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, Map, fit_adaptor, fit_pair_rotation, fit_pca, is_nested
 from nestvec.data import RetrievalRow, hold_out_queries
 from nestvec.encoders import SentenceTransformerEncoder, fold_linear, linear_module, rotated_modules
 from nestvec.errors import RecipeError
@@ -89,7 +89,8 @@ def begin(
         model: The base; changed in place.
         columns: Texts by column, as `to_columns` gives them.
         start: `centre` subtracts the mean of the vectors; `rotate` turns them to their principal components;
-            `centre-rotate` does both; `none` changes nothing. What `auto` is, `choose_ends` tells.
+            `centre-rotate` does both; `pairs` turns them to the axes on which queries and their positives agree; `none`
+            changes nothing. What `auto` is, `choose_ends` tells.
         trained: Leave the map to be trained; else it is frozen.
         seed: Of which rows are encoded.
         progress: How to report progress.
@@ -108,8 +109,11 @@ def begin(
         return None
     modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
     rows = _draw(len(columns["query"]), _ROWS_TO_BEGIN, seed)
-    vectors = np.concatenate(_encode(model, columns["query"], columns["positive"], rows, progress))
-    if start == "centre":
+    sides = _encode(model, columns["query"], columns["positive"], rows, progress)
+    vectors = np.concatenate(sides)
+    if start == "pairs":
+        found = fit_pair_rotation(*sides)
+    elif start == "centre":
         found = Map(np.eye(vectors.shape[1], dtype=np.float32), -vectors.mean(axis=0))
     else:
         pca = fit_pca(vectors)
