@@ -179,11 +179,11 @@ class TrainingSettings(_Section):
     """One weight a dim, towards which `weights` move evenly until the last step; None keeps them."""
     order: Order = "together"
     """`large-first` and `small-first` let one size after another begin to count."""
-    start: Start = "auto"
+    start: Start = "none"
     """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components, or
     to the axes on which pairs agree.
 
-    `auto` rotates where the leading dimensions of the base do not yet matter more than the others.
+    `auto` is `rotate` where the leading dimensions of the base do not matter more than the others yet.
     """
     start_trained: bool = False
     """Train that map too; else it stays as it was fitted."""
@@ -192,7 +192,7 @@ class TrainingSettings(_Section):
     finish: Finish = "auto"
     """Rotate the trained model where held-out rows gain: from the best start, the axes on which pairs agree, `pca`.
 
-    `auto` is `rotate` for the bases that `start` rotates.
+    `auto` is `rotate` where the leading dimensions of the base do not matter more than the others yet.
     """
     temperature: float = Field(default=0.05, gt=0)
     negatives: Annotated[int, Field(ge=0)] | None = None
