@@ -9,6 +9,7 @@ from nestvec.adaptors import AdaptorData, FitSettings, Map, Towers, fit_adaptor,
 from nestvec.adaptors.rotation import nearest_rotation
 from nestvec.adaptors.selection import Candidate, choose
 from nestvec.errors import AdaptorError, VectorError
+from nestvec.report import adaptor_outcome
 from nestvec.vectors import normalize, truncate
 
 DIM, SIGNAL = 24, 5
@@ -103,6 +104,7 @@ def test_without_pairs_vectors_that_are_nested_already_stay() -> None:
     empty, dims = documents[:0], [DIM, 12, 6]
     kept = fit_adaptor(AdaptorData(empty, documents), dims, method="rotation")
     assert (kept.method, kept.settings["nested"]) == ("raw", True)
+    assert "matter more than the others already" in adaptor_outcome(kept)
     shuffled = documents[:, generator.permutation(DIM)]
     turned = fit_adaptor(AdaptorData(empty, shuffled), dims, method="rotation")
     assert (turned.method, turned.settings["nested"]) == ("rotation", False)

@@ -121,7 +121,7 @@ def test_where_nothing_gains_nothing_is_written(
     out = tmp_path / "rotated"
     done = nestvec("rotate", tiny_model, "--data", file, "--out", out, "--dims", "128,64", "--no-cache")
     assert done.returncode == 1, done.stderr
-    assert "Nothing was written. No rotation gains" in done.stdout
+    assert "Nothing was written. No map gains" in done.stdout
     assert not out.exists()
 
 
@@ -145,6 +145,11 @@ def test_what_cannot_be_rotated_is_refused(tiny_model: Path, rows: Path, tmp_pat
     few = write_json_lines(tmp_path / "few.jsonl", synthetic_rows(12))
     with pytest.raises(DataError, match="has 12 rows that can be used. Give at least 20"):
         rotate(str(tiny_model), tmp_path / "out", data=few, settings=QUICK)
+    with pytest.raises(DataError, match="is a BEIR folder, whose files name their columns"):
+        folder = tmp_path / "beir"
+        (folder / "qrels").mkdir(parents=True)
+        named = RotateSettings(columns={"query": "q"})
+        rotate(str(tiny_model), tmp_path / "out", data=folder, settings=named)
     (tmp_path / "there").mkdir()
     with pytest.raises(OutputExistsError, match="there exists"):
         rotate(str(tiny_model), tmp_path / "there", data=rows, settings=QUICK)

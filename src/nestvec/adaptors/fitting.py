@@ -20,16 +20,7 @@ from nestvec.adaptors.networks import TowersNetwork
 from nestvec.adaptors.objectives import Objective, make_objective
 from nestvec.adaptors.pca import fit_pca
 from nestvec.adaptors.rotation import fit_pair_rotation, nearest_rotation
-from nestvec.adaptors.selection import (
-    STRENGTHS,
-    Candidate,
-    blend,
-    choose,
-    clearly_better,
-    merit,
-    share,
-    shrinkage,
-)
+from nestvec.adaptors.selection import STRENGTHS, Candidate, blend, choose, clearly_better, merit, share, shrinkage
 from nestvec.adaptors.settings import METHODS, FitSettings, Method, ResolvedSettings
 from nestvec.adaptors.training_data import AdaptorData, Split
 from nestvec.errors import AdaptorError, LossInputError, VectorError
@@ -210,7 +201,7 @@ class _Trials:
 
     @cached_property
     def nested(self) -> bool:
-        """Whether there is nothing to tell by what vectors lose that are nested already."""
+        """Whether documents alone are to tell what gains, and the vectors are nested already."""
         free = self._free and self.data.labels == "none"
         return free and is_nested(self.data.documents, self.dims, seed=self.settings.seed)
 

@@ -190,7 +190,13 @@ class _Neighbourhoods(Objective):
     least_batch, least_steps = 1024, 8  # more to compare with teaches more, and no row is an example that wears out
 
     def __init__(self, data: AdaptorData, split: Split, dims: Sequence[int], settings: ResolvedSettings) -> None:
-        self._data, self._dims, self._settings = data, dims, settings
+        self._data = data
+        self._loss_options: dict[str, Any] = {
+            "dims": dims,
+            "weights": settings.weights,
+            "temperature": [settings.distillation_temperature * _spread(dim) for dim in dims],
+            "teacher_temperature": settings.distillation_temperature,
+        }
         generator = np.random.default_rng(settings.seed)
         queries, documents = data.unseen(split.held_out)
         self.rows = self._documents = _draw(documents, _MOST_DOCUMENTS, generator)
@@ -202,7 +208,6 @@ class _Neighbourhoods(Objective):
             self._near_queries = self._documents[_nearest(data.queries, self._queries, unit, _NEIGHBOURS)]
 
     def __call__(self, network: TowersNetwork, batch: Rows, generator: np.random.Generator) -> Tensor:
-        settings = self._settings
         share = max(1, len(batch) // 3)
         places = generator.integers(0, len(self._documents), share)
         documents_drawn, near = [self._documents[places]], [(self._near_documents, places)]
@@ -214,17 +219,11 @@ class _Neighbourhoods(Objective):
         documents_drawn += [table[place, generator.integers(0, table.shape[1], share)] for table, place in near]
         documents = _unit(self._data.documents, np.unique(np.concatenate(documents_drawn)))
         mapped = network.document(documents)
-        options: dict[str, Any] = {
-            "dims": self._dims,
-            "weights": settings.weights,
-            "temperature": [settings.distillation_temperature * _spread(dim) for dim in self._dims],
-            "teacher_temperature": settings.distillation_temperature,
-        }
-        among = nested_similarity_distillation(mapped, teacher_queries=documents, **options)
+        among = nested_similarity_distillation(mapped, teacher_queries=documents, **self._loss_options)
         if queries is None:
             return among
         across = nested_similarity_distillation(
-            network.query(queries), mapped, teacher_queries=queries, teacher_documents=documents, **options
+            network.query(queries), mapped, teacher_queries=queries, teacher_documents=documents, **self._loss_options
         )
         return (among + across) / 2
 

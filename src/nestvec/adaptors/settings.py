@@ -51,7 +51,8 @@ class FitSettings:
         centered: Principal components are those about the mean; False keeps every cosine at the full size.
         epochs: Passes over the pairs, or without labels over the documents, of which 30,000 count at most.
         batch_size: Pairs in a step at most, each a negative of all others. An epoch has eight steps at least, as long
-            as a step keeps 64 pairs: few pairs need them more than they need many negatives.
+            as a step keeps 64 pairs: few pairs need them more than they need many negatives. Without labels, and for a
+            rotation, a step has 1,024 rows where there are so many.
         learning_rate: Of Adam, at its highest.
         temperature: What similarities are divided by in the loss.
         weights: One weight a dim; None weighs each 1, a dim with the root of its size with preset `full`, and with one

@@ -12,12 +12,6 @@ from nestvec.cli.options import rows_options, separated, trust_option
 
 __all__ = ["rotate"]
 
-_NO_GAIN = "No rotation gains at every size on held-out data: the model is best as it is."
-_NESTED = (
-    "The leading dimensions of this model matter more than the others already, and documents alone do not say which "
-    "would find more. Give --data, queries with documents, to try."
-)
-
 
 @click.command()
 @click.argument("model")
@@ -58,7 +52,7 @@ def rotate(model: str, data: Path | None, docs: Path | None, out: Path, overwrit
     with draw_progress("loading libraries", None):
         from nestvec.jobs.rotate import RotateSettings
         from nestvec.jobs.rotate import rotate as run
-        from nestvec.report import adaptor_start, terminal_grid
+        from nestvec.report import adaptor_outcome, terminal_grid
 
     given = {name: value for name, value in options.items() if value is not None}
     settings = RotateSettings(**given)
@@ -66,9 +60,8 @@ def rotate(model: str, data: Path | None, docs: Path | None, out: Path, overwrit
     screen = console()
     screen.print(terminal_grid(found.report, width=screen.width))
     if found.adaptor.method == "raw":
-        why = _NESTED if found.adaptor.settings["nested"] else _NO_GAIN
-        screen.print(f"Nothing was written. {why}")
+        screen.print(f"Nothing was written. {adaptor_outcome(found.adaptor)}")
         return 1
-    screen.print(adaptor_start(found.adaptor))
+    screen.print(adaptor_outcome(found.adaptor))
     screen.print(f"Written: {out}", soft_wrap=True)
     return 0

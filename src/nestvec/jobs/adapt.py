@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,17 +16,15 @@ from nestvec.data import (
     Positives,
     Record,
     ScoredPair,
-    is_saved_data_set,
     naming_places,
-    read_benchmark,
     read_integers,
     read_numbers,
-    read_records,
     read_vectors,
 )
 from nestvec.encoders import Encoder, load_base
 from nestvec.errors import AdaptorError, DataError
 from nestvec.files import atomic_folder
+from nestvec.jobs.training_data import read_source
 from nestvec.progress import Progress, silent
 from nestvec.training.export import save_model
 
@@ -117,26 +115,18 @@ def encode_texts(
         DataError: It cannot be read, or rows have fewer negatives.
     """
     source = Path(source)
-    is_benchmark = source.is_dir() and not is_saved_data_set(source)
-    if is_benchmark and columns is not None:
-        raise DataError(f"{source} is a BEIR folder, whose files name their columns. Leave columns out.")
-    benchmark = read_benchmark(source, split=split, strict=strict, progress=progress) if is_benchmark else None
-    records: Sequence[Record] = ()
-    if benchmark is None:
-        options: dict[str, Any] = {"columns": columns, "split": split, "positives": positives, "strict": strict}
-        records = read_records(source, **options, progress=progress)
+    found = read_source(source, columns=columns, split=split, positives=positives, strict=strict, progress=progress)
     identities = {side: encoder.identity(side) for side in SIDES}
     header = None if columns is None or isinstance(columns, Mapping) else columns
     if not labeled:
-        texts = _texts_alone(benchmark, records)
+        texts = _texts_alone(found)
         with naming_places(source, header=header):
             queries, documents = (
                 encode(list(dict.fromkeys(text for text in part if text.strip())), progress=progress)
                 for encode, part in zip((encoder.encode_queries, encoder.encode_documents), texts, strict=True)
             )
         return EncodedTexts(AdaptorData(queries, documents), identities)
-    if benchmark is not None:
-        records = benchmark.rows()
+    records = found.rows() if isinstance(found, Benchmark) else found
     with naming_places(source, header=header):
         data = encode_records(records, encoder, about=str(source), negatives=negatives, progress=progress)
     return EncodedTexts(data, identities)
@@ -186,13 +176,13 @@ def encode_records(
     return AdaptorData(query_vectors, document_vectors, np.array(rows), np.array(scores) if scores else None)
 
 
-def _texts_alone(benchmark: Benchmark | None, records: Sequence[Record]) -> tuple[list[str], list[str]]:
+def _texts_alone(found: Benchmark | Sequence[Record]) -> tuple[list[str], list[str]]:
     """Texts of queries and of documents, whatever belongs together; texts of no side count as documents."""
-    if benchmark is not None:
-        return list(benchmark.queries.values()), list(benchmark.corpus.values())
+    if isinstance(found, Benchmark):
+        return list(found.queries.values()), list(found.corpus.values())
     queries: list[str] = []
     documents: list[str] = []
-    for record in records:
+    for record in found:
         if isinstance(record, LabeledText):
             documents.append(record.text)
         elif isinstance(record, ScoredPair):

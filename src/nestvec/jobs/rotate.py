@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, fit_adaptor
 from nestvec.data import (
+    Benchmark,
     Columns,
     Positives,
     RetrievalRow,
     hold_out_queries,
-    is_saved_data_set,
     naming_places,
-    read_benchmark,
     read_documents,
-    read_records,
     span_rows,
 )
 from nestvec.encoders import (
@@ -37,7 +35,7 @@ from nestvec.files import atomic_folder, write_text
 from nestvec.jobs.adapt import encode_records
 from nestvec.jobs.encoders import make_encoder
 from nestvec.jobs.provenance import hardware, package_versions
-from nestvec.jobs.training_data import retrieval_rows
+from nestvec.jobs.training_data import read_source, retrieval_rows
 from nestvec.jobs.verify import VERIFIED_TEXTS, verify_truncation
 from nestvec.progress import Progress, about, silent
 from nestvec.report import GridReport, rotated_card
@@ -144,13 +142,16 @@ def rotate(
     out = Path(out)
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another folder, or pass --overwrite.")
-    if (data is None) == (docs is None):
-        raise DataError("A rotation is fitted on rows or on documents. Give data or docs, one of the two.")
     seconds: dict[str, float] = {}
     started = time.perf_counter()
-    source = str(data if docs is None else docs)
-    spans = None if docs is None else _read_spans(docs, settings, progress)
-    rows = _read_rows(data, settings, progress) if spans is None else list(spans)
+    spans = None
+    if data is not None and docs is None:
+        source, rows = str(data), _read_rows(data, settings, progress)
+    elif docs is not None and data is None:
+        spans = _read_spans(docs, settings, progress)
+        source, rows = str(docs), list(spans)
+    else:
+        raise DataError("A rotation is fitted on rows or on documents. Give data or docs, one of the two.")
     if len(rows) < _LEAST_ROWS:
         raise DataError(f"{source} has {len(rows)} rows that can be used. Give at least {_LEAST_ROWS}, better 2,000.")
     distinct = len({row.query for row in rows})
@@ -203,28 +204,22 @@ def rotate(
     return Rotated(adaptor, report)
 
 
-def _read_rows(data: str | Path | None, settings: RotateSettings, progress: Progress) -> list[RetrievalRow]:
-    path = Path(str(data))
-    if path.is_dir() and not is_saved_data_set(path):
-        rows: Sequence[RetrievalRow] = read_benchmark(
-            path, split=settings.split, strict=settings.strict, progress=progress
-        ).rows()
-    else:
-        records = read_records(
-            path,
-            columns=settings.columns,
-            split=settings.split,
-            positives=settings.positives,
-            strict=settings.strict,
-            progress=progress,
-        )
-        rows = retrieval_rows(records, str(path))
+def _read_rows(data: str | Path, settings: RotateSettings, progress: Progress) -> list[RetrievalRow]:
+    found = read_source(
+        data,
+        columns=settings.columns,
+        split=settings.split,
+        positives=settings.positives,
+        strict=settings.strict,
+        progress=progress,
+    )
+    rows = found.rows() if isinstance(found, Benchmark) else retrieval_rows(found, str(data))
     return _draw(rows, settings.rows, settings.seed)
 
 
-def _read_spans(docs: str | Path | None, settings: RotateSettings, progress: Progress) -> dict[RetrievalRow, str]:
-    with progress(f"reading {Path(str(docs)).name}", None):
-        documents = read_documents(str(docs), columns=settings.columns, strict=settings.strict)
+def _read_spans(docs: str | Path, settings: RotateSettings, progress: Progress) -> dict[RetrievalRow, str]:
+    with progress(f"reading {Path(docs).name}", None):
+        documents = read_documents(docs, columns=settings.columns, strict=settings.strict)
         texts = dict.fromkeys(_draw((document.text for document in documents), settings.rows, settings.seed))
     return span_rows(texts, seed=settings.seed)
 

@@ -25,7 +25,7 @@ from nestvec.progress import Progress, silent
 from nestvec.report import Report, Stage, markdown_report, model_card, save_plot
 from nestvec.training.determinism import deterministic
 from nestvec.training.export import save_model
-from nestvec.training.recipe import Recipe, TrainingSettings, dump_recipe
+from nestvec.training.recipe import Recipe, dump_recipe
 from nestvec.training.run import PreparedRun, TrainingOutcome, prepare, train
 from nestvec.vectors import check_dims, default_dims
 
@@ -130,7 +130,7 @@ def train_and_measure(
             cells=cells,
             benchmark={"name": data.benchmark.name, **data.benchmark.counts()},
             training=_describe_training(data, run, outcome, model),
-            stages=_stages(task, vectors_before, vectors_after, run.settings, outcome, measured),
+            stages=_stages(task, vectors_before, vectors_after, run, outcome, measured),
             examples=answer_examples(
                 task,
                 {"before": vectors_before, "after": vectors_after},
@@ -142,7 +142,7 @@ def train_and_measure(
             versions=package_versions(),
             seed=seed,
         )
-        resolved = _resolve(recipe, run.settings, dims, measured)
+        resolved = _resolve(recipe, run, measured)
         with staged_results(out, work) as staging:
             with _timed(seconds, "save"), progress("saving and verifying", None):
                 (staging / "model").mkdir()
@@ -177,9 +177,10 @@ def _apply_model_settings(model: SentenceTransformer, recipe: Recipe) -> None:
             model.prompts[side] = prompt
 
 
-def _resolve(recipe: Recipe, settings: TrainingSettings, dims: Sequence[int], measured: Sequence[int]) -> Recipe:
+def _resolve(recipe: Recipe, run: PreparedRun, measured: Sequence[int]) -> Recipe:
     """The recipe with what followed from the base spelled out."""
-    training = settings.model_copy(update={"dims": list(dims)})
+    settled = {"dims": list(run.dims), "start": run.start, "finish": run.finish}
+    training = recipe.training.model_copy(update=settled)
     evaluation = recipe.evaluation.model_copy(update={"dims": list(measured)})
     return recipe.model_copy(update={"training": training, "evaluation": evaluation})
 
@@ -192,8 +193,8 @@ def _describe_training(
         "source": data.source,
         "rows": len(run.columns["query"]),
         "dims": list(run.dims),
-        "start": run.settings.start,
-        "finish": run.settings.finish,
+        "start": run.start,
+        "finish": run.finish,
         "max_tokens": int(limit) if limit is not None and math.isfinite(limit) else None,
         "steps": outcome.steps,
         "resumed_at_step": outcome.resumed_at_step,
@@ -205,7 +206,7 @@ def _stages(
     task: Retrieval,
     before: TaskVectors,
     after: TaskVectors,
-    settings: TrainingSettings,
+    run: PreparedRun,
     outcome: TrainingOutcome,
     dims: Sequence[int],
 ) -> list[Stage]:
@@ -215,15 +216,15 @@ def _stages(
         return []
     vectors = {"base": before}
     if start is not None:
-        name = f"start ({settings.start})"
+        name = f"start ({run.start})"
         vectors[name] = TaskVectors(start.transform(before.queries), start.transform(before.documents))
     vectors["training"] = after
     if finish is not None and finish.method == "raw":
-        vectors[f"finish ({settings.finish}: nothing gains at every size, left out)"] = after
+        vectors[f"finish ({run.finish}: nothing gains at every size, left out)"] = after
     elif finish is not None:
         back = finish.towers.document.weight.T
         vectors["training"] = TaskVectors(after.queries @ back, after.documents @ back)
-        where = finish.settings["start"] if settings.finish == "rotate" else settings.finish
+        where = finish.settings["start"] if run.finish == "rotate" else run.finish
         vectors[f"finish (rotation from {where}, {finish.settings['strength']:.0%} of the way)"] = after
     metric = task.metrics[0]
     stages = []

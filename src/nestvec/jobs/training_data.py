@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nestvec.data import (
     Benchmark,
+    Columns,
+    Positives,
     Record,
     RetrievalRow,
     hold_out_queries,
+    is_saved_data_set,
     read_benchmark,
     read_hub_records,
     read_records,
@@ -21,7 +25,7 @@ from nestvec.errors import DataError
 from nestvec.progress import Progress, silent
 from nestvec.training.recipe import BeirData, FileData, HubData, InstalledDocsData, Recipe
 
-__all__ = ["TrainingData", "load_training_data", "retrieval_rows"]
+__all__ = ["TrainingData", "load_training_data", "read_source", "retrieval_rows"]
 
 
 class TrainingData(NamedTuple):
@@ -105,6 +109,40 @@ def _read_rows(data: FileData | HubData | BeirData, seed: int, progress: Progres
         return retrieval_rows(records, data.name), f"{data.name}{f' ({data.config})' if data.config else ''}"
     records = read_records(data.path, **parsing, progress=progress)
     return retrieval_rows(records, data.path), data.path
+
+
+def read_source(
+    source: str | Path,
+    *,
+    columns: Columns | None = None,
+    split: str = "train",
+    positives: Positives = "all",
+    strict: bool = False,
+    progress: Progress = silent,
+) -> Benchmark | Sequence[Record]:
+    """Read what a command line names as its data: a BEIR folder, or anything that `read_records` takes.
+
+    Args:
+        source: File or folder.
+        columns: Which column holds what.
+        split: Which qrels of a BEIR folder, or which split of a folder of `save_to_disk`.
+        positives: What a list of positives is.
+        strict: Refuse what is otherwise left out, counted and said once.
+        progress: How to report progress.
+
+    Returns:
+        The benchmark of a BEIR folder, else records.
+
+    Raises:
+        SourceNotFoundError: The source is not there.
+        DataError: It cannot be read, or columns are named of a BEIR folder.
+    """
+    source = Path(source)
+    if not source.is_dir() or is_saved_data_set(source):
+        return read_records(source, columns=columns, split=split, positives=positives, strict=strict, progress=progress)
+    if columns is not None:
+        raise DataError(f"{source} is a BEIR folder, whose files name their columns. Leave columns out.")
+    return read_benchmark(source, split=split, strict=strict, progress=progress)
 
 
 def retrieval_rows(records: Sequence[Record], source: str) -> list[RetrievalRow]:

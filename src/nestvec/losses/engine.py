@@ -310,5 +310,6 @@ class _Sweep:
             grad_rows = self.rows.finish(grad_rows, self.row_radial, self.job.prefixes)
         if grad_columns is not None:
             grad_columns = self.columns.finish(grad_columns, self.column_radial, self.job.prefixes)
-        grad_scale = self.row_radial.sum(dim=1).sum_to_size(self.scale.reshape(-1).shape).reshape(self.scale.shape)
-        return grad_rows, grad_columns, grad_scale / self.scale, self.grad_bias
+        by_prefix = self.row_radial.sum(dim=1)
+        grad_scale = (by_prefix.sum() if self.scale.numel() == 1 else by_prefix) / self.scale
+        return grad_rows, grad_columns, grad_scale, self.grad_bias

@@ -1,6 +1,6 @@
 """A grid to a page: terminal table, Markdown, JSON and plot."""
 
-from nestvec.report.adaptor_table import adaptor_start, adaptor_table
+from nestvec.report.adaptor_table import adaptor_outcome, adaptor_table
 from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report, Stage
 from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cells, read_grid
 from nestvec.report.grid_page import html_grid
@@ -19,7 +19,7 @@ __all__ = [
     "Report",
     "SampleQuery",
     "Stage",
-    "adaptor_start",
+    "adaptor_outcome",
     "adaptor_table",
     "csv_grid",
     "efficient_cells",

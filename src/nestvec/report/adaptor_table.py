@@ -8,7 +8,7 @@ from rich.text import Text
 
 from nestvec.adaptors import Adaptor
 
-__all__ = ["adaptor_start", "adaptor_table"]
+__all__ = ["adaptor_outcome", "adaptor_table"]
 
 _STARTS = {
     "identity": "the vectors as they are",
@@ -40,10 +40,8 @@ def adaptor_table(adaptor: Adaptor) -> RenderableType:
         share = f"{kept / reference:.1%}" if reference > 0 else "-"
         table.add_row(str(dim), *(f"{score:.3f}" for score in scores.values()), share)
     blocks: list[RenderableType] = [Text(f"{metric} on held-out data", style="bold"), table]
-    if adaptor.method == "raw":
-        blocks.append(Text("No map gains at every size and clearly on the whole: the vectors stay as they are."))
-    elif where := adaptor_start(adaptor):
-        blocks.append(Text(where))
+    if outcome := adaptor_outcome(adaptor):
+        blocks.append(Text(outcome))
     if adaptor.replaced:
         worse = ", ".join(f"{dim} ({replacement.method})" for dim, replacement in adaptor.replaced.items())
         blocks.append(
@@ -56,15 +54,22 @@ def adaptor_table(adaptor: Adaptor) -> RenderableType:
     return Group(*blocks)
 
 
-def adaptor_start(adaptor: Adaptor) -> str:
-    """Say from where, and how far, a trained map was taken.
+def adaptor_outcome(adaptor: Adaptor) -> str:
+    """Say from where, and how far, a trained map was taken, or why none was.
 
     Args:
         adaptor: What was fitted.
 
     Returns:
-        A sentence; empty where nothing was trained.
+        A sentence or two; empty where nothing was trained.
     """
+    if adaptor.method == "raw" and adaptor.settings.get("nested"):
+        return (
+            "The leading dimensions matter more than the others already, and documents alone do not say which would "
+            "find more: the vectors stay as they are. Give queries with documents to try."
+        )
+    if adaptor.method == "raw":
+        return "No map gains at every size and clearly on the whole: the vectors stay as they are."
     start, strength = adaptor.settings.get("start"), adaptor.settings.get("strength")
     if start is None or strength is None:
         return ""

@@ -44,8 +44,9 @@ __all__ = [
 Columns: TypeAlias = dict[str, str | list[str]] | list[str]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Dims: TypeAlias = Annotated[list[int], Field(min_length=1)]
-Start: TypeAlias = Literal["auto", "none", "centre", "rotate", "centre-rotate", "pairs"]
-Finish: TypeAlias = Literal["auto", "none", "rotate", "pairs", "pca"]
+Start: TypeAlias = Literal["none", "centre", "rotate", "centre-rotate", "pairs"]
+Finish: TypeAlias = Literal["none", "rotate", "pairs", "pca"]
+Auto: TypeAlias = Literal["auto"]
 
 
 class _Section(BaseModel):
@@ -179,7 +180,7 @@ class TrainingSettings(_Section):
     """One weight a dim, towards which `weights` move evenly until the last step; None keeps them."""
     order: Order = "together"
     """`large-first` and `small-first` let one size after another begin to count."""
-    start: Start = "none"
+    start: Start | Auto = "none"
     """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components, or
     to the axes on which pairs agree.
 
@@ -189,7 +190,7 @@ class TrainingSettings(_Section):
     """Train that map too; else it stays as it was fitted."""
     start_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of that map, where it is trained; None takes a hundredth of `learning_rate`."""
-    finish: Finish = "auto"
+    finish: Finish | Auto = "auto"
     """Rotate the trained model where held-out rows gain: from the best start, the axes on which pairs agree, `pca`.
 
     `auto` is `rotate` where the leading dimensions of the base do not matter more than the others yet.

@@ -35,7 +35,7 @@ from nestvec.training.averaging import WeightAverage
 from nestvec.training.batches import BatchPlan, plan_batches
 from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.low_rank import add_low_rank, merge_low_rank
-from nestvec.training.recipe import TrainingSettings
+from nestvec.training.recipe import Finish, Start, TrainingSettings
 from nestvec.training.schedules import weights_at
 from nestvec.training.start import begin, choose_ends, finish, hold_out, replace_modules
 from nestvec.training.teacher import teach
@@ -72,6 +72,10 @@ class PreparedRun(NamedTuple):
     """The same of rows that are not trained on, by which a finish is judged."""
     loss: torch.nn.Module
     settings: TrainingSettings
+    start: Start
+    """That of the settings, or what `auto` came to."""
+    finish: Finish
+    """The same of the finish."""
     dims: tuple[int, ...]
     teacher: SentenceTransformerEncoder | None
     seed: int
@@ -108,7 +112,7 @@ def prepare(
         progress: How to report progress.
 
     Returns:
-        What `train` needs; its settings say what became of `auto`.
+        What `train` needs.
 
     Raises:
         DataError: Rows do not suffice, or no batch of them has anything to compare.
@@ -127,10 +131,21 @@ def prepare(
         raise RecipeError(
             "The base has a tower for each side (a Router), and training takes one. Give what it was made from."
         )
-    ends = choose_ends(model, rows, settings.start, settings.finish, dims=dims, seed=seed, progress=progress)
-    settings = settings.model_copy(update={"start": ends[0], "finish": ends[1]})
+    model.float()  # a base in half precision would lose small steps
+    loss = _make_loss(model, settings, dims)
+    if settings.freeze_token_embeddings:
+        transformer = _transformer(model, "training.freeze_token_embeddings is on")
+        transformer.get_input_embeddings().requires_grad_(False)
+    if settings.lora_rank is not None:
+        _transformer(model, "training.lora_rank is set")  # what cannot work is known before any work
+    teacher = (
+        None
+        if settings.teacher is None
+        else SentenceTransformerEncoder(load_base(settings.teacher, trust_remote_code=trust_remote_code))
+    )
+    start, end = choose_ends(model, rows, settings.start, settings.finish, dims=dims, seed=seed, progress=progress)
     unseen = None
-    if settings.finish != "none":
+    if end != "none":
         rows, held_out = hold_out(rows, seed)
         unseen = to_columns(held_out, negatives=0, seed=seed)
     columns = to_columns(rows, negatives=settings.negatives, seed=seed)
@@ -149,23 +164,11 @@ def prepare(
             NestvecWarning,
             stacklevel=2,
         )
-    model.float()  # a base in half precision would lose small steps
-    loss = _make_loss(model, settings, dims)
-    if settings.freeze_token_embeddings:
-        transformer = _transformer(model, "training.freeze_token_embeddings is on")
-        transformer.get_input_embeddings().requires_grad_(False)
-    if settings.lora_rank is not None:
-        _transformer(model, "training.lora_rank is set")  # what cannot work is known before any work
-    if "rotate" in settings.start and len(rows) < (least := SentenceTransformerEncoder(model).full_dim):
+    if "rotate" in start and len(rows) < (least := SentenceTransformerEncoder(model).full_dim):
         raise RecipeError(
-            f'training.start is "{settings.start}", which needs as many rows as the base has dimensions, {least}; '
+            f'training.start is "{start}", which needs as many rows as the base has dimensions, {least}; '
             f"there are {len(rows)}. Leave it out."
         )
-    teacher = (
-        None
-        if settings.teacher is None
-        else SentenceTransformerEncoder(load_base(settings.teacher, trust_remote_code=trust_remote_code))
-    )
     if settings.dropout is not None:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -173,7 +176,7 @@ def prepare(
     identity = {
         "base": _describe_base(model),
         "data": fingerprint(columns),
-        "training": settings.model_dump(mode="json"),
+        "training": {**settings.model_dump(mode="json"), "start": start, "finish": end},
         "seed": seed,
         "dims": list(dims),
         "teacher": None if teacher is None else [teacher.identity(side) for side in ("query", "document")],
@@ -182,7 +185,20 @@ def prepare(
     _require_space_for_checkpoints(model, work, averaged=settings.averaged > 0)
     total_steps = math.ceil(len(batches.batches) / accumulated)
     return PreparedRun(
-        model, columns, unseen, loss, settings, tuple(dims), teacher, seed, work, checkpoint, batches, total_steps
+        model=model,
+        columns=columns,
+        unseen=unseen,
+        loss=loss,
+        settings=settings,
+        start=start,
+        finish=end,
+        dims=tuple(dims),
+        teacher=teacher,
+        seed=seed,
+        work=work,
+        checkpoint=checkpoint,
+        batches=batches,
+        total_steps=total_steps,
     )
 
 
@@ -230,7 +246,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
     """
     model, settings, checkpoint = run.model, run.settings, run.checkpoint
     n_modules = len(model)
-    start = begin(model, run.columns, settings.start, trained=settings.start_trained, seed=run.seed, progress=progress)
+    start = begin(model, run.columns, run.start, trained=settings.start_trained, seed=run.seed, progress=progress)
     rates = {}
     if settings.start_trained:
         behind = "|".join(map(str, range(n_modules, len(model))))
@@ -275,7 +291,7 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         replace_modules(model, model.children())
     end = None
     if run.unseen is not None:
-        end = finish(model, run.columns, run.unseen, settings.finish, dims=run.dims, seed=run.seed, progress=progress)
+        end = finish(model, run.columns, run.unseen, run.finish, dims=run.dims, seed=run.seed, progress=progress)
     history = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
     return TrainingOutcome(trainer.state.global_step, resumed_at, history, start, end)
 

@@ -18,14 +18,14 @@ from nestvec.progress import Progress, silent
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from nestvec.training.recipe import Finish, Start
+    from nestvec.training.recipe import Auto, Finish, Start
 
 __all__ = ["begin", "choose_ends", "finish", "finish_vectors", "fit_finish", "hold_out", "replace_modules"]
 
 Sides: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Vectors of queries and of their documents, [n, dim] each."""
 
-_STARTS: dict[Finish, Literal["pairs", "pca"]] = {"pairs": "pairs", "pca": "pca"}
+_STARTS: dict[str, Literal["pairs", "pca"]] = {"pairs": "pairs", "pca": "pca"}
 _ROWS_TO_BEGIN, _ROWS_TO_FINISH, _ROWS_TO_CHOOSE = 2_000, 1_500, 1_000
 _SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the queries, to judge a finish by
 
@@ -33,8 +33,8 @@ _SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the querie
 def choose_ends(
     model: SentenceTransformer,
     rows: Sequence[RetrievalRow],
-    start: Start,
-    finish: Finish,
+    start: Start | Auto,
+    finish: Finish | Auto,
     *,
     dims: Sequence[int],
     seed: int,
@@ -42,8 +42,8 @@ def choose_ends(
 ) -> tuple[Start, Finish]:
     """Settle what `auto` means for a base.
 
-    A base whose leading dimensions matter no more than the others is rotated before training and after it; one that
-    was trained or turned to be cut would lose by it.
+    A base whose leading dimensions matter no more than the others is rotated; one that was trained or turned to be cut
+    would lose by it.
 
     Args:
         model: The base.
@@ -60,7 +60,7 @@ def choose_ends(
     Raises:
         VectorError: The base gives vectors that are zero or not finite.
     """
-    if "auto" not in (start, finish):
+    if start != "auto" and finish != "auto":
         return start, finish
     texts = list(dict.fromkeys(row.positive for row in rows))
     chosen = [texts[place] for place in _draw(len(texts), _ROWS_TO_CHOOSE, seed)]
@@ -90,7 +90,7 @@ def begin(
         columns: Texts by column, as `to_columns` gives them.
         start: `centre` subtracts the mean of the vectors; `rotate` turns them to their principal components;
             `centre-rotate` does both; `pairs` turns them to the axes on which queries and their positives agree; `none`
-            changes nothing. What `auto` is, `choose_ends` tells.
+            changes nothing.
         trained: Leave the map to be trained; else it is frozen.
         seed: Of which rows are encoded.
         progress: How to report progress.
