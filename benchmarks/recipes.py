@@ -29,9 +29,9 @@ from nestvec.files import atomic_path
 from nestvec.jobs import quickstart_recipe
 from nestvec.jobs.training_data import load_training_data
 from nestvec.training.determinism import deterministic
-from nestvec.training.recipe import TrainingSettings
+from nestvec.training.recipe import PRESETS, TrainingSettings
 from nestvec.training.run import prepare, train
-from nestvec.training.start import finish_vectors, fit_finish
+from nestvec.training.start_and_finish import finish_vectors, fit_finish
 from provenance import describe_run, write_result
 from sizes import METRIC, SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task
 
@@ -59,6 +59,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "start rotate, finish rotate": {"start": "rotate", "finish": "rotate"},
     "start pairs, finish rotate": {"start": "pairs", "finish": "rotate"},
     "start centre-rotate, finish rotate": {"start": "centre-rotate", "finish": "rotate"},
+    "preset small": {"start": "rotate", "finish": "rotate", **PRESETS["small"]},
+    "preset full": {"start": "rotate", "finish": "rotate", **PRESETS["full"]},
     "self-distillation": {"self_distillation": 0.5},
     "self-distillation, 20 nearest": {"self_distillation": 0.5, "neighbours": 20},
     "self-distillation, int4 and bits": {
@@ -82,8 +84,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_rows(path: Path, limit: int, seed: int) -> Sequence[RetrievalRow]:
-    """Some rows of a training file, drawn at random; the same ones for every variant."""
+def read_rows(path: Path, limit: int | None, seed: int) -> Sequence[RetrievalRow]:
+    """Some rows of a training file, drawn at random, None all; the same ones for every variant."""
     rows = [record for record in read_records(path) if isinstance(record, RetrievalRow)]
     chosen = np.random.default_rng(seed).permutation(len(rows))[:limit]
     return [rows[place] for place in np.sort(chosen)]

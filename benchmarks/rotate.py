@@ -23,16 +23,10 @@ from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_bas
 from nestvec.evaluation import Retrieval, TaskVectors, encode_task
 from nestvec.jobs.rotate import RotateSettings, rotate
 from provenance import describe_run, write_result
-from sizes import METRIC, SETS, read_task
+from sizes import METRIC, SETS, read_task, scores_by_size
 
 SIZES = (384, 256, 192, 128, 96, 64, 48, 32, 16)
 RAW = "as it is"
-
-
-def scores(task: Retrieval, vectors: TaskVectors, dims: list[int]) -> list[float]:
-    """MRR@10 by size."""
-    found: Any = task.measure(vectors.queries, vectors.documents, dims)
-    return [float(np.mean(found[dim][METRIC].values)) for dim in dims]
 
 
 def main() -> None:
@@ -53,7 +47,7 @@ def main() -> None:
     for name in SETS:
         task = read_task(arguments.data, name, queries=arguments.queries, documents=arguments.corpus)
         before = encode_task(task, encoder)
-        raw = scores(task, before, dims)
+        raw = scores_by_size(task, before, dims)
         results[name] = {RAW: raw}
         print(f"{name + ', ' + RAW:32s}" + "".join(f"{100 * score / raw[0]:7.1f}" for score in raw), flush=True)
         for how in ("docs", "data"):
@@ -71,7 +65,7 @@ def main() -> None:
                 runs.append(
                     {
                         "seed": seed,
-                        METRIC: scores(task, TaskVectors(turn(before.queries), turn(before.documents)), dims),
+                        METRIC: scores_by_size(task, TaskVectors(turn(before.queries), turn(before.documents)), dims),
                         "kept": {key: found.adaptor.settings[key] for key in ("start", "strength", "nested")},
                         "method": found.adaptor.method,
                         "seconds": {**found.report.seconds, "total": total},

@@ -25,7 +25,7 @@ from nestvec.training import load_recipe
 from nestvec.training.averaging import WeightAverage
 from nestvec.training.run import prepare
 from nestvec.training.schedules import weights_at
-from nestvec.training.start import begin, choose_ends, finish
+from nestvec.training.start_and_finish import begin, finish, settle_ends
 
 STILL = ["training.dropout=0.0", "training.max_steps=8"]
 EVERYTHING = [
@@ -351,8 +351,22 @@ def test_by_default_a_base_is_rotated_unless_its_leading_dimensions_matter_more(
 def test_what_is_left_to_us_is_left_out_where_rows_are_few(tiny_model: Path) -> None:
     rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(110)]
     model = load_model(str(tiny_model))
-    chosen = [choose_ends(model, rows[:n], "auto", "auto", dims=[128, 64, 16], seed=0) for n in (110, 60)]
-    assert chosen == [("none", "rotate"), ("none", "none")]  # 128 dimensions, and ten queries to judge by
-    assert choose_ends(model, rows, "centre", "pca", dims=[128], seed=0) == ("centre", "pca")
+    settled = [settle_ends(model, rows[:n], "auto", "auto", dims=[128, 64, 16], seed=0) for n in (110, 60)]
+    assert [one[:2] for one in settled] == [("none", "rotate"), ("none", "none")]  # 128 dimensions, 10 to judge by
+    assert [len(one.held_out) for one in settled] == [11, 0]
+    assert settle_ends(model, rows, "centre", "pca", dims=[128], seed=0)[:2] == ("centre", "pca")
+
+
+def test_rows_held_out_for_a_finish_do_not_count_for_the_start(tiny_model: Path) -> None:
+    rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(133)]
+    model = load_model(str(tiny_model))
+    both, alone = (settle_ends(model, rows, "auto", how, dims=[128, 16], seed=0) for how in ("auto", "none"))
+    assert len(both.rows) < 128
+    assert both[:2] == ("none", "rotate")
+    assert alone[:2] == ("rotate", "none")
+
+
+def test_a_base_is_rotated_where_all_documents_are_alike(tiny_model: Path) -> None:
     alike = [RetrievalRow(f"question {n}", "the same answer") for n in range(200)]
-    assert choose_ends(model, alike, "auto", "auto", dims=[128, 64], seed=0) == ("rotate", "rotate")
+    model = load_model(str(tiny_model))
+    assert settle_ends(model, alike, "auto", "auto", dims=[128, 64], seed=0)[:2] == ("rotate", "rotate")

@@ -180,7 +180,7 @@ class TrainingSettings(_Section):
     """One weight a dim, towards which `weights` move evenly until the last step; None keeps them."""
     order: Order = "together"
     """`large-first` and `small-first` let one size after another begin to count."""
-    start: Start | Auto = "none"
+    start: Start | Auto = "auto"
     """A map behind the base, fitted on its vectors of the rows: subtract their mean, rotate to principal components, or
     to the axes on which pairs agree.
 

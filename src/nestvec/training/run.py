@@ -37,7 +37,7 @@ from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.low_rank import add_low_rank, merge_low_rank
 from nestvec.training.recipe import Finish, Start, TrainingSettings
 from nestvec.training.schedules import weights_at
-from nestvec.training.start import begin, choose_ends, finish, hold_out, replace_modules
+from nestvec.training.start_and_finish import begin, finish, replace_modules, settle_ends
 from nestvec.training.teacher import teach
 
 __all__ = ["PreparedRun", "TrainingOutcome", "prepare", "train"]
@@ -143,12 +143,9 @@ def prepare(
         if settings.teacher is None
         else SentenceTransformerEncoder(load_base(settings.teacher, trust_remote_code=trust_remote_code))
     )
-    start, end = choose_ends(model, rows, settings.start, settings.finish, dims=dims, seed=seed, progress=progress)
-    unseen = None
-    if end != "none":
-        rows, held_out = hold_out(rows, seed)
-        unseen = to_columns(held_out, negatives=0, seed=seed)
-    columns = to_columns(rows, negatives=settings.negatives, seed=seed)
+    ends = settle_ends(model, rows, settings.start, settings.finish, dims=dims, seed=seed, progress=progress)
+    unseen = to_columns(ends.held_out, negatives=0, seed=seed) if ends.held_out else None
+    columns = to_columns(ends.rows, negatives=settings.negatives, seed=seed)
     accumulated = settings.gradient_accumulation
     batches = plan_batches(
         columns,
@@ -159,15 +156,10 @@ def prepare(
     )
     if batches.skipped:
         warnings.warn(
-            f"{batches.skipped:,} of {len(rows):,} training rows would be alone in their batch, since they share their "
-            "query or positive with too many others: nothing could be learned from them, and they are left out.",
+            f"{batches.skipped:,} of {len(ends.rows):,} training rows would be alone in their batch, since they share "
+            "their query or positive with too many others: nothing could be learned from them, and they are left out.",
             NestvecWarning,
             stacklevel=2,
-        )
-    if "rotate" in start and len(rows) < (least := SentenceTransformerEncoder(model).full_dim):
-        raise RecipeError(
-            f'training.start is "{start}", which needs as many rows as the base has dimensions, {least}; '
-            f"there are {len(rows)}. Leave it out."
         )
     if settings.dropout is not None:
         for module in model.modules():
@@ -176,7 +168,7 @@ def prepare(
     identity = {
         "base": _describe_base(model),
         "data": fingerprint(columns),
-        "training": {**settings.model_dump(mode="json"), "start": start, "finish": end},
+        "training": {**settings.model_dump(mode="json"), "start": ends.start, "finish": ends.finish},
         "seed": seed,
         "dims": list(dims),
         "teacher": None if teacher is None else [teacher.identity(side) for side in ("query", "document")],
@@ -190,8 +182,8 @@ def prepare(
         unseen=unseen,
         loss=loss,
         settings=settings,
-        start=start,
-        finish=end,
+        start=ends.start,
+        finish=ends.finish,
         dims=tuple(dims),
         teacher=teacher,
         seed=seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nestvec.training.recipe import Auto, Finish, Start
 
-__all__ = ["begin", "choose_ends", "finish", "finish_vectors", "fit_finish", "hold_out", "replace_modules"]
+__all__ = ["Ends", "begin", "finish", "finish_vectors", "fit_finish", "replace_modules", "settle_ends"]
 
 Sides: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Vectors of queries and of their documents, [n, dim] each."""
@@ -30,7 +30,18 @@ _ROWS_TO_BEGIN, _ROWS_TO_FINISH, _ROWS_TO_CHOOSE = 2_000, 1_500, 1_000
 _SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the queries, to judge a finish by
 
 
-def choose_ends(
+class Ends(NamedTuple):
+    """What comes before training and after it, and the rows that this leaves."""
+
+    start: Start
+    finish: Finish
+    rows: Sequence[RetrievalRow]
+    """To train on."""
+    held_out: Sequence[RetrievalRow]
+    """What the finish is judged by; none without a finish."""
+
+
+def settle_ends(
     model: SentenceTransformer,
     rows: Sequence[RetrievalRow],
     start: Start | Auto,
@@ -39,11 +50,11 @@ def choose_ends(
     dims: Sequence[int],
     seed: int,
     progress: Progress = silent,
-) -> tuple[Start, Finish]:
-    """Settle what `auto` means for a base.
+) -> Ends:
+    """Settle what `auto` means for a base, and set rows aside for a finish.
 
-    A base whose leading dimensions matter no more than the others is rotated; one that was trained or turned to be cut
-    would lose by it.
+    A base whose leading dimensions matter no more than the others is rotated before training and after it; one that was
+    trained or turned to be cut would lose by it.
 
     Args:
         model: The base.
@@ -51,27 +62,48 @@ def choose_ends(
         start: As in `begin`, or `auto`.
         finish: As in `finish`, or `auto`.
         dims: Sizes that count.
-        seed: Of which documents are encoded.
+        seed: Of which documents are encoded, and which rows are held out.
         progress: How to report progress.
 
     Returns:
-        Both, neither of them `auto`: `none` also where there are too few rows.
+        Both, neither of them `auto`: `none` also where there are too few rows. For a finish a tenth of the queries, 500
+        at most, are held out with their documents.
 
     Raises:
+        RecipeError: There are too few rows for what is not left to `auto`.
         VectorError: The base gives vectors that are zero or not finite.
     """
-    if start != "auto" and finish != "auto":
-        return start, finish
+    nested = "auto" in (start, finish) and _is_nested(model, rows, dims, seed, progress)
+    to_judge = min(_MOST_HELD_OUT, int(_SHARE_HELD_OUT * len({row.query for row in rows})))
+    if finish == "auto":
+        finish = "none" if nested or to_judge < _LEAST_HELD_OUT else "rotate"
+    held_out: Sequence[RetrievalRow] = ()
+    if finish != "none":
+        if to_judge < _LEAST_HELD_OUT:
+            raise RecipeError(
+                f"training.finish is judged by a tenth of the queries, at least {_LEAST_HELD_OUT}; {len(rows)} rows "
+                f"have {to_judge}. Leave it out, or give more rows."
+            )
+        rows, benchmark = hold_out_queries(rows, queries=to_judge, documents=1, seed=seed)
+        held_out = benchmark.rows()
+    full_dim = SentenceTransformerEncoder(model).full_dim
+    if start == "auto":
+        start = "none" if nested or len(rows) < full_dim else "rotate"
+    elif "rotate" in start and len(rows) < full_dim:
+        raise RecipeError(
+            f'training.start is "{start}", which needs as many rows as the base has dimensions, {full_dim}; '
+            f"there are {len(rows)}. Leave it out."
+        )
+    return Ends(start, finish, rows, held_out)
+
+
+def _is_nested(
+    model: SentenceTransformer, rows: Sequence[RetrievalRow], dims: Sequence[int], seed: int, progress: Progress
+) -> bool:
     texts = list(dict.fromkeys(row.positive for row in rows))
     chosen = [texts[place] for place in _draw(len(texts), _ROWS_TO_CHOOSE, seed)]
-    encoder = SentenceTransformerEncoder(model)
-    vectors = encoder.encode_documents(chosen, progress=progress)
-    nested = is_nested(vectors, dims, seed=seed)
-    if start == "auto":
-        start = "none" if nested or len(rows) < encoder.full_dim else "rotate"
-    if finish == "auto":
-        finish = "none" if nested or _queries_to_judge(rows) < _LEAST_HELD_OUT else "rotate"
-    return start, finish
+    vectors = SentenceTransformerEncoder(model).encode_documents(chosen, progress=progress)
+    return is_nested(vectors, dims, seed=seed)
 
 
 def begin(
@@ -123,29 +155,6 @@ def begin(
     for module in (modules.Normalize(), dense, modules.Normalize()):
         model.append(module.to(model.device))
     return found
-
-
-def hold_out(rows: Sequence[RetrievalRow], seed: int) -> tuple[list[RetrievalRow], list[RetrievalRow]]:
-    """Set rows aside for a finish to be judged by.
-
-    Args:
-        rows: What there is to train on.
-        seed: Of the draw.
-
-    Returns:
-        Rows to train on, and those with a tenth of the queries, 500 at most, which have other documents too.
-
-    Raises:
-        RecipeError: They would be too few.
-    """
-    wanted = _queries_to_judge(rows)
-    if wanted < _LEAST_HELD_OUT:
-        raise RecipeError(
-            f"training.finish is judged by a tenth of the queries, at least {_LEAST_HELD_OUT}; {len(rows)} rows have "
-            f"{wanted}. Leave it out, or give more rows."
-        )
-    kept, benchmark = hold_out_queries(rows, queries=wanted, documents=1, seed=seed)
-    return kept, benchmark.rows()
 
 
 def finish(
@@ -248,10 +257,6 @@ def replace_modules(model: SentenceTransformer, modules: Iterable[Any]) -> None:
         del model._modules[name]
     for place, module in enumerate(folded):
         model.add_module(str(place), module)
-
-
-def _queries_to_judge(rows: Sequence[RetrievalRow]) -> int:
-    return min(_MOST_HELD_OUT, int(_SHARE_HELD_OUT * len({row.query for row in rows})))
 
 
 def _draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:
