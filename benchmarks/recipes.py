@@ -59,6 +59,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "start rotate, finish rotate": {"start": "rotate", "finish": "rotate"},
     "start pairs, finish rotate": {"start": "pairs", "finish": "rotate"},
     "start centre-rotate, finish rotate": {"start": "centre-rotate", "finish": "rotate"},
+    "preset small, no start": {"finish": "rotate", **PRESETS["small"]},
     "preset small": {"start": "rotate", "finish": "rotate", **PRESETS["small"]},
     "preset full": {"start": "rotate", "finish": "rotate", **PRESETS["full"]},
     "self-distillation": {"self_distillation": 0.5},
@@ -136,7 +137,7 @@ def main() -> None:
             file = arguments.keep / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
             if file.is_file():
                 return dict(np.load(file))
-        training = TrainingSettings.model_validate(options)
+        training = TrainingSettings.model_validate({"start": "none", **options})
         with tempfile.TemporaryDirectory() as work, deterministic(seed):
             started = time.perf_counter()
             model = load()
