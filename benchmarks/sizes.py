@@ -18,7 +18,7 @@ SETS = ("squad", "tldr", "wordnet")
 TRAINED = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 12, 1 / 24)
 MEASURED = (1, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 24)
 """Shares of the full size."""
-BYTES = (8, 16, 32, 64, 128, 256, 512, 768, 1536)
+BYTES = (4, 8, 16, 32, 64, 128, 256, 512, 768, 1536)
 RERANK = Rerank("int8", 100)
 METRIC = "MRR@10"
 
