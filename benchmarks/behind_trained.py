@@ -63,11 +63,11 @@ def fit_all(arguments: argparse.Namespace, name: str, task: Retrieval) -> dict[s
         model.max_seq_length = arguments.max_tokens
     encoder = SentenceTransformerEncoder(model, batch_size=256)
     dims = dims_of(encoder.full_dim, TRAINED)
-    recipe = {**(STATIC if static else TRANSFORMER), "dims": dims, "finish": "rotate"}  # the finish holds rows out
+    recipe = {**(STATIC if static else TRANSFORMER), "dims": dims, "start": "auto", "finish": "rotate"}
     training = TrainingSettings.model_validate(recipe)
     with tempfile.TemporaryDirectory() as work, deterministic(arguments.seed):
         prepared = prepare(model, seen, training, dims=dims, seed=arguments.seed, work=Path(work))
-        train(prepared._replace(unseen=None))
+        train(prepared._replace(unseen=None))  # the finish held rows out, and is fitted below
     assert prepared.unseen is not None
     adaptors: dict[str, Adaptor | None] = {AS_TRAINED: None}
     with deterministic(arguments.seed):
@@ -84,7 +84,7 @@ def fit_all(arguments: argparse.Namespace, name: str, task: Retrieval) -> dict[s
         if one is not None:
             turned = TaskVectors(one.transform(queries, "query"), one.transform(documents))
         measured[how] = {METRIC: scores_by_size(task, turned, sizes), "method": one.method if one else None}
-    return {"unseen": min(len(unseen), arguments.unseen), "dims": sizes, "adaptors": measured}
+    return {"start": prepared.start, "unseen": min(len(unseen), arguments.unseen), "dims": sizes, "adaptors": measured}
 
 
 def main() -> None:

@@ -92,6 +92,11 @@ def read_rows(path: Path, limit: int | None, seed: int) -> Sequence[RetrievalRow
     return [rows[place] for place in np.sort(chosen)]
 
 
+def sizes_of(task: Retrieval) -> tuple[int, int]:
+    """Queries and documents that are encoded, by which vectors of another benchmark are told."""
+    return len(task.queries), len(task.documents)
+
+
 def main() -> None:
     """Train, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,7 +141,9 @@ def main() -> None:
         if arguments.keep is not None:
             file = arguments.keep / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
             if file.is_file():
-                return dict(np.load(file))
+                found = dict(np.load(file))
+                if (len(found["task_queries"]), len(found["task_documents"])) == sizes_of(tasks[set_name]):
+                    return found
         training = TrainingSettings.model_validate({"start": "none", **options})
         with tempfile.TemporaryDirectory() as work, deterministic(seed):
             started = time.perf_counter()

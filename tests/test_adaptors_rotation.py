@@ -75,6 +75,35 @@ def test_an_adaptor_that_rotates_keeps_every_cosine_and_finds_with_fewer_dimensi
     assert rotated > 3 * max(raw, by_variance)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_no_other_map_takes_the_place_of_a_rotation_at_the_full_size(shift: float) -> None:
+    """Principal components about the mean would rank shifted vectors better, and change their cosines."""
+    queries, documents = pairs_of(1500, 4, shift=shift)
+    data = AdaptorData(queries, documents, np.repeat(np.arange(1500), 2).reshape(-1, 2))
+    adaptor = fit_adaptor(data, [DIM, 4], method="rotation")
+    left, right = adaptor.transform(queries, "query", dim=DIM), adaptor.transform(documents, dim=DIM)
+    np.testing.assert_allclose(left @ right.T, normalize(queries) @ normalize(documents).T, atol=1e-5)
+    assert DIM not in adaptor.replaced
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 0.1),
+        ("precisions", ["float32", "binary"]),
+        ("mined_negatives", 2),
+        ("symmetric", True),
+        ("distillation", 0.5),
+        ("tie", 0.2),
+    ],
+)
+def test_settings_of_other_losses_are_refused(name: str, value: object) -> None:
+    queries, documents = pairs_of(100, 0)
+    data = AdaptorData(queries, documents, np.repeat(np.arange(100), 2).reshape(-1, 2))
+    with pytest.raises(AdaptorError, match=f"{name}: a rotation learns from the similarities"):
+        fit_adaptor(data, method="rotation", settings=FitSettings(**{name: value}))  # type: ignore[arg-type]
+
+
 def test_without_pairs_prefixes_keep_the_nearest_documents() -> None:
     generator = np.random.default_rng(0)
     turn = np.linalg.qr(generator.normal(size=(DIM, DIM)))[0]

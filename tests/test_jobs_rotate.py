@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,14 @@ from sentence_transformers.sentence_transformer.modules import Router
 from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
 from nestvec.encoders import load_model, rotated_modules
-from nestvec.errors import DataError, ModelError, OutputExistsError
+from nestvec.errors import (
+    DataError,
+    ModelError,
+    NestvecWarning,
+    OutputExistsError,
+    PrecisionError,
+    VerificationError,
+)
 from nestvec.jobs.rotate import RotateSettings, _draw, rotate
 
 DIMS = (128, 32, 8)
@@ -121,7 +130,7 @@ def test_where_nothing_gains_nothing_is_written(
     out = tmp_path / "rotated"
     done = nestvec("rotate", tiny_model, "--data", file, "--out", out, "--dims", "128,64", "--no-cache")
     assert done.returncode == 1, done.stderr
-    assert "Nothing was written. No map gains" in done.stdout
+    assert "Nothing was written. No rotation gains clearly" in " ".join(done.stdout.split())
     assert not out.exists()
 
 
@@ -143,7 +152,7 @@ def test_what_cannot_be_rotated_is_refused(tiny_model: Path, rows: Path, tmp_pat
     with pytest.raises(DataError, match="Give data or docs"):
         rotate(str(tiny_model), tmp_path / "out")
     few = write_json_lines(tmp_path / "few.jsonl", synthetic_rows(12))
-    with pytest.raises(DataError, match="has 12 rows that can be used. Give at least 20"):
+    with pytest.raises(DataError, match="has 12 rows that can be used, with 12 queries. Give at least 30"):
         rotate(str(tiny_model), tmp_path / "out", data=few, settings=QUICK)
     with pytest.raises(DataError, match="is a BEIR folder, whose files name their columns"):
         folder = tmp_path / "beir"
@@ -159,6 +168,46 @@ def test_what_cannot_be_rotated_is_refused(tiny_model: Path, rows: Path, tmp_pat
     with pytest.raises(ModelError, match="tower for each side"):
         rotate(str(tmp_path / "towers"), tmp_path / "out", data=rows, settings=QUICK)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rotation_folded_wrongly_is_not_saved(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nestvec.jobs.rotate.rotated_modules", lambda modules, _: list(modules))
+    with pytest.raises(VerificationError, match="differs from the one that was measured"):
+        rotate(str(tiny_model), tmp_path / "out", data=rows, settings=QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("stated", "kept"), [("dot", "dot"), (None, "dot"), ("cosine", "cosine")])
+def test_a_rotated_model_compares_as_it_did(
+    tiny_model: Path, rows: Path, tmp_path: Path, stated: str | None, kept: str
+) -> None:
+    base = load_model(str(tiny_model))
+    model = SentenceTransformer(modules=list(base.children())[:2])  # not normalized: dot products differ from cosines
+    model.save(str(tmp_path / "base-dot-v1"))
+    file = tmp_path / "base-dot-v1" / "config_sentence_transformers.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "similarity_fn_name": stated}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NestvecWarning)  # that its grid compares by cosine
+        rotate(str(tmp_path / "base-dot-v1"), tmp_path / "out", data=rows, settings=QUICK)
+    assert load_model(str(tmp_path / "out")).similarity_fn_name == kept
+
+
+def test_too_few_rows_to_fit_on_are_said_with_what_to_give(tiny_model: Path, tmp_path: Path) -> None:
+    shared = [{"query": f"question {n}", "positive": f"answer {n % 2}"} for n in range(60)]
+    file = write_json_lines(tmp_path / "shared.jsonl", shared)
+    with pytest.raises(DataError, match="60 rows, and of those .* are left|shares a query or an answer"):
+        rotate(str(tiny_model), tmp_path / "out", data=file, settings=QUICK)
+    few = write_json_lines(tmp_path / "few.jsonl", synthetic_rows(34))
+    found = rotate(str(tiny_model), tmp_path / "out", data=few, settings=QUICK)
+    assert found.adaptor.method in ("raw", "rotation")
+
+
+def test_a_precision_that_is_not_known_costs_no_work(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(PrecisionError, match="int5"):
+        rotate(str(tiny_model), tmp_path / "out", data=rows, settings=replace(QUICK, precisions=("int5",)))
 
 
 def test_a_draw_keeps_the_order_and_each_item_with_equal_chance() -> None:

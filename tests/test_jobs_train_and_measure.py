@@ -476,7 +476,7 @@ def test_a_model_that_would_reload_differently_is_not_saved(tiny_model: Path, tm
     model = load_model(str(tiny_model))
     other = build_tiny_model(tmp_path / "other", seed=1)
     verify_truncation(model, tiny_model, ["the river"], 64)
-    with pytest.raises(VerificationError, match="reloaded at 64 numbers, differs"):
+    with pytest.raises(VerificationError, match="reloaded at 64 dimensions, differs"):
         verify_truncation(model, other, ["the river"], 64)
 
 

@@ -17,7 +17,14 @@ from sentence_transformers.sentence_transformer.modules import Dense
 from builders import synthetic_rows, write_json_lines
 from nestvec.data import RetrievalRow
 from nestvec.encoders import load_model
-from nestvec.errors import RecipeError, SourceNotFoundError
+from nestvec.errors import (
+    AdaptorError,
+    DimensionError,
+    NestvecWarning,
+    RecipeError,
+    SourceNotFoundError,
+    VectorError,
+)
 from nestvec.jobs.train_and_measure import train_and_measure
 from nestvec.progress import Advance
 from nestvec.report import Report
@@ -25,7 +32,7 @@ from nestvec.training import load_recipe
 from nestvec.training.averaging import WeightAverage
 from nestvec.training.run import prepare
 from nestvec.training.schedules import weights_at
-from nestvec.training.start_and_finish import begin, finish, settle_ends
+from nestvec.training.start_and_finish import apply_finish, apply_start, resolve_stages
 
 STILL = ["training.dropout=0.0", "training.max_steps=8"]
 EVERYTHING = [
@@ -115,7 +122,7 @@ def test_a_start_centres_and_turns_as_it_says(tiny_model: Path, start: Any) -> N
     model = load_model(str(tiny_model))
     texts = [*columns["query"], *columns["positive"]]
     before = np.asarray(model.encode(texts, normalize_embeddings=True), np.float64)
-    found = begin(model, columns, start, trained=False, seed=0)
+    found = apply_start(model, columns, start, trained=False, seed=0)
     assert found is not None
     after = np.asarray(model.encode(texts), np.float64)
     expected = before - before.mean(axis=0) if "centre" in start else before
@@ -170,7 +177,7 @@ def test_a_finish_turns_the_model_where_rows_that_it_was_not_trained_on_gain(tin
     seen, unseen = ({name: texts[part] for name, texts in columns.items()} for part in (slice(700), slice(700, None)))
     model = load_model(str(tiny_model))
     before = np.asarray(model.encode(columns["query"][:50]))
-    found = finish(model, seen, unseen, how, dims=[128, 16], seed=0)
+    found = apply_finish(model, seen, unseen, how, dims=[128, 16], seed=0)
     assert found.method == "rotation"
     assert found.held_out["rotation"]["16"] > found.held_out["raw"]["16"]
     after = np.asarray(model.encode(columns["query"][:50]))
@@ -337,7 +344,7 @@ def test_by_default_a_base_is_rotated_unless_its_leading_dimensions_matter_more(
         model = load_model(str(tiny_model))
         rows = synthetic_rows(900)
         columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
-        begin(model, columns, "rotate", trained=False, seed=0)
+        apply_start(model, columns, "rotate", trained=False, seed=0)
         model.save(str(tmp_path / "turned"))
         options.append(f"model.base={tmp_path / 'turned'}")
     report, _ = run(tiny_recipe, tmp_path / "out", *options)
@@ -351,22 +358,69 @@ def test_by_default_a_base_is_rotated_unless_its_leading_dimensions_matter_more(
 def test_what_is_left_to_us_is_left_out_where_rows_are_few(tiny_model: Path) -> None:
     rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(110)]
     model = load_model(str(tiny_model))
-    settled = [settle_ends(model, rows[:n], "auto", "auto", dims=[128, 64, 16], seed=0) for n in (110, 60)]
+    settled = [resolve_stages(model, rows[:n], "auto", "auto", dims=[128, 64, 16], seed=0) for n in (110, 60)]
     assert [one[:2] for one in settled] == [("none", "rotate"), ("none", "none")]  # 128 dimensions, 10 to judge by
     assert [len(one.held_out) for one in settled] == [11, 0]
-    assert settle_ends(model, rows, "centre", "pca", dims=[128], seed=0)[:2] == ("centre", "pca")
+    assert resolve_stages(model, rows, "centre", "pca", dims=[128], seed=0)[:2] == ("centre", "pca")
 
 
 def test_rows_held_out_for_a_finish_do_not_count_for_the_start(tiny_model: Path) -> None:
     rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(133)]
     model = load_model(str(tiny_model))
-    both, alone = (settle_ends(model, rows, "auto", how, dims=[128, 16], seed=0) for how in ("auto", "none"))
+    both, alone = (resolve_stages(model, rows, "auto", how, dims=[128, 16], seed=0) for how in ("auto", "none"))
     assert len(both.rows) < 128
     assert both[:2] == ("none", "rotate")
     assert alone[:2] == ("rotate", "none")
 
 
-def test_a_base_is_rotated_where_all_documents_are_alike(tiny_model: Path) -> None:
-    alike = [RetrievalRow(f"question {n}", "the same answer") for n in range(200)]
+def test_rows_that_share_their_documents_are_trained_on_without_a_finish(tiny_model: Path) -> None:
     model = load_model(str(tiny_model))
-    assert settle_ends(model, alike, "auto", "auto", dims=[128, 64], seed=0)[:2] == ("rotate", "rotate")
+    for answers in (1, 3):
+        alike = [RetrievalRow(f"question {n}", f"answer {n % answers}") for n in range(200)]
+        with pytest.warns(NestvecWarning, match="the 200 rows share their documents"):
+            settled = resolve_stages(model, alike, "auto", "auto", dims=[128, 64], seed=0)
+        assert settled[:3] == ("rotate", "none", alike)
+        with pytest.raises(RecipeError, match="200 rows share their documents too much"):
+            resolve_stages(model, alike, "none", "pca", dims=[128, 64], seed=0)
+
+
+def test_few_rows_leave_training_where_documents_repeat(tiny_model: Path) -> None:
+    rows = [RetrievalRow(f"question {n}", f"the answer number {n // 4} of many") for n in range(800)]
+    settled = resolve_stages(load_model(str(tiny_model)), rows, "none", "rotate", dims=[128, 64], seed=0)
+    assert len(settled.rows) >= 0.85 * len(rows)
+    assert len(settled.held_out) >= 10
+    assert not {row.positive for row in settled.rows} & {row.positive for row in settled.held_out}
+
+
+def test_vectors_that_are_never_cut_are_not_rotated(tiny_model: Path) -> None:
+    rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(200)]
+    settled = resolve_stages(load_model(str(tiny_model)), rows, "auto", "auto", dims=[128], seed=0)
+    assert settled[:3] == ("none", "none", rows)
+
+
+def test_a_base_that_truncates_its_own_vectors_is_refused(tiny_recipe: Path, tiny_model: Path, tmp_path: Path) -> None:
+    load_model(str(tiny_model), truncate_dim=64).save(str(tmp_path / "short"))
+    recipe = load_recipe(tiny_recipe, [f"model.base={tmp_path / 'short'}", "training.dims=[64, 32]"])
+    with pytest.raises(DimensionError, match="truncates its vectors to 64 dimensions"):
+        train_and_measure(recipe, tmp_path / "out")
+
+
+def test_a_start_is_refused_where_the_base_tells_no_texts_apart(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    columns = {name: ["the same text"] * 200 for name in ("query", "positive")}
+    for how in ("centre", "rotate", "centre-rotate", "pairs"):
+        with pytest.raises(VectorError, match="same vector for all"):
+            apply_start(model, columns, how, trained=False, seed=0)  # type: ignore[arg-type]
+
+
+def test_a_finish_that_cannot_be_fitted_leaves_the_trained_model(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AdaptorError("12 pairs are too few.")
+
+    monkeypatch.setattr("nestvec.training.run.apply_finish", fail)
+    with pytest.warns(NestvecWarning, match="No rotation after training: 12 pairs are too few"):
+        report, _ = run(tiny_recipe, tmp_path / "out", "training.finish=rotate", "training.max_steps=2")
+    assert (report.training["finish"], list(report.stages)) == ("none", [])
+    assert report.training["rows_held_out"] > 0

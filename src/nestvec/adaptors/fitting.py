@@ -34,6 +34,10 @@ Rows = NDArray[np.int64]
 
 _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp", "rotation")
+_NOT_OF_ROTATIONS = {
+    name: getattr(FitSettings, name)
+    for name in ("temperature", "precisions", "mined_negatives", "symmetric", "distillation", "tie")
+}
 _LOST_BY_ROTATION = 0.002  # at most, of the held-out score, at any size
 _SHARES = (1.0, 0.5)  # of the way at which states of training are compared: one that loses may gain half way
 _WARMUP = 0.1
@@ -96,9 +100,17 @@ def fit_adaptor(
         raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
     if method == "two-tower" and data.labels == "none":
         raise AdaptorError("Two towers learn from which query and document belong together. Give pairs, or fit linear.")
+    settings = settings or FitSettings()
+    if method == "rotation" and (
+        given := [name for name, default in _NOT_OF_ROTATIONS.items() if _plain(getattr(settings, name)) != default]
+    ):
+        raise AdaptorError(
+            f"{', '.join(given)}: a rotation learns from the similarities of the full vectors, and these settings are "
+            "of the other losses. Leave them out."
+        )
     data.check_shapes()
     dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
-    settings = (settings or FitSettings()).resolved(data.labels, method, dims)
+    settings = settings.resolved(data.labels, method, dims)
     if dims[0] < dims[-1]:  # rising; from here on the largest comes first, and each weight stays with its dim
         dims, settings = dims[::-1], replace(settings, weights=tuple(settings.weights)[::-1])
     check_codes(settings.precisions, dims, settings.shortest_code)
@@ -115,11 +127,12 @@ def fit_adaptor(
     raw = Map(np.eye(data.dim, dtype=np.float32))
     sample = _sample(data, split.held_out, settings.seed)
     pca = fit_pca(sample, centered=settings.centered)
-    found = {"raw": candidate("raw", Towers(raw, raw)), "pca": candidate("pca", Towers(pca, pca))}
-    nested = False
+    other = Map(pca.weight) if method == "rotation" else pca  # without a bias it keeps cosines, as a rotation does
+    found = {"raw": candidate("raw", Towers(raw, raw)), "pca": candidate("pca", Towers(other, other))}
+    nested = None
     if method in _TRAINED:
         methods = (method, "linear") if any_method else (method,)
-        starts = _starts(data, split, pca, method)
+        starts = _starts(data, split, pca, method, settings.seed)
         if settings.start not in (None, *starts):
             raise AdaptorError(f"Only a rotation of vectors with pairs can start at {settings.start}. Leave it out.")
         trials = _Trials(data, split, dims, methods, settings, starts, found, candidate, progress)
@@ -139,15 +152,16 @@ def fit_adaptor(
         towers=chosen.towers,
         method=chosen.method,
         dims=dims,
-        replaced=_replacements(found, chosen, measure.groups),
+        replaced={} if nested else _replacements(found, chosen, measure.groups, rotates=method == "rotation"),
         encoder=dict(encoder or {}),
         held_out={name: {str(dim): score for dim, score in one.scores.items()} for name, one in found.items()},
         settings={
             **asdict(settings),
+            "method": method,  # that was asked for
             "start": chosen.start,
             "strength": None if chosen.strength is None else round(chosen.strength, 4),
             "metric": measure.metric,
-            "nested": nested,  # before anything was fitted
+            "nested": nested,  # before anything was fitted; None where that was not asked
             "pairs": 0 if data.pairs is None else len(data.pairs),
         },
     )
@@ -200,10 +214,11 @@ class _Trials:
         return self.methods[0] == "rotation"
 
     @cached_property
-    def nested(self) -> bool:
-        """Whether documents alone are to tell what gains, and the vectors are nested already."""
-        free = self._free and self.data.labels == "none"
-        return free and is_nested(self.data.documents, self.dims, seed=self.settings.seed)
+    def nested(self) -> bool | None:
+        """Whether the vectors are nested already; None where it does not matter, since labels tell what gains."""
+        if not self._free or self.data.labels != "none":
+            return None
+        return is_nested(self.data.documents, self.dims, seed=self.settings.seed)
 
     def _short_weights(self) -> Sequence[float]:
         """One weight a dim, where the full size, which no rotation changes, counts only where it is alone."""
@@ -263,14 +278,19 @@ class _Trials:
             candidates = [one for one in candidates if one.start != chosen.start]  # near to this start nothing gains
 
 
-def _starts(data: AdaptorData, split: Split, pca: Map, method: Method) -> dict[str, Map]:
+def _plain(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _starts(data: AdaptorData, split: Split, pca: Map, method: Method, seed: int) -> dict[str, Map]:
     """Where training may begin, by name."""
     identity = np.eye(data.dim, dtype=np.float32)
     if method != "rotation":
         return {"pca": pca, "identity": Map(identity, np.zeros(data.dim, np.float32))}  # its bias centres the sides
     starts = {"pca": Map(pca.weight), "identity": Map(identity)}
     if data.labels == "pairs" and data.pairs is not None:
-        rows = data.pairs[split.train[:_PCA_SAMPLE]]
+        drawn = np.random.default_rng(seed).permutation(split.train)[:_PCA_SAMPLE]
+        rows = data.pairs[np.sort(drawn)]
         starts["pairs"] = fit_pair_rotation(data.queries[rows[:, 0]], data.documents[rows[:, 1]])
     return starts
 
@@ -353,9 +373,15 @@ def _batches(rows: Rows, batch_size: int, generator: np.random.Generator) -> Ite
         order = order[batch_size:]
 
 
-def _replacements(found: Mapping[str, Candidate], chosen: Candidate, groups: Rows | None) -> dict[int, Replacement]:
+def _replacements(
+    found: Mapping[str, Candidate], chosen: Candidate, groups: Rows | None, *, rotates: bool
+) -> dict[int, Replacement]:
+    """Other maps at the sizes where they are clearly better; never at a full size whose cosines were to stay."""
     replaced = {}
+    full_dim = len(chosen.towers.document.weight)
     for dim in chosen.values:
+        if rotates and dim == full_dim:
+            continue
         best = max(found.values(), key=lambda one: one.scores[dim])
         if clearly_better(best, chosen, dim, groups):
             replaced[dim] = Replacement(best.method, best.towers.cut(dim))

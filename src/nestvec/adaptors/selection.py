@@ -26,7 +26,7 @@ class Candidate(NamedTuple):
     """Maps, and how good they are on held-out data."""
 
     method: str
-    """`raw`, `pca`, `whitening`, `linear`, `two-tower` or `mlp`."""
+    """`raw`, `pca`, `whitening`, `linear`, `two-tower`, `mlp` or `rotation`."""
     towers: Towers
     values: Mapping[int, Floats]
     """What each held-out query, pair or document says of them, by dim; their mean is the score."""

@@ -121,7 +121,9 @@ _METHODS = ("linear", "two-tower", "mlp", "rotation", "pca", "whitening")
     "--mined-negatives", type=click.IntRange(min=0), default=1, show_default=True, help="Near documents a query."
 )
 @click.option(
-    "--pull", type=click.FloatRange(min=0), help="Weight of staying near the start.  [default: 0.01, for scores 0]"
+    "--pull",
+    type=click.FloatRange(min=0),
+    help="Weight of staying near the start.  [default: 0.01; scores, rotation 0]",
 )
 @click.option("--tie", type=click.FloatRange(min=0), help="Weight of keeping two towers alike.  [default: 0.1]")
 @click.option(
@@ -135,7 +137,7 @@ _METHODS = ("linear", "two-tower", "mlp", "rotation", "pca", "whitening")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="At its highest.  [default: 0.01; mlp 0.001]",
+    help="At its highest.  [default: 0.01; mlp 0.001; rotation 0.004]",
 )
 @click.option(
     "--temperature",

@@ -18,7 +18,11 @@ __all__ = ["rotate"]
 @click.option("--data", type=click.Path(path_type=Path), help="Queries with documents: file of records or BEIR folder.")
 @click.option("--docs", type=click.Path(path_type=Path), help="Documents alone; it is measured by spans of them.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The model to write.")
-@click.option("--dims", callback=separated(int), help="Such as 384,64,16; default: full size and powers of two.")
+@click.option(
+    "--dims",
+    callback=separated(int),
+    help="Such as 384,64,16; default: those it was trained for, or full size and powers of two.",
+)
 @click.option("--rows", type=click.IntRange(min=1), default=4000, show_default=True, help="Rows to use at most.")
 @click.option("--queries", type=click.IntRange(min=2), default=500, show_default=True, help="Queries to measure by.")
 @click.option(
@@ -32,7 +36,7 @@ __all__ = ["rotate"]
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
 @click.option("--overwrite", is_flag=True, help="Replace --out, whatever it is.")
 def rotate(model: str, data: Path | None, docs: Path | None, out: Path, overwrite: bool, **options: Any) -> int:
-    """Turn the vectors of MODEL so that their first dimensions serve; those at full size are ranked as before.
+    """Rotate the vectors of MODEL so that truncated ones retrieve better; cosines at the full size do not change.
 
     MODEL is a folder, a hub id, minilm or static. Nothing is trained but an orthogonal matrix, within the model that is
     written. Where nothing gains on held-out data, nothing is written, and the exit status is 1; nor is anything for

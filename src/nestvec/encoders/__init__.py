@@ -10,8 +10,15 @@ from nestvec.encoders.bases import (
 )
 from nestvec.encoders.cache import CachedEncoder, CacheEntry, cache_entries, cache_folder, clear_cache
 from nestvec.encoders.dot_product import DotProductEncoder
-from nestvec.encoders.folder_kinds import DOT_PRODUCT
-from nestvec.encoders.linear_modules import fold_linear, has_towers, linear_module, model_of, rotated_modules
+from nestvec.encoders.folder_kinds import DOT_PRODUCT, SIMILARITY_NAMES
+from nestvec.encoders.linear_modules import (
+    fold_linear,
+    has_towers,
+    linear_module,
+    model_of,
+    refuse_truncating,
+    rotated_modules,
+)
 from nestvec.encoders.protocol import Encoder
 from nestvec.encoders.remote import RemoteEncoder
 from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
@@ -19,6 +26,7 @@ from nestvec.encoders.sentence_transformer import SentenceTransformerEncoder
 __all__ = [
     "DOT_PRODUCT",
     "PACKAGED_BASES",
+    "SIMILARITY_NAMES",
     "CacheEntry",
     "CachedEncoder",
     "DotProductEncoder",
@@ -36,6 +44,7 @@ __all__ = [
     "load_base",
     "load_model",
     "model_of",
+    "refuse_truncating",
     "rotated_modules",
     "trained_dims",
 ]

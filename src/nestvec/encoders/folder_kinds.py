@@ -12,7 +12,7 @@ from typing import Any
 from nestvec.errors import ModelError
 from nestvec.extras import require
 
-__all__ = ["DOT_PRODUCT", "check_kind", "comparison_of", "needs_own_code"]
+__all__ = ["DOT_PRODUCT", "SIMILARITY_NAMES", "check_kind", "comparison_of", "needs_own_code"]
 
 DOT_PRODUCT = "dot product"
 """How the vectors of some models are compared."""
@@ -66,6 +66,8 @@ _COMPARISONS = {
     "euclidean": "Euclidean distance",
     "manhattan": "Manhattan distance",
 }
+SIMILARITY_NAMES = {"cosine": "cosine"} | {said: name for name, said in _COMPARISONS.items() if "_" not in name}
+"""What sentence-transformers calls each comparison."""
 _DOT_IN_CARD = re.compile(
     r"(suitable score|similarity) functions?\W[^\n]*?dot[-_ ]?(product|score)[^\n]*", re.IGNORECASE
 )
@@ -148,7 +150,7 @@ def comparison_of(name: str) -> str:
 
     Returns:
         `cosine`, `dot product`, `Euclidean distance` or `Manhattan distance`; `cosine` where the model gives unit
-        vectors.
+        vectors. `SIMILARITY_NAMES` says what sentence-transformers calls each.
     """
     if any(type_name.endswith(".Normalize") for type_name in _module_types(name)):
         return "cosine"  # of unit length, so that they all order alike

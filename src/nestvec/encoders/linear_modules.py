@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nestvec.errors import DimensionError
 from nestvec.extras import require
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["fold_linear", "has_towers", "linear_module", "model_of", "rotated_modules"]
+__all__ = ["fold_linear", "has_towers", "linear_module", "model_of", "refuse_truncating", "rotated_modules"]
 
 _KEY = "sentence_embedding"
 _ROUNDING = 1e-4  # by which a rotation in float32 may miss being one
@@ -72,6 +73,22 @@ def has_towers(model: SentenceTransformer) -> bool:
     return any(type(module).__name__ == "Router" for module in model)
 
 
+def refuse_truncating(model: SentenceTransformer) -> None:
+    """Refuse a model that truncates its own vectors, behind which no linear module fits.
+
+    Args:
+        model: To be trained or rotated.
+
+    Raises:
+        DimensionError: It has a `truncate_dim`.
+    """
+    if model.truncate_dim is not None:
+        raise DimensionError(
+            f"The model truncates its vectors to {model.truncate_dim} dimensions, and all of them are needed. Remove "
+            "truncate_dim from its config_sentence_transformers.json."
+        )
+
+
 def rotated_modules(modules: Iterable[Any], rotation: NDArray[np.floating[Any]]) -> list[Any]:
     """Put a rotation behind a model, within the linear module or token table that it ends in where there is one.
 
@@ -94,8 +111,8 @@ def rotated_modules(modules: Iterable[Any], rotation: NDArray[np.floating[Any]])
 def fold_linear(modules: Iterable[Any]) -> list[Any]:
     """Write linear modules that follow each other as one, wherever the vectors stay the same up to rounding.
 
-    Two matrices are multiplied; a token table takes in the matrix behind it. A unit length in between goes where it
-    makes no difference: before a map without bias whose result is scaled anyway, or behind a rotation.
+    Two matrices are multiplied; a token table takes in the matrix behind it. A `Normalize` in between is dropped before
+    a map without bias whose result is normalized anyway, and moved before a rotation, which keeps lengths.
 
     Args:
         modules: Those of a model; they are not changed.

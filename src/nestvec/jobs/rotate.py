@@ -21,11 +21,13 @@ from nestvec.data import (
     span_rows,
 )
 from nestvec.encoders import (
+    SIMILARITY_NAMES,
     CachedEncoder,
     comparison_of_base,
     has_towers,
     load_base,
     model_of,
+    refuse_truncating,
     rotated_modules,
     trained_dims,
 )
@@ -38,6 +40,7 @@ from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.training_data import read_source, retrieval_rows
 from nestvec.jobs.verify import VERIFIED_TEXTS, verify_truncation
 from nestvec.progress import Progress, about, silent
+from nestvec.quantization import check_precision
 from nestvec.report import GridReport, rotated_card
 from nestvec.training.export import save_model
 from nestvec.vectors import check_dims, default_dims
@@ -50,7 +53,7 @@ __all__ = ["RotateSettings", "Rotated", "rotate"]
 _Item = TypeVar("_Item")
 
 _METRICS = ("MRR@10", "Recall@10")
-_LEAST_ROWS = 20
+_LEAST_ROWS, _LEAST_TO_FIT = 30, 20
 _SHORT_DIM = 64
 
 
@@ -109,7 +112,7 @@ def rotate(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> Rotated:
-    """Turn the vectors of a model so that their prefixes serve, and save it as an ordinary model.
+    """Rotate the vectors of a model so that truncated ones retrieve better, and save it as an ordinary model.
 
     Cosines at the full size stay as they are. Some queries are held out, and what the model gives for them before and
     after is measured.
@@ -130,11 +133,11 @@ def rotate(
     Raises:
         OutputExistsError: `out` exists, and is not to be replaced.
         SourceNotFoundError: The model or the data are not there.
-        ModelError: The model cannot be loaded, or has a tower for each side.
+        ModelError: The model cannot be loaded, has a tower for each side, or gives vectors that are zero or not finite.
         DataError: The data cannot be used, or are too few.
-        DimensionError: A dim is outside the model.
+        DimensionError: A dim is outside the model, or the model truncates its vectors itself.
         PrecisionError: A precision is not known.
-        VectorError: The model gives vectors that are zero, not finite, or all alike.
+        VectorError: The model gives vectors that are all alike.
         VerificationError: The saved model gives other vectors than it should.
         StorageError: The disk is full, or the folder cannot be written.
     """
@@ -152,9 +155,13 @@ def rotate(
         source, rows = str(docs), list(spans)
     else:
         raise DataError("A rotation is fitted on rows or on documents. Give data or docs, one of the two.")
-    if len(rows) < _LEAST_ROWS:
-        raise DataError(f"{source} has {len(rows)} rows that can be used. Give at least {_LEAST_ROWS}, better 2,000.")
     distinct = len({row.query for row in rows})
+    if distinct < _LEAST_ROWS:
+        raise DataError(
+            f"{source} has {len(rows)} rows that can be used, with {distinct} queries. Give at least {_LEAST_ROWS}, "
+            "better 2,000."
+        )
+    n_rows = len(rows)
     rows, benchmark = hold_out_queries(
         rows,
         queries=min(settings.queries, max(1, distinct // 4)),
@@ -163,14 +170,22 @@ def rotate(
         name=f"held-out queries of {source}",
         progress=progress,
     )
+    if len(rows) < _LEAST_TO_FIT:
+        raise DataError(
+            f"{source} has {n_rows} rows, and of those {len(rows)} are left to fit on: the others are measured by, or "
+            f"share a document with those. Give at least {_LEAST_TO_FIT} more, or measure by fewer queries (--queries)."
+        )
     task = Retrieval(benchmark, metrics=_METRICS)
     seconds["data"] = time.perf_counter() - started
     with progress(f"loading {model}", None):
         loaded = load_base(model, trust_remote_code=settings.trust_remote_code)
     _refuse_towers(loaded, model)
+    refuse_truncating(loaded)
     encoder = make_encoder(model, loaded, batch_size=settings.batch_size, unit_length=True)
     full_dim = encoder.full_dim
     dims = check_dims(settings.dims or trained_dims(model, loaded) or default_dims(full_dim), full_dim)
+    for precision in settings.precisions:
+        check_precision(precision)
     if settings.cache:
         encoder = CachedEncoder(encoder, about=model)
     started = time.perf_counter()
@@ -194,12 +209,17 @@ def rotate(
     if adaptor.method == "rotation":
         with progress("saving and verifying", None):
             modules = rotated_modules(loaded.children(), adaptor.towers.document.weight)
-            similarity = "cosine" if comparison_of_base(model) == "cosine" else loaded.similarity_fn_name
-            rotated = model_of(loaded, modules, similarity=similarity)
+            rotated = model_of(loaded, modules, similarity=SIMILARITY_NAMES.get(comparison_of_base(model)))
             with atomic_folder(out) as partial:
                 save_model(rotated, partial, dims=dims)
-                texts = list(benchmark.corpus.values())[:VERIFIED_TEXTS]
-                verify_truncation(rotated, partial, texts, min(_SHORT_DIM, full_dim))
+                verify_truncation(
+                    rotated,
+                    partial,
+                    task.documents[:VERIFIED_TEXTS],
+                    min(_SHORT_DIM, full_dim),
+                    expected=vectors["rotated"].documents[:VERIFIED_TEXTS],
+                    trust_remote_code=settings.trust_remote_code,
+                )
                 write_text(partial / "README.md", rotated_card(report, model))
     return Rotated(adaptor, report)
 

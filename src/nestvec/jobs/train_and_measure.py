@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,16 @@ from sentence_transformers import SentenceTransformer
 from nestvec.data import write_benchmark
 from nestvec.encoders import DOT_PRODUCT, SentenceTransformerEncoder, comparison_of_base, load_base
 from nestvec.errors import NestvecWarning, RecipeError
-from nestvec.evaluation import CellKey, Retrieval, TaskVectors, encode_task, make_cells, measure_grid, parse_metric
+from nestvec.evaluation import (
+    CellKey,
+    GridScores,
+    Retrieval,
+    TaskVectors,
+    encode_task,
+    make_cells,
+    measure_grid,
+    parse_metric,
+)
 from nestvec.files import write_text
 from nestvec.jobs.examples import answer_examples
 from nestvec.jobs.outputs import claim_output, staged_results
@@ -130,7 +139,14 @@ def train_and_measure(
             cells=cells,
             benchmark={"name": data.benchmark.name, **data.benchmark.counts()},
             training=_describe_training(data, run, outcome, model),
-            stages=_stages(task, vectors_before, vectors_after, run, outcome, measured),
+            stages=_stages(
+                task,
+                {"before": vectors_before, "after": vectors_after},
+                {"before": before, "after": after},
+                run,
+                outcome,
+                measured,
+            ),
             examples=answer_examples(
                 task,
                 {"before": vectors_before, "after": vectors_after},
@@ -149,7 +165,13 @@ def train_and_measure(
                 model.similarity_fn_name = "cosine"  # that it was trained for
                 save_model(model, staging / "model", dims=dims)
                 texts = list(data.benchmark.corpus.values())[:VERIFIED_TEXTS]
-                verify_truncation(model, staging / "model", texts, short_dim)
+                verify_truncation(
+                    model,
+                    staging / "model",
+                    texts,
+                    short_dim,
+                    trust_remote_code=recipe.model.trust_remote_code,
+                )
                 write_text(staging / "model" / "README.md", model_card(report, recipe=dump_recipe(resolved)))
                 write_benchmark(data.benchmark, staging / "benchmark")
                 write_text(staging / "recipe.toml", dump_recipe(resolved, _provenance(report)))
@@ -192,9 +214,10 @@ def _describe_training(
     return {
         "source": data.source,
         "rows": len(run.columns["query"]),
+        "rows_held_out": 0 if run.unseen is None else len(run.unseen["query"]),  # to judge the finish by
         "dims": list(run.dims),
         "start": run.start,
-        "finish": run.finish,
+        "finish": "none" if outcome.finish is None else run.finish,
         "max_tokens": int(limit) if limit is not None and math.isfinite(limit) else None,
         "steps": outcome.steps,
         "resumed_at_step": outcome.resumed_at_step,
@@ -204,33 +227,37 @@ def _describe_training(
 
 def _stages(
     task: Retrieval,
-    before: TaskVectors,
-    after: TaskVectors,
+    vectors: Mapping[str, TaskVectors],
+    grids: Mapping[str, GridScores],
     run: PreparedRun,
     outcome: TrainingOutcome,
     dims: Sequence[int],
 ) -> list[Stage]:
-    """Scores after each stage, from the vectors of the first and the last: what lies between is linear."""
+    """Scores after each stage; those between the first and the last from their vectors: what lies between is linear."""
     start, finish = outcome.start, outcome.finish
     if start is None and finish is None:
         return []
-    vectors = {"base": before}
-    if start is not None:
-        name = f"start ({run.start})"
-        vectors[name] = TaskVectors(start.transform(before.queries), start.transform(before.documents))
-    vectors["training"] = after
-    if finish is not None and finish.method == "raw":
-        vectors[f"finish ({run.finish}: nothing gains at every size, left out)"] = after
-    elif finish is not None:
-        back = finish.towers.document.weight.T
-        vectors["training"] = TaskVectors(after.queries @ back, after.documents @ back)
-        where = finish.settings["start"] if run.finish == "rotate" else run.finish
-        vectors[f"finish (rotation from {where}, {finish.settings['strength']:.0%} of the way)"] = after
     metric = task.metrics[0]
-    stages = []
-    for name, one in vectors.items():
-        scores = measure_grid(task, one, dims).scores
-        stages.append(Stage(name, {dim: scores[CellKey(dim)][metric].value for dim in dims}))
+
+    def stage(name: str, grid: GridScores) -> Stage:
+        return Stage(name, {dim: grid.scores[CellKey(dim)][metric].value for dim in dims})
+
+    stages = [stage("base", grids["before"])]
+    if start is not None:
+        queries, documents = vectors["before"]
+        started = TaskVectors(start.transform(queries), start.transform(documents))
+        stages.append(stage(f"start ({run.start})", measure_grid(task, started, dims)))
+    if finish is None or finish.method == "raw":
+        stages.append(stage("training", grids["after"]))
+    if finish is not None and finish.method == "raw":
+        stages.append(stage(f"finish ({run.finish}: no rotation clearly gains, left out)", grids["after"]))
+    elif finish is not None:
+        queries, documents = vectors["after"]
+        back = finish.towers.document.weight.T
+        stages.append(stage("training", measure_grid(task, TaskVectors(queries @ back, documents @ back), dims)))
+        where = finish.settings["start"] if run.finish == "rotate" else run.finish
+        strength = f"{finish.settings['strength']:.0%} of the way"
+        stages.append(stage(f"finish (rotation from {where}, {strength})", grids["after"]))
     return stages
 
 

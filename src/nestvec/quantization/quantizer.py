@@ -28,10 +28,10 @@ Codes = NDArray[Any]
 
 @dataclass(frozen=True)
 class Quantizer(ABC):
-    """Turns vectors into codes and back, one number at a time.
+    """Turns vectors into codes and back, one dimension at a time.
 
-    Because every number has a code of its own, the codes of a vector begin with the codes of each of its prefixes:
-    what was stored at 512 numbers can be cut to 128 without encoding again.
+    Because every dimension has a code of its own, the codes of a vector begin with the codes of each of its prefixes:
+    what was stored at 512 dimensions can be cut to 128 without encoding again, unless a rotation mixed them.
 
     Attributes:
         precision: A name in `BITS_PER_NUMBER`.

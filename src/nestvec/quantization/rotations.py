@@ -1,4 +1,4 @@
-"""Rotations before quantization, so that every number of a code has as much to say."""
+"""Rotations before quantization, which spread the variance over all dimensions of a code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_ROWS = 8_192
 class RotatedQuantizer(Quantizer):
     """Rotates vectors before another quantizer stores them, and back after it restores them.
 
-    Codes can be cut only at sizes up to which the rotation mixes dimensions with each other alone.
+    Codes can be cut only at a size whose leading dimensions the rotation does not mix with later ones.
 
     Attributes:
         inner: What stores the rotated vectors.

@@ -69,6 +69,7 @@ def load_codes(path: str | Path) -> StoredCodes:
         quantizer.cut(codes, 1)  # checks their type
     except (KeyError, TypeError, ValueError) as error:
         raise VectorError(f"{path} lacks a part of what codes need, or has another: {error}") from error
-    if any(array.shape[0] != quantizer.full_dim for array in arrays.values()):
-        raise VectorError(f"{path} says {quantizer.full_dim} numbers, and its arrays have others.")
+    rotation_fits = rotation is None or rotation.shape == (full_dim, full_dim)
+    if not rotation_fits or any(array.shape[0] != full_dim for array in arrays.values()):
+        raise VectorError(f"{path} says {full_dim} dimensions, and its arrays have others.")
     return StoredCodes(quantizer, codes)

@@ -68,6 +68,11 @@ def adaptor_outcome(adaptor: Adaptor) -> str:
             "The leading dimensions matter more than the others already, and documents alone do not say which would "
             "find more: the vectors stay as they are. Give queries with documents to try."
         )
+    if adaptor.method == "raw" and adaptor.settings.get("method") == "rotation":
+        return (
+            "No rotation gains clearly on held-out data with no size losing more than .002: the vectors stay as they "
+            "are."
+        )
     if adaptor.method == "raw":
         return "No map gains at every size and clearly on the whole: the vectors stay as they are."
     start, strength = adaptor.settings.get("start"), adaptor.settings.get("strength")

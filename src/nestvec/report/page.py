@@ -63,12 +63,14 @@ def model_card(report: Report, *, recipe: str) -> str:
     base = _short(report.base)
     header = _header(report.base)
     training = report.training
+    unseen = training.get("rows_held_out", 0)
+    held_out = f", {unseen:,} more held out to judge its rotation by" if unseen else ""
     sizes = ", ".join(str(dim) for dim in dims if dim < full_dim) or "no less"
     body = [
         f"# {report.name}",
         "",
         f"Text embeddings of {full_dim} numbers that can be cut to {sizes}.",
-        f"Fine-tuned from {base} on {training['rows']:,} rows ({training['source']}) with nested InfoNCE,",
+        f"Fine-tuned from {base} on {training['rows']:,} rows ({training['source']}{held_out}) with nested InfoNCE,",
         f"{training['steps']:,} steps. Texts are {_limit(report)}, in training, in the figures below and in the model.",
         "",
         *_usage(smallest_useful),
@@ -104,7 +106,7 @@ def rotated_card(report: GridReport, base: str) -> str:
         f"# {_short(base)}, rotated",
         "",
         f"Text embeddings of {dims[0]} dimensions that can be cut to {', '.join(map(str, dims[1:])) or 'no less'}:",
-        f"those of {_short(base)}, rotated so that leading dimensions serve. Cosines at the full size stay the same.",
+        f"those of {_short(base)}, rotated so that truncated ones retrieve better. Full-size cosines are the same.",
         "",
         *_usage(64 if 64 in dims else dims[-1]),
         "## Measured",

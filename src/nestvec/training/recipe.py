@@ -159,8 +159,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 _OLDER_STARTS: dict[str, dict[str, Any]] = {
-    "base": {"start": "none"},
-    "pca": {"start": "centre-rotate", "start_trained": True},
+    "base": {"start": "none", "finish": "none"},
+    "pca": {"start": "centre-rotate", "start_trained": True, "finish": "none"},
 }
 """What starts are called in recipes that earlier versions have written."""
 
@@ -250,7 +250,7 @@ class TrainingSettings(_Section):
     @classmethod
     def _read_older_names(cls, values: Any) -> Any:
         older = _OLDER_STARTS.get(str(values.get("start"))) if isinstance(values, dict) else None
-        return {**values, **older} if older else values
+        return {**older, **values, "start": older["start"]} if older else values
 
     @field_validator("dims")
     @classmethod

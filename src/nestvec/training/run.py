@@ -25,8 +25,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from nestvec.adaptors import Adaptor, Map
 from nestvec.data import RetrievalRow
-from nestvec.encoders import SentenceTransformerEncoder, has_towers, load_base
-from nestvec.errors import NestvecWarning, RecipeError, ResumeError, VerificationError
+from nestvec.encoders import SentenceTransformerEncoder, has_towers, load_base, refuse_truncating
+from nestvec.errors import AdaptorError, NestvecWarning, RecipeError, ResumeError, VectorError, VerificationError
 from nestvec.files import require_free_space, storage_errors, sync, write_text
 from nestvec.losses import NestedMixture
 from nestvec.progress import Advance, Progress, silent
@@ -37,7 +37,7 @@ from nestvec.training.columns import fingerprint, to_columns
 from nestvec.training.low_rank import add_low_rank, merge_low_rank
 from nestvec.training.recipe import Finish, Start, TrainingSettings
 from nestvec.training.schedules import weights_at
-from nestvec.training.start_and_finish import begin, finish, replace_modules, settle_ends
+from nestvec.training.start_and_finish import apply_finish, apply_start, replace_modules, resolve_stages
 from nestvec.training.teacher import teach
 
 __all__ = ["PreparedRun", "TrainingOutcome", "prepare", "train"]
@@ -118,9 +118,8 @@ def prepare(
         DataError: Rows do not suffice, or no batch of them has anything to compare.
         RecipeError: float16 without a GPU, what only a transformer has of another base, or too few rows for a start or
             a finish.
-        ModelError: The teacher cannot be loaded.
-        VectorError: The base gives vectors that are zero or not finite.
-        DimensionError: A dim is outside the model.
+        ModelError: The teacher cannot be loaded, or the base gives vectors that are zero or not finite.
+        DimensionError: A dim is outside the model, or the base cuts its own vectors.
         LossInputError: Weights do not fit the dims, or a static table is to be encoded in mini-batches.
         ResumeError: The checkpoints in `work` belong to another run.
         StorageError: Checkpoints do not fit on the disk.
@@ -131,6 +130,7 @@ def prepare(
         raise RecipeError(
             "The base has a tower for each side (a Router), and training takes one. Give what it was made from."
         )
+    refuse_truncating(model)
     model.float()  # a base in half precision would lose small steps
     loss = _make_loss(model, settings, dims)
     if settings.freeze_token_embeddings:
@@ -143,9 +143,9 @@ def prepare(
         if settings.teacher is None
         else SentenceTransformerEncoder(load_base(settings.teacher, trust_remote_code=trust_remote_code))
     )
-    ends = settle_ends(model, rows, settings.start, settings.finish, dims=dims, seed=seed, progress=progress)
-    unseen = to_columns(ends.held_out, negatives=0, seed=seed) if ends.held_out else None
-    columns = to_columns(ends.rows, negatives=settings.negatives, seed=seed)
+    stages = resolve_stages(model, rows, settings.start, settings.finish, dims=dims, seed=seed, progress=progress)
+    unseen = to_columns(stages.held_out, negatives=0, seed=seed) if stages.held_out else None
+    columns = to_columns(stages.rows, negatives=settings.negatives, seed=seed)
     accumulated = settings.gradient_accumulation
     batches = plan_batches(
         columns,
@@ -156,8 +156,9 @@ def prepare(
     )
     if batches.skipped:
         warnings.warn(
-            f"{batches.skipped:,} of {len(ends.rows):,} training rows would be alone in their batch, since they share "
-            "their query or positive with too many others: nothing could be learned from them, and they are left out.",
+            f"{batches.skipped:,} of {len(stages.rows):,} training rows would be alone in their batch, since they "
+            "share their query or positive with too many others: nothing could be learned from them, and they are "
+            "left out.",
             NestvecWarning,
             stacklevel=2,
         )
@@ -168,7 +169,7 @@ def prepare(
     identity = {
         "base": _describe_base(model),
         "data": fingerprint(columns),
-        "training": {**settings.model_dump(mode="json"), "start": ends.start, "finish": ends.finish},
+        "training": {**settings.model_dump(mode="json"), "start": stages.start, "finish": stages.finish},
         "seed": seed,
         "dims": list(dims),
         "teacher": None if teacher is None else [teacher.identity(side) for side in ("query", "document")],
@@ -182,8 +183,8 @@ def prepare(
         unseen=unseen,
         loss=loss,
         settings=settings,
-        start=ends.start,
-        finish=ends.finish,
+        start=stages.start,
+        finish=stages.finish,
         dims=tuple(dims),
         teacher=teacher,
         seed=seed,
@@ -231,14 +232,15 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         Steps and losses.
 
     Raises:
-        VectorError: The base gives vectors that are zero, on which no start can be fitted.
+        ModelError: The model gives vectors that are zero or not finite.
+        VectorError: The base gives the same vector for all texts, so that no start can be fitted.
         StorageError: A checkpoint does not fit on the disk.
         VerificationError: Training diverged.
         LossInputError: An embedding is not finite any more.
     """
     model, settings, checkpoint = run.model, run.settings, run.checkpoint
     n_modules = len(model)
-    start = begin(model, run.columns, run.start, trained=settings.start_trained, seed=run.seed, progress=progress)
+    start = apply_start(model, run.columns, run.start, trained=settings.start_trained, seed=run.seed, progress=progress)
     rates = {}
     if settings.start_trained:
         behind = "|".join(map(str, range(n_modules, len(model))))
@@ -283,7 +285,12 @@ def train(run: PreparedRun, *, progress: Progress = silent) -> TrainingOutcome:
         replace_modules(model, model.children())
     end = None
     if run.unseen is not None:
-        end = finish(model, run.columns, run.unseen, run.finish, dims=run.dims, seed=run.seed, progress=progress)
+        try:
+            end = apply_finish(
+                model, run.columns, run.unseen, run.finish, dims=run.dims, seed=run.seed, progress=progress
+            )
+        except (AdaptorError, VectorError) as error:  # what was trained is worth more than its rotation
+            warnings.warn(f"No rotation after training: {error}", NestvecWarning, stacklevel=2)
     history = [(int(entry["step"]), float(entry["loss"])) for entry in trainer.state.log_history if "loss" in entry]
     return TrainingOutcome(trainer.state.global_step, resumed_at, history, start, end)
 

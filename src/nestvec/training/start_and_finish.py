@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, Map, fit_adaptor, fit_pair_rotation, fit_pca, is_nested
 from nestvec.data import RetrievalRow, hold_out_queries
 from nestvec.encoders import SentenceTransformerEncoder, fold_linear, linear_module, rotated_modules
-from nestvec.errors import RecipeError
+from nestvec.errors import BenchmarkError, NestvecWarning, RecipeError, VectorError
 from nestvec.extras import require
 from nestvec.progress import Progress, silent
 
@@ -20,17 +21,28 @@ if TYPE_CHECKING:
 
     from nestvec.training.recipe import Auto, Finish, Start
 
-__all__ = ["Ends", "begin", "finish", "finish_vectors", "fit_finish", "replace_modules", "settle_ends"]
+__all__ = [
+    "Stages",
+    "apply_finish",
+    "apply_start",
+    "finish_vectors",
+    "fit_finish",
+    "replace_modules",
+    "resolve_stages",
+]
 
 Sides: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Vectors of queries and of their documents, [n, dim] each."""
 
 _STARTS: dict[str, Literal["pairs", "pca"]] = {"pairs": "pairs", "pca": "pca"}
-_ROWS_TO_BEGIN, _ROWS_TO_FINISH, _ROWS_TO_CHOOSE = 2_000, 1_500, 1_000
+_ROWS_TO_START, _ROWS_TO_FINISH, _ROWS_TO_CHOOSE = 2_000, 1_500, 1_000
 _SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the queries, to judge a finish by
+_MOST_GONE = 0.15  # of the rows, with those that share a document with them
+_ALIKE = 1e-6  # what rounding leaves of vectors that are all alike
+_NEED_ROWS = ("rotate", "centre-rotate", "pairs")
 
 
-class Ends(NamedTuple):
+class Stages(NamedTuple):
     """What comes before training and after it, and the rows that this leaves."""
 
     start: Start
@@ -41,7 +53,7 @@ class Ends(NamedTuple):
     """What the finish is judged by; none without a finish."""
 
 
-def settle_ends(
+def resolve_stages(
     model: SentenceTransformer,
     rows: Sequence[RetrievalRow],
     start: Start | Auto,
@@ -50,51 +62,79 @@ def settle_ends(
     dims: Sequence[int],
     seed: int,
     progress: Progress = silent,
-) -> Ends:
-    """Settle what `auto` means for a base, and set rows aside for a finish.
+) -> Stages:
+    """Resolve what `auto` means for a base, and hold rows out for a finish.
 
     A base whose leading dimensions matter no more than the others is rotated before training and after it; one that was
-    trained or turned to be cut would lose by it.
+    trained or rotated to be cut would lose by it, and one that is never cut would gain nothing.
 
     Args:
         model: The base.
         rows: What it is trained on.
-        start: As in `begin`, or `auto`.
-        finish: As in `finish`, or `auto`.
+        start: As in `apply_start`, or `auto`.
+        finish: As in `apply_finish`, or `auto`.
         dims: Sizes that count.
         seed: Of which documents are encoded, and which rows are held out.
         progress: How to report progress.
 
     Returns:
         Both, neither of them `auto`: `none` also where there are too few rows. For a finish a tenth of the queries, 500
-        at most, are held out with their documents.
+        at most, are held out, and with them the rows that share their documents; fewer where that is more than 15% of
+        the rows.
 
     Raises:
         RecipeError: There are too few rows for what is not left to `auto`.
-        VectorError: The base gives vectors that are zero or not finite.
+        ModelError: The base gives vectors that are zero or not finite.
     """
-    nested = "auto" in (start, finish) and _is_nested(model, rows, dims, seed, progress)
+    full_dim = SentenceTransformerEncoder(model).full_dim
+    cut = min(dims) < full_dim and not ("auto" in (start, finish) and _is_nested(model, rows, dims, seed, progress))
     to_judge = min(_MOST_HELD_OUT, int(_SHARE_HELD_OUT * len({row.query for row in rows})))
-    if finish == "auto":
-        finish = "none" if nested or to_judge < _LEAST_HELD_OUT else "rotate"
+    left: Sequence[RetrievalRow] = rows
     held_out: Sequence[RetrievalRow] = ()
-    if finish != "none":
-        if to_judge < _LEAST_HELD_OUT:
+    if finish == "auto":
+        finish = "rotate" if cut and to_judge >= _LEAST_HELD_OUT else "none"
+        if finish == "rotate":
+            left, held_out = _hold_out(rows, to_judge, seed)
+            if not held_out:
+                finish = "none"
+                warnings.warn(
+                    f"No rotation after training: the {len(rows):,} rows share their documents, so that a tenth cannot "
+                    "be held out to judge it by.",
+                    NestvecWarning,
+                    stacklevel=2,
+                )
+    elif finish != "none":
+        left, held_out = _hold_out(rows, to_judge, seed)
+        if not held_out:
+            few = f"have {to_judge}" if to_judge < _LEAST_HELD_OUT else "share their documents too much for that"
             raise RecipeError(
                 f"training.finish is judged by a tenth of the queries, at least {_LEAST_HELD_OUT}; {len(rows)} rows "
-                f"have {to_judge}. Leave it out, or give more rows."
+                f"{few}. Leave it out, or give more rows."
             )
-        rows, benchmark = hold_out_queries(rows, queries=to_judge, documents=1, seed=seed)
-        held_out = benchmark.rows()
-    full_dim = SentenceTransformerEncoder(model).full_dim
     if start == "auto":
-        start = "none" if nested or len(rows) < full_dim else "rotate"
-    elif "rotate" in start and len(rows) < full_dim:
+        start = "rotate" if cut and len(left) >= full_dim else "none"
+    elif start in _NEED_ROWS and len(left) < full_dim:
         raise RecipeError(
             f'training.start is "{start}", which needs as many rows as the base has dimensions, {full_dim}; '
-            f"there are {len(rows)}. Leave it out."
+            f"there are {len(left)}. Leave it out."
         )
-    return Ends(start, finish, rows, held_out)
+    return Stages(start, finish, left, held_out)
+
+
+def _hold_out(
+    rows: Sequence[RetrievalRow], queries: int, seed: int
+) -> tuple[Sequence[RetrievalRow], Sequence[RetrievalRow]]:
+    """Rows to train on and rows to judge by; none of the latter where too many others share their documents."""
+    while queries >= _LEAST_HELD_OUT:
+        try:
+            left, benchmark = hold_out_queries(rows, queries=queries, documents=1, seed=seed)
+        except BenchmarkError:  # no row has a document of its own
+            break
+        gone = 1 - len(left) / len(rows)
+        if gone <= _MOST_GONE:
+            return left, benchmark.rows()
+        queries = int(queries * _SHARE_HELD_OUT / gone)
+    return rows, ()
 
 
 def _is_nested(
@@ -106,7 +146,7 @@ def _is_nested(
     return is_nested(vectors, dims, seed=seed)
 
 
-def begin(
+def apply_start(
     model: SentenceTransformer,
     columns: Mapping[str, Sequence[str]],
     start: Start,
@@ -120,9 +160,9 @@ def begin(
     Args:
         model: The base; changed in place.
         columns: Texts by column, as `to_columns` gives them.
-        start: `centre` subtracts the mean of the vectors; `rotate` turns them to their principal components;
-            `centre-rotate` does both; `pairs` turns them to the axes on which queries and their positives agree; `none`
-            changes nothing.
+        start: `centre` subtracts the mean of the vectors; `rotate` rotates them to their principal components;
+            `centre-rotate` does both; `pairs` rotates them to the axes on which queries and their positives agree;
+            `none` changes nothing.
         trained: Leave the map to be trained; else it is frozen.
         seed: Of which rows are encoded.
         progress: How to report progress.
@@ -131,7 +171,8 @@ def begin(
         The map; None where there is none.
 
     Raises:
-        VectorError: The base gives vectors that are zero or not finite.
+        ModelError: The base gives vectors that are zero or not finite.
+        VectorError: All of them are alike.
 
     Source:
         Removing the mean: Mu and Viswanath 2018, arXiv:1702.01417. Fitting what is new on frozen features before
@@ -140,9 +181,14 @@ def begin(
     if start == "none":
         return None
     modules = require("sentence_transformers.sentence_transformer.modules", extra="train")
-    rows = _draw(len(columns["query"]), _ROWS_TO_BEGIN, seed)
+    least = SentenceTransformerEncoder(model).full_dim
+    rows = _draw(len(columns["query"]), max(_ROWS_TO_START, least), seed)
     sides = _encode(model, columns["query"], columns["positive"], rows, progress)
     vectors = np.concatenate(sides)
+    if np.ptp(vectors, axis=0).max() < _ALIKE:
+        raise VectorError(
+            f"The base gives the same vector for all {len(vectors)} texts: no start can be fitted. Check the base."
+        )
     if start == "pairs":
         found = fit_pair_rotation(*sides)
     elif start == "centre":
@@ -157,7 +203,7 @@ def begin(
     return found
 
 
-def finish(
+def apply_finish(
     model: SentenceTransformer,
     columns: Mapping[str, Sequence[str]],
     held_out: Mapping[str, Sequence[str]],
@@ -182,7 +228,8 @@ def finish(
         What was fitted; its method is `raw` where the model was left as it is.
 
     Raises:
-        VectorError: The model gives vectors that are zero, not finite, or all alike.
+        ModelError: The model gives vectors that are zero or not finite.
+        VectorError: All of them are alike.
         AdaptorError: There are too few rows.
     """
     seen, unseen = finish_vectors(model, columns, held_out, seed=seed, progress=progress)
@@ -213,9 +260,9 @@ def finish_vectors(
         Vectors of queries and of their documents, [n, dim] each: of rows that were trained on, and of the others.
     """
     rows = _draw(len(columns["query"]), _ROWS_TO_FINISH, seed)
-    count = np.arange(len(held_out["query"]))
+    unseen = np.arange(len(held_out["query"]))
     seen = _encode(model, columns["query"], columns["positive"], rows, progress)
-    return seen, _encode(model, held_out["query"], held_out["positive"], count, progress)
+    return seen, _encode(model, held_out["query"], held_out["positive"], unseen, progress)
 
 
 def fit_finish(
@@ -226,7 +273,7 @@ def fit_finish(
     Args:
         seen: Queries and documents that training saw, [n, dim] each.
         unseen: The same that it did not see: they decide.
-        how: Where the rotation begins, as in `finish`.
+        how: Where the rotation begins, as in `apply_finish`.
         dims: Sizes that count.
         seed: Of every draw.
         progress: How to report progress.
