@@ -20,10 +20,10 @@ from typing import Any
 
 from nestvec.adaptors import FitSettings, Method, fit_adaptor
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
-from nestvec.evaluation import TaskVectors, encode_task
+from nestvec.evaluation import encode_task
 from nestvec.jobs.adapt import encode_texts
 from provenance import describe_run, write_result
-from sizes import SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task
+from sizes import SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task, transformed
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ def main() -> None:
             pairs[set_name], dims if variant.nested else dims[:1], method=variant.method, settings=settings
         )
         seconds = time.perf_counter() - started
-        queries, documents = vectors[set_name]
-        return Trained(TaskVectors(adaptor.transform(queries, "query"), adaptor.transform(documents)), seconds)
+        return Trained(transformed(vectors[set_name], adaptor), seconds)
 
     write_result(
         f"adaptors-{arguments.base}",

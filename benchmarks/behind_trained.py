@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from nestvec.adaptors import Adaptor, AdaptorData, FitSettings, Method, fit_adaptor
+from nestvec.adaptors import Adaptor, FitSettings, Method, fit_adaptor
 from nestvec.data import RetrievalRow
-from nestvec.encoders import SentenceTransformerEncoder, is_static, load_base
-from nestvec.evaluation import Retrieval, TaskVectors, encode_task
+from nestvec.encoders import SentenceTransformerEncoder, is_static
+from nestvec.evaluation import Retrieval, encode_task
+from nestvec.jobs.adapt import encode_records
 from nestvec.training.determinism import deterministic
 from nestvec.training.recipe import TrainingSettings
 from nestvec.training.run import prepare, train
 from nestvec.training.start_and_finish import finish_vectors, fit_finish
 from provenance import describe_run, write_result
-from recipes import STATIC, TRANSFORMER, read_rows
-from sizes import METRIC, SETS, TRAINED, dims_of, read_task, scores_by_size
+from recipes import STATIC, TRANSFORMER, load_to_train, read_rows
+from sizes import METRIC, SETS, SIZES, TRAINED, dims_of, read_task, scores_by_size, transformed
 
-SIZES = (384, 256, 192, 128, 96, 64, 48, 32, 16)
 AS_TRAINED, BY_TRAINING_ROWS = "as trained", "rotation by training rows"
 BY_UNSEEN: dict[str, Method | None] = {
     "rotation by unseen pairs": "rotation",
@@ -45,25 +45,20 @@ def split(rows: Sequence[RetrievalRow], count: int) -> tuple[Sequence[RetrievalR
     return first, [row for row in rows[count:] if row.query not in known and row.positive not in known]
 
 
-def to_data(encoder: SentenceTransformerEncoder, rows: Sequence[RetrievalRow]) -> AdaptorData:
-    """Vectors of rows, and which belong together."""
-    queries = encoder.encode_queries([row.query for row in rows])
-    documents = encoder.encode_documents([row.positive for row in rows])
-    return AdaptorData(queries, documents, np.repeat(np.arange(len(rows)), 2).reshape(-1, 2))
-
-
 def fit_all(arguments: argparse.Namespace, name: str, task: Retrieval) -> dict[str, Any]:
     """Train on rows of a set, fit what may come behind, and measure each at every size."""
     rows = read_rows(arguments.data / name / "train.jsonl.gz", None, 0)
     order = np.random.default_rng(0).permutation(len(rows))
     seen, unseen = split([rows[place] for place in order], arguments.rows)
-    model = load_base(arguments.base)
-    static = is_static(arguments.base)
-    if not static:
-        model.max_seq_length = arguments.max_tokens
+    model = load_to_train(arguments.base, arguments.max_tokens)
     encoder = SentenceTransformerEncoder(model, batch_size=256)
     dims = dims_of(encoder.full_dim, TRAINED)
-    recipe = {**(STATIC if static else TRANSFORMER), "dims": dims, "start": "auto", "finish": "rotate"}
+    recipe = {
+        **(STATIC if is_static(arguments.base) else TRANSFORMER),
+        "dims": dims,
+        "start": "auto",
+        "finish": "rotate",
+    }
     training = TrainingSettings.model_validate(recipe)
     with tempfile.TemporaryDirectory() as work, deterministic(arguments.seed):
         prepared = prepare(model, seen, training, dims=dims, seed=arguments.seed, work=Path(work))
@@ -73,17 +68,15 @@ def fit_all(arguments: argparse.Namespace, name: str, task: Retrieval) -> dict[s
     with deterministic(arguments.seed):
         sides = finish_vectors(model, prepared.columns, prepared.unseen, seed=arguments.seed)
         adaptors[BY_TRAINING_ROWS] = fit_finish(*sides, "rotate", dims=dims, seed=arguments.seed)
-        data = to_data(encoder, unseen[: arguments.unseen])
+        data = encode_records(unseen[: arguments.unseen], encoder, about=name)
         for how, method in BY_UNSEEN.items():
             adaptors[how] = fit_adaptor(data, dims, method=method, settings=FitSettings(seed=arguments.seed))
-    queries, documents = encode_task(task, encoder)
+    vectors = encode_task(task, encoder)
     sizes = [dim for dim in SIZES if dim <= encoder.full_dim]
     measured = {}
     for how, one in adaptors.items():
-        turned = TaskVectors(queries, documents)
-        if one is not None:
-            turned = TaskVectors(one.transform(queries, "query"), one.transform(documents))
-        measured[how] = {METRIC: scores_by_size(task, turned, sizes), "method": one.method if one else None}
+        mapped = vectors if one is None else transformed(vectors, one)
+        measured[how] = {METRIC: scores_by_size(task, mapped, sizes), "method": one.method if one else None}
     return {"start": prepared.start, "unseen": min(len(unseen), arguments.unseen), "dims": sizes, "adaptors": measured}
 
 

@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from nestvec.training.recipe import PRESETS, TrainingSettings
 from nestvec.training.run import prepare, train
 from nestvec.training.start_and_finish import finish_vectors, fit_finish
 from provenance import describe_run, write_result
-from sizes import METRIC, SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task
+from sizes import METRIC, SETS, TRAINED, Trained, choose_variants, compare_variants, dims_of, read_task, transformed
 
 STATIC: dict[str, Any] = {"batch_size": 256, "learning_rate": 1e-2, "epochs": 2.0}
 TRANSFORMER: dict[str, Any] = {
@@ -92,9 +93,12 @@ def read_rows(path: Path, limit: int | None, seed: int) -> Sequence[RetrievalRow
     return [rows[place] for place in np.sort(chosen)]
 
 
-def sizes_of(task: Retrieval) -> tuple[int, int]:
-    """Queries and documents that are encoded, by which vectors of another benchmark are told."""
-    return len(task.queries), len(task.documents)
+def load_to_train(base: str, max_tokens: int) -> Any:
+    """A base, whose texts are cut to so many tokens where it is a transformer."""
+    model = load_base(base)
+    if not is_static(base):
+        model.max_seq_length = max_tokens
+    return model
 
 
 def main() -> None:
@@ -117,12 +121,7 @@ def main() -> None:
     chosen = [name for name in chosen if name != senseless]
     settings = STATIC if static else TRANSFORMER
 
-    def load() -> Any:
-        model = load_base(arguments.base)
-        if not static:
-            model.max_seq_length = arguments.max_tokens
-        return model
-
+    load = partial(load_to_train, arguments.base, arguments.max_tokens)
     tasks, rows = {}, {}
     for name in arguments.sets.split(","):
         if name == QUICKSTART:
@@ -141,9 +140,12 @@ def main() -> None:
         if arguments.keep is not None:
             file = arguments.keep / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
             if file.is_file():
-                found = dict(np.load(file))
-                if (len(found["task_queries"]), len(found["task_documents"])) == sizes_of(tasks[set_name]):
-                    return found
+                found, task = dict(np.load(file)), tasks[set_name]
+                if [len(found["task_queries"]), len(found["task_documents"])] == [
+                    len(task.queries),
+                    len(task.documents),
+                ]:
+                    return found  # of this benchmark
         training = TrainingSettings.model_validate({"start": "none", **options})
         with tempfile.TemporaryDirectory() as work, deterministic(seed):
             started = time.perf_counter()
@@ -173,7 +175,7 @@ def main() -> None:
         }
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(file) as partial, partial.open("wb") as stream:
+            with atomic_path(file) as unfinished, unfinished.open("wb") as stream:
                 np.savez(stream, **found)
         return found
 
@@ -191,8 +193,7 @@ def main() -> None:
             seen, unseen = (found["queries"], found["documents"]), (found["new_queries"], found["new_documents"])
             with deterministic(seed):
                 adaptor = fit_finish(seen, unseen, how, dims=sizes, seed=seed)
-            turn = adaptor.towers.document.transform
-            vectors = TaskVectors(turn(vectors.queries), turn(vectors.documents))
+            vectors = transformed(vectors, adaptor)
             seconds += time.perf_counter() - started
             kept = adaptor.settings["start"], adaptor.settings["strength"]
             print(f"    {name}, {set_name}, seed {seed}: {adaptor.method} {kept}", flush=True)

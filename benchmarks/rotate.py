@@ -20,12 +20,11 @@ import numpy as np
 
 from nestvec.data import read_records
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
-from nestvec.evaluation import Retrieval, TaskVectors, encode_task
+from nestvec.evaluation import Retrieval, encode_task
 from nestvec.jobs.rotate import RotateSettings, rotate
 from provenance import describe_run, write_result
-from sizes import METRIC, SETS, read_task, scores_by_size
+from sizes import METRIC, SETS, SIZES, read_task, scores_by_size, transformed
 
-SIZES = (384, 256, 192, 128, 96, 64, 48, 32, 16)
 RAW = "as it is"
 
 
@@ -62,11 +61,10 @@ def main() -> None:
                     sources: dict[str, Any] = {how: source}
                     found = rotate(arguments.base, Path(folder) / "out", settings=settings, **sources)
                     total = time.perf_counter() - started
-                turn = found.adaptor.towers.document.transform
                 runs.append(
                     {
                         "seed": seed,
-                        METRIC: scores_by_size(task, TaskVectors(turn(before.queries), turn(before.documents)), dims),
+                        METRIC: scores_by_size(task, transformed(before, found.adaptor), dims),
                         "kept": {key: found.adaptor.settings[key] for key in ("start", "strength", "nested")},
                         "method": found.adaptor.method,
                         "seconds": {**found.report.seconds, "total": total} if timed else {},

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nestvec.adaptors import Adaptor
 from nestvec.data import Benchmark, read_benchmark
 from nestvec.evaluation import CellKey, MeanScore, Rerank, Retrieval, TaskVectors, compare, measure_grid
 from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector
@@ -18,6 +19,8 @@ SETS = ("squad", "tldr", "wordnet")
 TRAINED = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 12, 1 / 24)
 MEASURED = (1, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 24)
 """Shares of the full size."""
+SIZES = (384, 256, 192, 128, 96, 64, 48, 32, 16)
+"""Dimensions, of a base that has so many, where only these are looked at."""
 BYTES = (4, 8, 16, 32, 64, 128, 256, 512, 768, 1536)
 RERANK = Rerank("int8", 100)
 METRIC = "MRR@10"
@@ -68,6 +71,11 @@ def scores_by_size(task: Retrieval, vectors: TaskVectors, dims: Sequence[int]) -
     """MRR@10 of float32 by size, without the rest of the grid."""
     found: Any = task.measure(vectors.queries, vectors.documents, dims)
     return [float(np.mean(found[dim][METRIC].values)) for dim in dims]
+
+
+def transformed(vectors: TaskVectors, adaptor: Adaptor) -> TaskVectors:
+    """Both sides as an adaptor maps them."""
+    return TaskVectors(adaptor.transform(vectors.queries, "query"), adaptor.transform(vectors.documents))
 
 
 def join_seeds(runs: Sequence[Values]) -> Values:

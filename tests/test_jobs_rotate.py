@@ -196,13 +196,14 @@ def test_a_rotated_model_compares_as_it_did(
 
 
 def test_too_few_rows_to_fit_on_are_said_with_what_to_give(tiny_model: Path, tmp_path: Path) -> None:
-    shared = [{"query": f"question {n}", "positive": f"answer {n % 2}"} for n in range(60)]
+    rows = synthetic_rows(60)
+    shared = [{"query": row["query"], "positive": rows[place // 6]["positive"]} for place, row in enumerate(rows)]
     file = write_json_lines(tmp_path / "shared.jsonl", shared)
-    with pytest.raises(DataError, match="60 rows, and of those .* are left|shares a query or an answer"):
+    with pytest.raises(DataError, match=r"has 60 rows, and of those \d+ are left to fit on: .*--queries"):
         rotate(str(tiny_model), tmp_path / "out", data=file, settings=QUICK)
-    few = write_json_lines(tmp_path / "few.jsonl", synthetic_rows(34))
-    found = rotate(str(tiny_model), tmp_path / "out", data=few, settings=QUICK)
-    assert found.adaptor.method in ("raw", "rotation")
+    fewest = write_json_lines(tmp_path / "fewest.jsonl", synthetic_rows(30))  # as many as it says are needed
+    found = rotate(str(tiny_model), tmp_path / "out", data=fewest, settings=QUICK)
+    assert found.adaptor.settings["pairs"] >= 20
 
 
 def test_a_precision_that_is_not_known_costs_no_work(tiny_model: Path, rows: Path, tmp_path: Path) -> None:

@@ -34,10 +34,6 @@ Rows = NDArray[np.int64]
 
 _PCA_SAMPLE = 100_000
 _TRAINED = ("linear", "two-tower", "mlp", "rotation")
-_NOT_OF_ROTATIONS = {
-    name: getattr(FitSettings, name)
-    for name in ("temperature", "precisions", "mined_negatives", "symmetric", "distillation", "tie")
-}
 _LOST_BY_ROTATION = 0.002  # at most, of the held-out score, at any size
 _SHARES = (1.0, 0.5)  # of the way at which states of training are compared: one that loses may gain half way
 _WARMUP = 0.1
@@ -100,17 +96,9 @@ def fit_adaptor(
         raise AdaptorError(f"There is no method {method!r}. Methods are {', '.join(METHODS)}.")
     if method == "two-tower" and data.labels == "none":
         raise AdaptorError("Two towers learn from which query and document belong together. Give pairs, or fit linear.")
-    settings = settings or FitSettings()
-    if method == "rotation" and (
-        given := [name for name, default in _NOT_OF_ROTATIONS.items() if _plain(getattr(settings, name)) != default]
-    ):
-        raise AdaptorError(
-            f"{', '.join(given)}: a rotation learns from the similarities of the full vectors, and these settings are "
-            "of the other losses. Leave them out."
-        )
     data.check_shapes()
     dims = check_dims(default_dims(data.dim) if dims is None else dims, data.dim)
-    settings = settings.resolved(data.labels, method, dims)
+    settings = (settings or FitSettings()).resolved(data.labels, method, dims)
     if dims[0] < dims[-1]:  # rising; from here on the largest comes first, and each weight stays with its dim
         dims, settings = dims[::-1], replace(settings, weights=tuple(settings.weights)[::-1])
     check_codes(settings.precisions, dims, settings.shortest_code)
@@ -127,8 +115,8 @@ def fit_adaptor(
     raw = Map(np.eye(data.dim, dtype=np.float32))
     sample = _sample(data, split.held_out, settings.seed)
     pca = fit_pca(sample, centered=settings.centered)
-    other = Map(pca.weight) if method == "rotation" else pca  # without a bias it keeps cosines, as a rotation does
-    found = {"raw": candidate("raw", Towers(raw, raw)), "pca": candidate("pca", Towers(other, other))}
+    components = Map(pca.weight) if method == "rotation" else pca  # without a bias: a rotation too
+    found = {"raw": candidate("raw", Towers(raw, raw)), "pca": candidate("pca", Towers(components, components))}
     nested = None
     if method in _TRAINED:
         methods = (method, "linear") if any_method else (method,)
@@ -276,10 +264,6 @@ class _Trials:
             if choose([shrunk], raw, weights) is shrunk:
                 return shrunk
             candidates = [one for one in candidates if one.start != chosen.start]  # near to this start nothing gains
-
-
-def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _starts(data: AdaptorData, split: Split, pca: Map, method: Method, seed: int) -> dict[str, Map]:

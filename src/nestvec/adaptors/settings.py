@@ -29,6 +29,7 @@ _BY_LABELS: dict[Labels, dict[str, float]] = {
     "none": {"distillation": 1.0},
 }
 _LEARNING_RATE_DEEP = 0.001
+_NOT_OF_ROTATIONS = ("temperature", "precisions", "mined_negatives", "symmetric", "distillation", "tie")
 _ROTATION = {"epochs": 12.0, "learning_rate": 0.004, "pull": 0.0}
 _PRESETS: dict[Preset, float] = {"small": -0.5, "balanced": 0.0, "full": 0.5}
 """The power of its size that a dim is weighed by."""
@@ -131,7 +132,7 @@ class FitSettings:
             The same settings with every such value.
 
         Raises:
-            AdaptorError: There are not as many weights as sizes.
+            AdaptorError: There are not as many weights as sizes, or a rotation is given settings of other losses.
         """
         weights = self.weights
         if weights is None:
@@ -144,7 +145,16 @@ class FitSettings:
             best["learning_rate"] = _LEARNING_RATE_DEEP
         if method == "rotation":
             best |= _ROTATION
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {field.name: getattr(self, field.name) for field in fields(self)} | {
+            "precisions": tuple(self.precisions)
+        }
+        if method == "rotation" and (
+            wrong := [name for name in _NOT_OF_ROTATIONS if given[name] != getattr(FitSettings, name)]
+        ):
+            raise AdaptorError(
+                f"{', '.join(wrong)}: a rotation learns from the similarities of the full vectors, and these settings "
+                "are of the other losses. Leave them out."
+            )
         filled = {name: best[name] for name in best if given[name] is None}
         return ResolvedSettings(**{**given, **filled, "weights": tuple(weights)})
 

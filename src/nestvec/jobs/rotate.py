@@ -213,11 +213,10 @@ def rotate(
             with atomic_folder(out) as partial:
                 save_model(rotated, partial, dims=dims)
                 verify_truncation(
-                    rotated,
                     partial,
                     task.documents[:VERIFIED_TEXTS],
+                    vectors["rotated"].documents[:VERIFIED_TEXTS],
                     min(_SHORT_DIM, full_dim),
-                    expected=vectors["rotated"].documents[:VERIFIED_TEXTS],
                     trust_remote_code=settings.trust_remote_code,
                 )
                 write_text(partial / "README.md", rotated_card(report, model))

@@ -166,9 +166,9 @@ def train_and_measure(
                 save_model(model, staging / "model", dims=dims)
                 texts = list(data.benchmark.corpus.values())[:VERIFIED_TEXTS]
                 verify_truncation(
-                    model,
                     staging / "model",
                     texts,
+                    SentenceTransformerEncoder(model).encode_documents(texts),
                     short_dim,
                     trust_remote_code=recipe.model.trust_remote_code,
                 )

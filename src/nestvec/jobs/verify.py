@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from nestvec.encoders import SentenceTransformerEncoder, load_model
 from nestvec.errors import VerificationError
 from nestvec.vectors import truncate
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 __all__ = ["VERIFIED_TEXTS", "verify_truncation"]
 
@@ -26,32 +23,29 @@ _TOLERANCE_OF_HALF_PRECISION = 5e-3
 
 
 def verify_truncation(
-    model: SentenceTransformer,
     folder: Path,
     texts: Sequence[str],
+    vectors: NDArray[np.floating[Any]],
     dim: int,
     *,
-    expected: NDArray[np.floating[Any]] | None = None,
     trust_remote_code: bool = False,
 ) -> None:
     """Check that a saved model, told to truncate by itself, gives the vectors that cutting the full ones gives.
 
     Args:
-        model: The model that was saved.
         folder: Where it was saved.
         texts: Some texts.
+        vectors: What it gave for them before, [n, full_dim], unit length.
         dim: Size to check, at most that of the model.
-        expected: Vectors of these texts that were measured, [n, full_dim], unit length; None takes those of `model`.
         trust_remote_code: Run code that comes with the model, where it needs some.
 
     Raises:
         VerificationError: The vectors differ by more than rounding.
     """
-    full = SentenceTransformerEncoder(model).encode_documents(texts) if expected is None else expected
     loaded = load_model(str(folder), truncate_dim=dim, trust_remote_code=trust_remote_code)
     # The encoder restores unit length, which the model itself does not do after it truncates.
     reloaded = SentenceTransformerEncoder(loaded).encode_documents(texts)
-    difference = float(np.abs(truncate(full, dim) - reloaded).max()) if reloaded.shape[1] == dim else math.inf
+    difference = float(np.abs(truncate(vectors, dim) - reloaded).max()) if reloaded.shape[1] == dim else math.inf
     whole = all(parameter.dtype.itemsize >= 4 for parameter in loaded.parameters())
     if not difference <= (_TOLERANCE if whole else _TOLERANCE_OF_HALF_PRECISION):
         raise VerificationError(

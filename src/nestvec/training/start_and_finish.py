@@ -87,38 +87,33 @@ def resolve_stages(
         ModelError: The base gives vectors that are zero or not finite.
     """
     full_dim = SentenceTransformerEncoder(model).full_dim
-    cut = min(dims) < full_dim and not ("auto" in (start, finish) and _is_nested(model, rows, dims, seed, progress))
+    left_to_us = "auto" in (start, finish)
+    rotate = left_to_us and min(dims) < full_dim and not _is_nested(model, rows, dims, seed, progress)
     to_judge = min(_MOST_HELD_OUT, int(_SHARE_HELD_OUT * len({row.query for row in rows})))
-    left: Sequence[RetrievalRow] = rows
-    held_out: Sequence[RetrievalRow] = ()
-    if finish == "auto":
-        finish = "rotate" if cut and to_judge >= _LEAST_HELD_OUT else "none"
-        if finish == "rotate":
-            left, held_out = _hold_out(rows, to_judge, seed)
-            if not held_out:
-                finish = "none"
-                warnings.warn(
-                    f"No rotation after training: the {len(rows):,} rows share their documents, so that a tenth cannot "
-                    "be held out to judge it by.",
-                    NestvecWarning,
-                    stacklevel=2,
-                )
-    elif finish != "none":
-        left, held_out = _hold_out(rows, to_judge, seed)
-        if not held_out:
+    wanted: Finish = finish if finish != "auto" else "rotate" if rotate and to_judge >= _LEAST_HELD_OUT else "none"
+    left, held_out = (rows, ()) if wanted == "none" else _hold_out(rows, to_judge, seed)
+    if wanted != "none" and not held_out:
+        if finish != "auto":
             few = f"have {to_judge}" if to_judge < _LEAST_HELD_OUT else "share their documents too much for that"
             raise RecipeError(
                 f"training.finish is judged by a tenth of the queries, at least {_LEAST_HELD_OUT}; {len(rows)} rows "
                 f"{few}. Leave it out, or give more rows."
             )
+        wanted = "none"
+        warnings.warn(
+            f"No rotation after training: the {len(rows):,} rows share their documents, so that a tenth cannot be held "
+            "out to judge it by.",
+            NestvecWarning,
+            stacklevel=2,
+        )
     if start == "auto":
-        start = "rotate" if cut and len(left) >= full_dim else "none"
+        start = "rotate" if rotate and len(left) >= full_dim else "none"
     elif start in _NEED_ROWS and len(left) < full_dim:
         raise RecipeError(
             f'training.start is "{start}", which needs as many rows as the base has dimensions, {full_dim}; '
             f"there are {len(left)}. Leave it out."
         )
-    return Stages(start, finish, left, held_out)
+    return Stages(start, wanted, left, held_out)
 
 
 def _hold_out(
@@ -128,11 +123,11 @@ def _hold_out(
     while queries >= _LEAST_HELD_OUT:
         try:
             left, benchmark = hold_out_queries(rows, queries=queries, documents=1, seed=seed)
-        except BenchmarkError:  # no row has a document of its own
-            break
-        gone = 1 - len(left) / len(rows)
-        if gone <= _MOST_GONE:
-            return left, benchmark.rows()
+            gone = 1 - len(left) / len(rows)
+            if gone <= _MOST_GONE:
+                return left, benchmark.rows()
+        except BenchmarkError:  # every row shares a document with those: fewer may leave some
+            gone = 1.0
         queries = int(queries * _SHARE_HELD_OUT / gone)
     return rows, ()
 
