@@ -6,7 +6,7 @@ to the full float32 vector of a plainly trained model (InfoNCE at the full size 
 line last, and writes it to benchmarks/results. A tenth of the rows is held out of every training, for finishes to be
 judged by; variants that differ in their finish alone are trained once.
 
-    python benchmarks/recipes.py --data ../shared/data --base static --keep /tmp/trained
+    python benchmarks/recipes.py --data ../shared/data --base static --keep kept
 """
 
 from __future__ import annotations
