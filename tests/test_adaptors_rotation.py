@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nestvec.adaptors import AdaptorData, FitSettings, Map, Towers, fit_adaptor, fit_pair_rotation
+from nestvec.adaptors import AdaptorData, FitSettings, Map, Towers, fit_adaptor, fit_pair_rotation, is_nested
 from nestvec.adaptors.rotation import nearest_rotation
 from nestvec.adaptors.selection import Candidate, choose
 from nestvec.errors import AdaptorError, VectorError
@@ -44,6 +44,17 @@ def test_axes_are_those_on_which_pairs_agree() -> None:
         basis = np.linalg.qr(np.random.default_rng(9).normal(size=(DIM, DIM)))[0]
         captured = np.linalg.norm(basis[:SIGNAL] @ found[:, :SIGNAL]) ** 2
         assert captured > 0.98 * SIGNAL
+
+
+def test_vectors_are_nested_where_leading_dimensions_rank_neighbours_higher_than_others() -> None:
+    generator = np.random.default_rng(3)
+    topics = np.repeat(generator.normal(size=(400, 96)), 2, axis=0) * 2 * np.exp(-np.arange(96) / 20)
+    sorted_by_variance = normalize(topics + 0.2 * generator.normal(size=topics.shape))
+    rotation = np.linalg.qr(generator.normal(size=(96, 96)))[0]
+    assert is_nested(sorted_by_variance, [96, 32, 8])
+    assert not is_nested(sorted_by_variance @ rotation, [96, 32, 8])
+    assert not is_nested(sorted_by_variance, [96])  # never cut
+    assert not is_nested(np.ones((50, 96)), [96, 8])
 
 
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

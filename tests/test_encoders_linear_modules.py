@@ -95,16 +95,16 @@ def test_a_model_that_is_rotated_again_has_one_linear_module(tiny_model: Path, t
     before = np.asarray(model.encode(TEXTS))
     modules, whole = list(model.children()), np.eye(before.shape[1])
     for seed in range(times):
-        turn = rotation(seed, before.shape[1])
-        modules, whole = rotated_modules(modules, turn), whole @ turn
+        matrix = rotation(seed, before.shape[1])
+        modules, whole = rotated_modules(modules, matrix), whole @ matrix
     assert kinds(modules) == ["Transformer", "Pooling", "Dense", "Normalize"]
     SentenceTransformer(modules=modules).save(str(tmp_path / "rotated"))
     np.testing.assert_allclose(load_model(str(tmp_path / "rotated")).encode(TEXTS), before @ whole, atol=1e-5)
 
 
 def test_lengths_stay_as_they_are_where_a_model_has_them() -> None:
-    turn = rotation(0)
-    np.testing.assert_allclose(encode(rotated_modules([table()], turn)), encode([table()]) @ turn, atol=1e-5)
+    matrix = rotation(0)
+    np.testing.assert_allclose(encode(rotated_modules([table()], matrix)), encode([table()]) @ matrix, atol=1e-5)
 
 
 def test_a_folded_module_keeps_its_precision() -> None:

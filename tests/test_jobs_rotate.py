@@ -14,13 +14,15 @@ from sentence_transformers.sentence_transformer.modules import Router
 
 from builders import build_tiny_model, synthetic_rows, write_json_lines
 from conftest import RunNestvec
-from nestvec.encoders import load_model, rotated_modules
+from nestvec.encoders import linear_module, load_model, rotated_modules
 from nestvec.errors import (
     DataError,
+    DimensionError,
     ModelError,
     NestvecWarning,
     OutputExistsError,
     PrecisionError,
+    VectorError,
     VerificationError,
 )
 from nestvec.jobs.rotate import RotateSettings, _draw, rotate
@@ -65,8 +67,8 @@ def test_a_rotated_model_ranks_as_before_and_better_when_it_is_cut(
 def test_a_model_that_was_rotated_is_rotated_again_in_place(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     """A bad rotation is undone, and there is still one linear module."""
     base = load_model(str(tiny_model))
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(128, 128)))[0]
-    SentenceTransformer(modules=rotated_modules(base.children(), turn)).save(str(tmp_path / "bad"))
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(128, 128)))[0]
+    SentenceTransformer(modules=rotated_modules(base.children(), rotation)).save(str(tmp_path / "bad"))
     found = rotate(str(tmp_path / "bad"), tmp_path / "good", data=rows, settings=QUICK)
     assert found.adaptor.method == "rotation"
     modules = load_model(str(tmp_path / "good"))
@@ -104,7 +106,7 @@ def test_documents_alone_make_a_better_model_and_their_spans_measure_it(
     assert {cell.dim for cell in found.report.cells} == set(DIMS)
 
 
-def test_documents_alone_do_not_turn_what_is_nested_already(
+def test_documents_alone_do_not_rotate_what_is_nested_already(
     tiny_model: Path, docs: Path, rows: Path, tmp_path: Path, nestvec: RunNestvec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second run must not undo what training, or rows, put into the leading dimensions."""
@@ -167,6 +169,16 @@ def test_what_cannot_be_rotated_is_refused(tiny_model: Path, rows: Path, tmp_pat
     SentenceTransformer(modules=[router]).save(str(tmp_path / "towers"))
     with pytest.raises(ModelError, match="tower for each side"):
         rotate(str(tmp_path / "towers"), tmp_path / "out", data=rows, settings=QUICK)
+    load_model(str(tiny_model), truncate_dim=64).save(str(tmp_path / "short"))
+    with pytest.raises(DimensionError, match="truncates its vectors to 64 dimensions"):
+        rotate(str(tmp_path / "short"), tmp_path / "out", data=rows, settings=QUICK)
+    with pytest.raises(DimensionError, match="256"):
+        rotate(str(tiny_model), tmp_path / "out", data=rows, settings=replace(QUICK, dims=(256, 8)))
+    constant = load_model(str(tiny_model))
+    constant.append(linear_module(np.zeros((128, 128)), np.ones(128)))
+    constant.save(str(tmp_path / "constant"))
+    with pytest.raises(VectorError, match="the same vector"):
+        rotate(str(tmp_path / "constant"), tmp_path / "out", data=rows, settings=QUICK)
     assert not (tmp_path / "out").exists()
 
 

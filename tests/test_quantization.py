@@ -19,6 +19,7 @@ from nestvec.quantization import (
     ScalarQuantizer,
     bytes_per_vector,
     choose_rotation,
+    fit_codes,
     fit_quantizer,
     hamming,
     itq_rotation,
@@ -189,11 +190,11 @@ def test_a_rotation_keeps_lengths_and_the_sizes_it_was_made_for() -> None:
     assert not quantizer.rotation[8:16, 16:].any()
     codes = quantizer.encode(vectors)
     np.testing.assert_array_equal(quantizer.cut(codes, 16), quantizer.encode(vectors[:, :16]))
-    turned, decoded = vectors @ quantizer.rotation, quantizer.decode(codes) @ quantizer.rotation
+    rotated, decoded = vectors @ quantizer.rotation, quantizer.decode(codes) @ quantizer.rotation
     for column in range(24):
-        above = turned[:, column] > turned[:, column].mean()
-        np.testing.assert_allclose(decoded[above, column], turned[above, column].mean(), atol=1e-5)
-        np.testing.assert_allclose(decoded[~above, column], turned[~above, column].mean(), atol=1e-5)
+        above = rotated[:, column] > rotated[:, column].mean()
+        np.testing.assert_allclose(decoded[above, column], rotated[above, column].mean(), atol=1e-5)
+        np.testing.assert_allclose(decoded[~above, column], rotated[~above, column].mean(), atol=1e-5)
     np.testing.assert_allclose(quantizer.decode(codes, 16), quantizer.decode(codes)[:, :16], atol=1e-6)
     with pytest.raises(DimensionError, match="Fit with 12 among rotated_dims"):
         quantizer.decode(codes, 12)
@@ -207,12 +208,17 @@ def test_rotated_codes_stand_for_what_the_rotated_vectors_store(precision: str, 
     vectors = unit_vectors(400, 16)
     quantizer = fit_quantizer(vectors, precision, rotation=rotation, seed=5)
     assert isinstance(quantizer, RotatedQuantizer)
-    turned = quantizer.rotate(vectors)
-    np.testing.assert_allclose(turned @ turned.T, vectors @ vectors.T, atol=1e-5)
-    plain = fit_quantizer(turned, precision)
+    rotated = quantizer.rotate(vectors)
+    np.testing.assert_allclose(rotated @ rotated.T, vectors @ vectors.T, atol=1e-5)
+    plain = fit_quantizer(rotated, precision)
     codes = quantizer.encode(vectors)
-    np.testing.assert_array_equal(codes, plain.encode(turned))
+    np.testing.assert_array_equal(codes, plain.encode(rotated))
     np.testing.assert_allclose(quantizer.decode(codes) @ quantizer.rotation, plain.decode(codes), atol=1e-5)
+    queries = unit_vectors(20, 16, seed=1)
+    cosines = normalize(queries) @ normalize(quantizer.decode(codes)).T
+    np.testing.assert_allclose(quantizer.score(3 * queries, codes), cosines, atol=1e-5)
+    with pytest.raises(DimensionError, match="16 numbers and got 17"):
+        quantizer.score(unit_vectors(20, 17), codes)
     save_codes(tmp_path / "codes.safetensors", quantizer, codes)
     loaded = load_codes(tmp_path / "codes.safetensors")
     assert isinstance(loaded.quantizer, RotatedQuantizer)
@@ -226,8 +232,8 @@ def test_itq_brings_vectors_nearer_to_the_corners_than_a_random_rotation() -> No
 
     def distance(rotation: np.ndarray) -> float:
         np.testing.assert_allclose(rotation.T @ rotation, np.eye(12), atol=1e-5)
-        turned = (vectors - vectors.mean(axis=0)) @ rotation
-        return float(np.square(turned - np.sign(turned)).sum(axis=1).mean())
+        rotated = (vectors - vectors.mean(axis=0)) @ rotation
+        return float(np.square(rotated - np.sign(rotated)).sum(axis=1).mean())
 
     assert distance(itq_rotation(vectors)) < 0.6 * distance(random_rotation(12))
 
@@ -328,7 +334,25 @@ def test_what_cannot_be_coded_is_refused() -> None:
     with pytest.raises(PrecisionError, match="rotated_dims are for a random rotation, not for itq"):
         fit_quantizer(vectors, "binary", rotation="itq", rotated_dims=[8])
     with pytest.raises(DimensionError, match=r"take a rotation of 24 by 24, not \[3, 3\]"):
-        RotatedQuantizer.fit(vectors, "binary", rotation=np.eye(3, dtype=np.float32), kind=BinaryQuantizer)
+        RotatedQuantizer("int8", 24, quantizer, np.eye(3, dtype=np.float32))
+    broken = np.where(np.arange(200)[:, None] == 3, np.nan, vectors)
+    with pytest.raises(VectorError, match="not finite"):
+        itq_rotation(broken)
+    with pytest.raises(VectorError, match="not finite"):
+        choose_rotation(broken, "binary")
+    with pytest.raises(VectorError, match="not finite"):
+        fit_codes(broken, 8, "binary")
+    with pytest.raises(PrecisionError, match="Unknown precision"):
+        choose_rotation(vectors, "int2")
+    with pytest.raises(PrecisionError, match="does not take the options clipped_percent"):
+        choose_rotation(vectors, "binary", clipped_percent=1.0)
+    with pytest.raises(PrecisionError, match="Unknown precision"):
+        fit_codes(vectors, 8, "int2")
+    with pytest.raises(DimensionError, match="Choose a dim from 1 to 24"):
+        fit_codes(vectors, 25, "binary")
+    for dims in ([25], [8, 8], [16, 8, 12]):
+        with pytest.raises(DimensionError):
+            random_rotation(24, dims=dims)
     with pytest.raises(PrecisionError, match="Cannot clip 100"):
         fit_quantizer(vectors, "int8", clipped_percent=100)
     with pytest.raises(DimensionError, match="24 numbers and got 25"):

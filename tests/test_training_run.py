@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense
+from sentence_transformers.sentence_transformer.modules import Dense, Router
 
-from builders import synthetic_rows, write_json_lines
+from builders import build_tiny_model, synthetic_rows, write_json_lines
 from nestvec.data import RetrievalRow
 from nestvec.encoders import load_model
 from nestvec.errors import (
@@ -129,7 +129,7 @@ def test_a_start_centres_and_turns_as_it_says(tiny_model: Path, start: Any) -> N
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(
         after @ after.T, expected @ expected.T, atol=1e-4
-    )  # turned or not, cosines tell no other
+    )  # rotated or not, cosines tell no other
     if start == "centre":
         np.testing.assert_allclose(after, expected, atol=1e-4)
     else:
@@ -171,7 +171,7 @@ def test_the_map_of_the_start_has_a_learning_rate_of_its_own(tiny_recipe: Path, 
 
 
 @pytest.mark.parametrize("how", ["rotate", "pairs", "pca"])
-def test_a_finish_turns_the_model_where_rows_that_it_was_not_trained_on_gain(tiny_model: Path, how: Any) -> None:
+def test_a_finish_rotates_the_model_where_rows_that_it_was_not_trained_on_gain(tiny_model: Path, how: Any) -> None:
     rows = synthetic_rows(900)
     columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
     seen, unseen = ({name: texts[part] for name, texts in columns.items()} for part in (slice(700), slice(700, None)))
@@ -275,16 +275,24 @@ def test_every_key_reaches_the_loss(
     assert {name: getattr(prepared.loss, name) for name in expected} == expected
 
 
-def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tiny_recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stopped_at", "resumed_at"), [(7, 6), (None, 10)])
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(
+    tiny_recipe: Path, tmp_path: Path, stopped_at: int | None, resumed_at: int
+) -> None:
+    """In the middle of training, or after the last step, while its rotation is fitted."""
+    steps = 0
+
     @contextmanager
     def interrupt(description: str, total: int | None) -> Iterator[Advance]:
-        done = 0
+        if steps == 10 and stopped_at is None:
+            raise KeyboardInterrupt
 
         def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            if description == "training" and done == 7:
-                raise KeyboardInterrupt
+            nonlocal steps
+            if description == "training":
+                steps += count
+                if steps == stopped_at:
+                    raise KeyboardInterrupt
 
         yield advance
 
@@ -293,7 +301,7 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(tiny_recipe: Path
     with pytest.raises(KeyboardInterrupt):
         train_and_measure(recipe, tmp_path / "out", progress=interrupt)
     report = train_and_measure(recipe, tmp_path / "out", resume=True)
-    assert report.training["resumed_at_step"] == 6
+    assert report.training["resumed_at_step"] == resumed_at
     weights = [
         sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in (tmp_path / name).rglob("*.safetensors"))
         for name in ("whole", "out")
@@ -345,8 +353,8 @@ def test_by_default_a_base_is_rotated_unless_its_leading_dimensions_matter_more(
         rows = synthetic_rows(900)
         columns = {name: [str(row[name]) for row in rows] for name in ("query", "positive")}
         apply_start(model, columns, "rotate", trained=False, seed=0)
-        model.save(str(tmp_path / "turned"))
-        options.append(f"model.base={tmp_path / 'turned'}")
+        model.save(str(tmp_path / "rotated"))
+        options.append(f"model.base={tmp_path / 'rotated'}")
     report, _ = run(tiny_recipe, tmp_path / "out", *options)
     chosen = load_recipe(tmp_path / "out" / "recipe.toml").training
     assert (chosen.start, chosen.finish) == (("none", "none") if nested else ("rotate", "rotate"))
@@ -396,6 +404,14 @@ def test_vectors_that_are_never_cut_are_not_rotated(tiny_model: Path) -> None:
     rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(200)]
     settled = resolve_stages(load_model(str(tiny_model)), rows, "auto", "auto", dims=[128], seed=0)
     assert settled[:3] == ("none", "none", rows)
+
+
+def test_a_base_with_a_tower_for_each_side_is_refused(tiny_recipe: Path, tmp_path: Path) -> None:
+    towers = [list(load_model(str(build_tiny_model(tmp_path / name))).children()) for name in ("q", "d")]
+    router = Router.for_query_document(*towers, default_route="document")
+    SentenceTransformer(modules=[router]).save(str(tmp_path / "towers"))
+    with pytest.raises(RecipeError, match="tower for each side"):
+        train_and_measure(load_recipe(tiny_recipe, [f"model.base={tmp_path / 'towers'}"]), tmp_path / "out")
 
 
 def test_a_base_that_truncates_its_own_vectors_is_refused(tiny_recipe: Path, tiny_model: Path, tmp_path: Path) -> None:

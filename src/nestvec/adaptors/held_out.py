@@ -73,7 +73,7 @@ def make_held_out(data: AdaptorData, split: Split, seed: int) -> HeldOut:
 
 
 def is_nested(documents: NDArray[np.floating[Any]], dims: Sequence[int], *, seed: int = 0) -> bool:
-    """Tell whether leading dimensions matter more than the others, as in vectors that were trained or turned for it.
+    """Tell whether leading dimensions matter more than the others, as in vectors that were trained or rotated for it.
 
     Args:
         documents: [n, dim], floating point, none of them zero; 2,000 of them are drawn.

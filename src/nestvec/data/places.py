@@ -9,6 +9,7 @@ from typing import Any
 
 from nestvec.data.problems import Problems
 from nestvec.data.readers import is_saved_data_set, read_rows
+from nestvec.data.records import Columns, header_and_roles
 from nestvec.errors import DataError, EndpointError, ModelError, SourceNotFoundError
 
 __all__ = ["find_text", "naming_places"]
@@ -53,17 +54,18 @@ def _holds(values: Any, text: str) -> bool:
 
 
 @contextmanager
-def naming_places(*sources: str | Path, header: Sequence[str] | None = None) -> Iterator[None]:
+def naming_places(*sources: str | Path, columns: Columns | None = None) -> Iterator[None]:
     """Add the file and row to an error about one text of them.
 
     Args:
         sources: Files of rows, or BEIR folders, that the texts were read from.
-        header: Names of the columns of a file that has none.
+        columns: Which column holds what, or the names of all columns of a file without a header.
 
     Raises:
         ModelError: A model gives one of the texts no direction.
         EndpointError: An endpoint gives one of the texts no direction.
     """
+    header, _ = header_and_roles(columns)
     try:
         yield
     except (ModelError, EndpointError) as error:

@@ -121,8 +121,8 @@ def codebook_numbers(dim: int) -> int:
 class FirstStage:
     """Codes of vectors in a faiss index.
 
-    `product` codes stand for what a vector has of its principal components, turned at random so that every codebook has
-    as much to say.
+    `product` codes stand for what a vector has of its principal components, rotated at random so that every codebook
+    has as much to say.
     Other precisions hold the first dimensions of a vector at unit length, rotated where a grid measures them so.
     """
 

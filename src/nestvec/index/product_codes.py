@@ -45,12 +45,12 @@ class ProductCodes:
 
     @cached_property
     def components(self) -> Float32s:
-        """Principal components, turned at random, with a zero after every three, [full_dim, 4 x n_codebooks]."""
+        """Principal components, rotated at random, with a zero after every three, [full_dim, 4 x n_codebooks]."""
         faiss = require("faiss", extra="index")
         numbers = faiss.downcast_VectorTransform(self._whole.chain.at(0)).A
         held = faiss.rev_swig_ptr(numbers.data(), numbers.size())  # by faiss: no copy
-        turned: Float32s = held.reshape(-1, self._whole.d).T
-        return turned
+        rotation: Float32s = held.reshape(-1, self._whole.d).T
+        return rotation
 
     @cached_property
     def centres(self) -> Float32s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,17 +117,16 @@ def encode_texts(
     source = Path(source)
     found = read_source(source, columns=columns, split=split, positives=positives, strict=strict, progress=progress)
     identities = {side: encoder.identity(side) for side in SIDES}
-    header = None if columns is None or isinstance(columns, Mapping) else columns
     if not labeled:
         texts = _texts_alone(found)
-        with naming_places(source, header=header):
+        with naming_places(source, columns=columns):
             queries, documents = (
                 encode(list(dict.fromkeys(text for text in part if text.strip())), progress=progress)
                 for encode, part in zip((encoder.encode_queries, encoder.encode_documents), texts, strict=True)
             )
         return EncodedTexts(AdaptorData(queries, documents), identities)
     records = found.rows() if isinstance(found, Benchmark) else found
-    with naming_places(source, header=header):
+    with naming_places(source, columns=columns):
         data = encode_records(records, encoder, about=str(source), negatives=negatives, progress=progress)
     return EncodedTexts(data, identities)
 

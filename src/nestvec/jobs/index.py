@@ -277,7 +277,6 @@ def _encode(
     elif encoder is None:
         raise SearchIndexError("Say what encodes the documents, or which column holds their vectors.")
     else:
-        header = None if documents.columns is None or isinstance(documents.columns, Mapping) else documents.columns
-        with naming_places(documents.path, header=header):
+        with naming_places(documents.path, columns=documents.columns):
             vectors = encoder.encode_documents(texts, progress=progress)
     return Batch(vectors, [one.id for one in part], texts, [one.metadata or None for one in part])

@@ -137,7 +137,7 @@ def rotate(
         DataError: The data cannot be used, or are too few.
         DimensionError: A dim is outside the model, or the model truncates its vectors itself.
         PrecisionError: A precision is not known.
-        VectorError: The model gives vectors that are all alike.
+        VectorError: The model gives the same vector for all queries or all documents.
         VerificationError: The saved model gives other vectors than it should.
         StorageError: The disk is full, or the folder cannot be written.
     """
@@ -189,7 +189,7 @@ def rotate(
     if settings.cache:
         encoder = CachedEncoder(encoder, about=model)
     started = time.perf_counter()
-    with naming_places(source):
+    with naming_places(source, columns=settings.columns):
         if spans is None:
             fitted = encode_records(rows, encoder, about=source, progress=progress)
         else:  # a span says little of what is asked: it stands beside its text, and nothing belongs together
@@ -202,8 +202,8 @@ def rotate(
     adaptor = fit_adaptor(fitted, dims, method="rotation", settings=fit_settings, progress=progress)
     seconds["fit"] = time.perf_counter() - started
     started = time.perf_counter()
-    turned = adaptor.towers.document.transform
-    vectors = {"rotated": TaskVectors(turned(before.queries), turned(before.documents)), "as it is": before}
+    transform = adaptor.towers.document.transform
+    vectors = {"rotated": TaskVectors(transform(before.queries), transform(before.documents)), "as it is": before}
     report = _measure(task, vectors, {"rotated": str(out), "as it is": model}, dims, settings, seconds, progress)
     seconds["measure"] = time.perf_counter() - started
     if adaptor.method == "rotation":

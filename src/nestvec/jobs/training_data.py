@@ -163,6 +163,7 @@ def retrieval_rows(records: Sequence[Record], source: str) -> list[RetrievalRow]
         shape = ", ".join(records[0]._fields)
         raise DataError(
             f"{source} has rows of ({shape}), and rows of (query, positive), with or without negatives, are needed. "
-            'Map the columns: columns = { query = "...", positive = "..." }.'
+            "Name the columns: --columns query=...,positive=...; in a recipe "
+            'columns = { query = "...", positive = "..." }.'
         )
     return rows

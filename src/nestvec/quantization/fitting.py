@@ -21,13 +21,13 @@ __all__ = ["QUANTIZERS", "ROTATED", "ROTATIONS", "Rotation", "choose_rotation", 
 
 Rotation: TypeAlias = Literal["none", "random", "itq", "best"]
 ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)
-"""What may turn vectors before they are stored."""
+"""What may rotate vectors before they are stored."""
 ROTATED = ("binary",)
 """Precisions whose first stages are rotated where that helps."""
 _ROWS_TO_CHOOSE, _FEWEST_TO_CHOOSE = 4_096, 50
 _CLEAR = 3.0  # standard errors
 
-QUANTIZERS: dict[str, type[Quantizer]] = {
+QUANTIZERS: dict[str, type[FloatQuantizer | ScalarQuantizer | BinaryQuantizer]] = {
     "float32": FloatQuantizer,
     "float16": FloatQuantizer,
     "int8": ScalarQuantizer,
@@ -51,7 +51,7 @@ def fit_quantizer(
     Args:
         vectors: A sample of what is to be stored, [n, full_dim]: full vectors, of unit length as they are compared.
         precision: A name in `BITS_PER_NUMBER`.
-        rotation: What turns vectors before they are stored: `none`, `random`, `itq` (iterative quantization), or
+        rotation: What rotates vectors before they are stored: `none`, `random`, `itq` (iterative quantization), or
             `best`, which is `random` where a part of the sample ranks its nearest neighbours clearly better by it.
         rotated_dims: Sizes that codes can still be cut at behind a random rotation; None for the full one alone.
         seed: Of rotations.
@@ -86,12 +86,13 @@ def fit_quantizer(
         if rotation == "none":
             return quantizer.fit(vectors, precision, **options)
         sample = check_vectors(vectors)
-        turn = (
+        full_dim = sample.shape[1]
+        matrix = (
             itq_rotation(sample, seed=seed)
             if rotation == "itq"
-            else random_rotation(sample.shape[1], dims=rotated_dims, seed=seed)
+            else random_rotation(full_dim, dims=rotated_dims, seed=seed)
         )
-        return RotatedQuantizer.fit(sample, precision, rotation=turn, kind=quantizer, **options)
+        return RotatedQuantizer(precision, full_dim, quantizer.fit(sample @ matrix, precision, **options), matrix)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise

@@ -1,11 +1,11 @@
-"""What a quantizer is: fitted once, it turns vectors into codes of fewer bytes, and codes into vectors again."""
+"""What a quantizer is: fitted once, it stores vectors as codes of fewer bytes, and restores them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from nestvec.errors import DimensionError, VectorError
 from nestvec.quantization.precisions import bytes_per_vector
 from nestvec.vectors import normalize
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Codes", "Float32s", "Quantizer", "check_vectors"]
 
@@ -137,11 +134,6 @@ class Quantizer(ABC):
     @abstractmethod
     def code_type(self) -> np.dtype[Any]:
         """Type of one column of the codes."""
-
-    @classmethod
-    @abstractmethod
-    def fit(cls, vectors: NDArray[np.floating[Any]], precision: str) -> Self:
-        """Fit to a sample of vectors, [n, full_dim]."""
 
     def arrays(self) -> Mapping[str, NDArray[np.float32]]:
         """Return what was fitted, by name."""

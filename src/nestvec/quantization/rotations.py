@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from nestvec.errors import DimensionError
 from nestvec.quantization.quantizer import Codes, Float32s, Quantizer, check_vectors
 from nestvec.vectors import check_dims
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["RotatedQuantizer", "itq_rotation", "random_rotation"]
 
@@ -36,41 +33,17 @@ class RotatedQuantizer(Quantizer):
     inner: Quantizer
     rotation: Float32s
 
-    @classmethod
-    def fit(
-        cls,
-        vectors: NDArray[np.floating[Any]],
-        precision: str,
-        *,
-        rotation: Float32s | None = None,
-        kind: type[Quantizer] | None = None,
-        **options: Any,
-    ) -> Self:
-        """Fit a quantizer to rotated vectors.
-
-        Args:
-            vectors: A sample, [n, full_dim], floating point.
-            precision: A precision that `kind` stores.
-            rotation: Orthogonal matrix, [full_dim, full_dim].
-            kind: Class of the quantizer.
-            **options: What `kind` takes besides.
-
-        Returns:
-            The quantizer.
+    def __post_init__(self) -> None:
+        """Check the matrix.
 
         Raises:
             DimensionError: The rotation has another size.
-            PrecisionError: `kind` does not store the precision.
-            VectorError: The vectors are no finite vectors.
         """
-        sample = check_vectors(vectors)
-        full_dim = sample.shape[1]
-        if rotation is None or kind is None or rotation.shape != (full_dim, full_dim):
-            shape = None if rotation is None else list(rotation.shape)
+        if self.rotation.shape != (self.full_dim, self.full_dim):
             raise DimensionError(
-                f"Vectors of {full_dim} dimensions take a rotation of {full_dim} by {full_dim}, not {shape}."
+                f"Vectors of {self.full_dim} dimensions take a rotation of {self.full_dim} by {self.full_dim}, "
+                f"not {list(self.rotation.shape)}."
             )
-        return cls(precision, full_dim, kind.fit(sample @ rotation, precision, **options), rotation)
 
     @property
     def code_type(self) -> np.dtype[Any]:
@@ -97,6 +70,17 @@ class RotatedQuantizer(Quantizer):
         self._check_rotation(dim)
         rotated: Float32s = vectors @ self.rotation[:dim, :dim]
         return rotated
+
+    def score(self, queries: NDArray[np.floating[Any]], codes: Codes) -> Float32s:
+        """Compare queries with stored codes, as `Quantizer.score` says: the queries are rotated, not what is stored.
+
+        Raises:
+            DimensionError: The codes hold fewer numbers than the queries, or the rotation mixes these with others.
+            VectorError: The queries are no finite vectors, or the codes not of this quantizer's type.
+        """
+        checked = check_vectors(queries)
+        self._check_dim(checked.shape[1])
+        return self.inner.score(self.rotate(checked), codes)
 
     def _encode(self, vectors: Float32s) -> Codes:
         return self.inner._encode(self.rotate(vectors))

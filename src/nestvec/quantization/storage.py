@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from nestvec.errors import VectorError
+from nestvec.errors import DimensionError, VectorError
 from nestvec.quantization.fitting import QUANTIZERS
 from nestvec.quantization.quantizer import Codes, Quantizer
 from nestvec.quantization.rotations import RotatedQuantizer
@@ -62,14 +62,13 @@ def load_codes(path: str | Path) -> StoredCodes:
     try:
         rotation = arrays.pop("rotation", None)
         precision, full_dim = metadata["precision"], int(metadata["full_dim"])
-        quantizer = QUANTIZERS[precision](precision, full_dim, **arrays)
+        quantizer: Quantizer = QUANTIZERS[precision](precision, full_dim, **arrays)
         if rotation is not None:
             arrays["rotation"] = rotation
             quantizer = RotatedQuantizer(precision, full_dim, quantizer, rotation)
         quantizer.cut(codes, 1)  # checks their type
-    except (KeyError, TypeError, ValueError) as error:
+    except (DimensionError, KeyError, TypeError, ValueError) as error:
         raise VectorError(f"{path} lacks a part of what codes need, or has another: {error}") from error
-    rotation_fits = rotation is None or rotation.shape == (full_dim, full_dim)
-    if not rotation_fits or any(array.shape[0] != full_dim for array in arrays.values()):
+    if any(array.shape[0] != full_dim for array in arrays.values()):
         raise VectorError(f"{path} says {full_dim} dimensions, and its arrays have others.")
     return StoredCodes(quantizer, codes)
