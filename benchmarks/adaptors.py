@@ -93,7 +93,7 @@ def main() -> None:
             **describe_run(),
             "base": arguments.base,
             "pairs": {name: len(data.pairs) for name, data in pairs.items() if data.pairs is not None},
-            **compare_variants(chosen, tasks, vectors, run, seeds=arguments.seeds),
+            **compare_variants(chosen, tasks, vectors, run, seeds=range(arguments.seeds)),
         },
     )
 

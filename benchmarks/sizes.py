@@ -135,7 +135,7 @@ def compare_variants(
     untrained: Mapping[str, TaskVectors],
     run: Callable[[str, str, int], Trained],
     *,
-    seeds: int,
+    seeds: Sequence[int],
 ) -> dict[str, Any]:
     """Run every variant on every set with several seeds, and print a row for each as it comes.
 
@@ -144,7 +144,7 @@ def compare_variants(
         tasks: Benchmarks by set.
         untrained: Their vectors as they are without training.
         run: From a variant, a set and a seed to what was trained.
-        seeds: Runs of each.
+        seeds: One run of each for each of them.
 
     Returns:
         Seconds of training and the summary by variant, `untrained` among them.
@@ -162,9 +162,9 @@ def compare_variants(
         seconds[name], values[name] = 0.0, {}
         for set_name, task in tasks.items():
             measured = []
-            for seed in range(seeds):
+            for seed in seeds:
                 trained = run(name, set_name, seed)
-                seconds[name] += trained.seconds / seeds
+                seconds[name] += trained.seconds / len(seeds)
                 measured.append(measure(task, trained.vectors))
             values[name][set_name] = join_seeds(measured)
         if name == "nested":
@@ -175,7 +175,7 @@ def compare_variants(
     seconds["untrained"] = 0.0
     report("untrained")
     return {
-        "seeds": seeds,
+        "seeds": list(seeds),
         "benchmarks": {name: task.benchmark.counts() for name, task in tasks.items()},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "variants": results,
