@@ -220,5 +220,24 @@ def test_a_rotation_goes_by_the_mean_of_what_it_gains() -> None:
     assert choose([even, steep], raw, [1.0, 1.0], share_of_worst=0.0) is steep
 
 
+def test_how_sure_a_gain_must_be_can_be_said() -> None:
+    same = Towers(Map(np.eye(1, dtype=np.float32)), Map(np.eye(1, dtype=np.float32)))
+    noise = np.tile([-1.0, 1.0], 50)  # a standard error of .1005
+    raw = Candidate("raw", same, {1: np.full(100, 0.5)})
+    unsure = replace_values(raw, {1: 0.5 + 0.15 + noise})
+    assert choose([unsure], raw, [1.0]) is raw
+    assert choose([unsure], raw, [1.0], clear=1.0) is unsure
+    assert choose([unsure], raw, [1.0], clear=1.6) is raw
+    queries, documents = pairs_of(300, 2)
+    data = AdaptorData(queries, documents, np.repeat(np.arange(300), 2).reshape(-1, 2))
+    methods = [
+        fit_adaptor(data, [DIM, SIGNAL], method="rotation", settings=FitSettings(clear=clear)).method
+        for clear in (1.0, 1e9)
+    ]
+    assert methods == ["rotation", "raw"]
+    with pytest.raises(AdaptorError, match="clear is -1"):
+        FitSettings(clear=-1)
+
+
 def replace_values(one: Candidate, values: dict[int, np.ndarray]) -> Candidate:
     return one._replace(method="rotation", values=values)

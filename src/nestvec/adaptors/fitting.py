@@ -187,7 +187,14 @@ class _Trials:
         ]
         if self._free and self._rotates:
             raw, weights = self.untrained["raw"], self._short_weights()
-            return choose(candidates, raw, weights, most_lost=_LOST_BY_ROTATION, share_of_worst=0.0)
+            return choose(
+                candidates,
+                raw,
+                weights,
+                clear=self.settings.clear,
+                most_lost=_LOST_BY_ROTATION,
+                share_of_worst=0.0,
+            )
         if self._free:
             return self._choose(candidates)
         return max(candidates, key=lambda one: merit(one, self.untrained.values()))
@@ -254,14 +261,14 @@ class _Trials:
 
     def _choose(self, candidates: Sequence[Candidate]) -> Candidate:
         """Choose, and go on less far where the gain is not sure; where nothing is left of it, try another start."""
-        raw, weights = self.untrained["raw"], self.settings.weights
+        raw, weights, clear = self.untrained["raw"], self.settings.weights, self.settings.clear
         while True:
-            chosen = choose(candidates, raw, weights)
+            chosen = choose(candidates, raw, weights, clear=clear)
             if self.data.labels != "pairs" or not (chosen.start and chosen.end and chosen.strength):
                 return chosen
             strength = chosen.strength * shrinkage(chosen, raw, weights)
             shrunk = self._between(chosen.start, chosen.end, strength, chosen.method)
-            if choose([shrunk], raw, weights) is shrunk:
+            if choose([shrunk], raw, weights, clear=clear) is shrunk:
                 return shrunk
             candidates = [one for one in candidates if one.start != chosen.start]  # near to this start nothing gains
 

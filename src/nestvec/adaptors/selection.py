@@ -90,6 +90,7 @@ def choose(
     raw: Candidate,
     weights: Sequence[float],
     *,
+    clear: float = _CLEAR,
     most_lost: float = 0.0,
     share_of_worst: float = 1.0,
 ) -> Candidate:
@@ -97,13 +98,14 @@ def choose(
 
     A mean alone would let much gained at short prefixes hide what is lost at others; the worst size alone, which is
     mostly the full one, says little of the others. Rotations, which leave the full one as it is, can go by the mean
-    alone. Where nothing gains at every size, or the gain on the whole is less than twice its standard error, the
-    vectors stay as they are: few pairs with a strong base end at the base.
+    alone. Where nothing gains at every size, or the gain on the whole is too few standard errors,
+    the vectors stay as they are: few pairs with a strong base end at the base.
 
     Args:
         candidates: Maps, measured on the same held-out data.
         raw: The vectors as they are.
         weights: One weight a dim, in the order of the dims; a size that weighs nothing does not count.
+        clear: Standard errors that the gain on the whole must be, at least.
         most_lost: What the score of a size may lose in the worst case.
         share_of_worst: How much the worst size counts.
 
@@ -124,7 +126,7 @@ def choose(
         worst, mean = relative[counted].min(), np.average(relative, weights=weights)
         gain = float(share_of_worst * worst + _SHARE_OF_MEAN * mean)
         kept = gains.mean(axis=1)[counted].min() > -most_lost
-        if kept and gain > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > _CLEAR:
+        if kept and gain > best_gain and _errors(np.average(gains, axis=0, weights=weights)) > clear:
             best, best_gain = candidate, gain
     return best
 

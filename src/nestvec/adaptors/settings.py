@@ -72,6 +72,7 @@ class FitSettings:
         hidden_width: Numbers in the hidden layer of `mlp`.
         held_out_share: Of the pairs, kept from training to measure on.
         held_out_limit: Pairs kept at most.
+        clear: Standard errors that the gain on those must be, on the whole, for the vectors not to stay as they are.
         evaluations: How often to measure during training, at even distances.
         patience: Stop after so many measurements without a better one; None never stops early.
         seed: Of every draw.
@@ -97,6 +98,7 @@ class FitSettings:
     hidden_width: int = 1024
     held_out_share: float = 0.1
     held_out_limit: int = 2000
+    clear: float = 2.0
     evaluations: int = 6
     patience: int | None = 3
     seed: int = 0
@@ -104,7 +106,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         for names, least, whole in (
             (("epochs", "learning_rate", "temperature", "distillation_temperature"), None, False),
-            (("distillation", "pull", "tie"), 0, False),
+            (("distillation", "pull", "tie", "clear"), 0, False),
             (("batch_size", "held_out_limit"), 2, True),
             (("hidden_width", "shortest_code", "evaluations", "patience"), 1, True),
             (("mined_negatives", "seed"), 0, True),

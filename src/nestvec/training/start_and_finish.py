@@ -37,6 +37,7 @@ Sides: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 _STARTS: dict[str, Literal["pairs", "pca"]] = {"pairs": "pairs", "pca": "pca"}
 _ROWS_TO_START, _ROWS_TO_FINISH, _ROWS_TO_CHOOSE = 2_000, 1_500, 1_000
 _SHARE_HELD_OUT, _LEAST_HELD_OUT, _MOST_HELD_OUT = 0.1, 10, 500  # of the queries, to judge a finish by
+_CLEAR = 1.0  # standard errors of what they gain by a finish: nearly all models do, and few rows are held out
 _MOST_GONE = 0.15  # of the rows, with those that share a document with them
 _ALIKE = 1e-6  # what rounding leaves of vectors that are all alike
 _NEED_ROWS = ("rotate", "centre-rotate", "pairs")
@@ -281,7 +282,7 @@ def fit_finish(
         AdaptorData(queries, documents, np.repeat(np.arange(len(queries)), 2).reshape(-1, 2)),
         dims,
         method="rotation",
-        settings=FitSettings(seed=seed, start=_STARTS.get(how)),
+        settings=FitSettings(seed=seed, start=_STARTS.get(how), clear=_CLEAR),
         held_out=np.arange(len(seen[0]), len(queries)),
         progress=progress,
     )
