@@ -400,6 +400,22 @@ def test_few_rows_leave_training_where_documents_repeat(tiny_model: Path) -> Non
     assert not {row.positive for row in settled.rows} & {row.positive for row in settled.held_out}
 
 
+def test_a_row_whose_negative_is_held_out_stays_without_it(tiny_model: Path) -> None:
+    texts = [str(row["positive"]) for row in synthetic_rows(300)]
+    rows = [
+        RetrievalRow(str(row["query"]), texts[n], (texts[(n + 1) % 300], texts[(n + 2) % 300]))
+        for n, row in enumerate(synthetic_rows(300))
+    ]
+    settled = resolve_stages(load_model(str(tiny_model)), rows, "none", "rotate", dims=[128, 64], seed=0)
+    answers = {row.positive for row in settled.held_out}
+    assert len(settled.held_out) == 30
+    assert len(settled.rows) == 270
+    assert not answers & {text for row in settled.rows for text in (row.positive, *row.negatives)}
+    before = {(row.query, row.positive): row.negatives for row in rows}
+    for row in settled.rows:
+        assert row.negatives == tuple(text for text in before[row.query, row.positive] if text not in answers)
+
+
 def test_vectors_that_are_never_cut_are_not_rotated(tiny_model: Path) -> None:
     rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(200)]
     settled = resolve_stages(load_model(str(tiny_model)), rows, "auto", "auto", dims=[128], seed=0)

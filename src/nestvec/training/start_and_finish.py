@@ -80,7 +80,7 @@ def resolve_stages(
 
     Returns:
         Both, neither of them `auto`: `none` also where there are too few rows. For a finish a tenth of the queries, 500
-        at most, are held out, and with them the rows that share their documents; fewer where that is more than 15% of
+        at most, are held out, and with them the rows that share their positives; fewer where that is more than 15% of
         the rows.
 
     Raises:
@@ -120,13 +120,23 @@ def resolve_stages(
 def _hold_out(
     rows: Sequence[RetrievalRow], queries: int, seed: int
 ) -> tuple[Sequence[RetrievalRow], Sequence[RetrievalRow]]:
-    """Rows to train on and rows to judge by; none of the latter where too many others share their documents."""
+    """Rows to train on and rows to judge by; none of the latter where too many others share their documents.
+
+    Where a document that is held out is a negative of another row, it is left out there, and the row stays.
+    """
+    pairs = [row._replace(negatives=()) for row in rows]
     while queries >= _LEAST_HELD_OUT:
         try:
-            left, benchmark = hold_out_queries(rows, queries=queries, documents=1, seed=seed)
+            left, benchmark = hold_out_queries(pairs, queries=queries, documents=1, seed=seed)
             gone = 1 - len(left) / len(rows)
             if gone <= _MOST_GONE:
-                return left, benchmark.rows()
+                held_out, kept = benchmark.rows(), set(left)
+                answers = {row.positive for row in held_out}
+                return [
+                    row._replace(negatives=tuple(text for text in row.negatives if text not in answers))
+                    for row, pair in zip(rows, pairs, strict=True)
+                    if pair in kept
+                ], held_out
         except BenchmarkError:  # every row shares a document with those: fewer may leave some
             gone = 1.0
         queries = int(queries * _SHARE_HELD_OUT / gone)
