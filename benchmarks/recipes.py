@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1500, help="Queries of each benchmark at most.")
     parser.add_argument("--max-tokens", type=int, default=64, help="Of a transformer.")
     parser.add_argument("--seeds", type=int, default=3, help="Runs of each variant.")
-    parser.add_argument("--first-seed", type=int, default=0, help="Of these runs; the others follow.")
+    parser.add_argument("--first-seed", type=int, default=0, help="Seed of the first run.")
     parser.add_argument("--sets", default=",".join(SETS), help=f"Which sets; {QUICKSTART} is one more.")
     parser.add_argument("--keep", type=Path, help="Folder to keep vectors of what was trained in, and take them from.")
     parser.add_argument("--variants", help="Names with ; between them, beside plain and nested.  [default: all]")

@@ -144,7 +144,7 @@ def compare_variants(
         tasks: Benchmarks by set.
         untrained: Their vectors as they are without training.
         run: From a variant, a set and a seed to what was trained.
-        seeds: One run of each for each of them.
+        seeds: Every variant runs once with each.
 
     Returns:
         Seconds of training and the summary by variant, `untrained` among them.

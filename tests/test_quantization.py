@@ -196,8 +196,12 @@ def test_a_rotation_keeps_lengths_and_the_sizes_it_was_made_for() -> None:
         np.testing.assert_allclose(decoded[above, column], rotated[above, column].mean(), atol=1e-5)
         np.testing.assert_allclose(decoded[~above, column], rotated[~above, column].mean(), atol=1e-5)
     np.testing.assert_allclose(quantizer.decode(codes, 16), quantizer.decode(codes)[:, :16], atol=1e-6)
-    with pytest.raises(DimensionError, match="Fit with 12 among rotated_dims"):
+    with pytest.raises(DimensionError, match='Fit with rotation="random" and 12 among rotated_dims'):
         quantizer.decode(codes, 12)
+    with pytest.raises(DimensionError, match="mixes the first 12 dimensions"):
+        quantizer.cut(codes, 12)
+    with pytest.raises(DimensionError, match="24 numbers and got 30"):
+        quantizer.rotate(unit_vectors(5, 30))
     with pytest.raises(DimensionError, match="mixes the first 12 dimensions"):
         quantizer.encode(vectors[:, :12])
 

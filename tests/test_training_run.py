@@ -381,6 +381,15 @@ def test_rows_held_out_for_a_finish_do_not_count_for_the_start(tiny_model: Path)
     assert alone[:2] == ("rotate", "none")
 
 
+def test_a_start_that_was_asked_for_comes_before_a_finish_that_was_not(tiny_model: Path) -> None:
+    rows = [RetrievalRow(str(row["query"]), str(row["positive"])) for row in synthetic_rows(133)]
+    model = load_model(str(tiny_model))
+    settled = resolve_stages(model, rows, "rotate", "auto", dims=[128, 16], seed=0)
+    assert settled == ("rotate", "none", rows, ())
+    with pytest.raises(RecipeError, match="there are 120 beside 13 held out for the finish"):
+        resolve_stages(model, rows, "rotate", "pca", dims=[128, 16], seed=0)
+
+
 def test_rows_that_share_their_documents_are_trained_on_without_a_finish(tiny_model: Path) -> None:
     model = load_model(str(tiny_model))
     for answers in (1, 3):
@@ -454,5 +463,10 @@ def test_a_finish_that_cannot_be_fitted_leaves_the_trained_model(
     monkeypatch.setattr("nestvec.training.run.apply_finish", fail)
     with pytest.warns(NestvecWarning, match="No rotation after training: 12 pairs are too few"):
         report, _ = run(tiny_recipe, tmp_path / "out", "training.finish=rotate", "training.max_steps=2")
-    assert (report.training["finish"], list(report.stages)) == ("none", [])
+    assert report.training["finish"] == "none"
+    assert [stage.name for stage in report.stages] == [
+        "base",
+        "training",
+        "finish (rotate: could not be fitted, left out)",
+    ]
     assert report.training["rows_held_out"] > 0

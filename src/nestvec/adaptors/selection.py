@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nestvec.adaptors.maps import HiddenLayer, Map, Towers
 
-__all__ = ["STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "merit", "share", "shrinkage"]
+__all__ = ["CLEAR", "STRENGTHS", "Candidate", "blend", "choose", "clearly_better", "merit", "share", "shrinkage"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -19,7 +19,9 @@ STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 """Shares of the way from the start to the trained map that are compared."""
 _LEAST_SCORE = 0.01  # that gains are relative to
 _SHARE_OF_MEAN = 0.5
-_CLEAR, _SURE = 2.0, 12.0  # standard errors of a gain that is one at all, and that nothing is taken off
+CLEAR = 2.0
+"""Standard errors of a gain that is one at all."""
+_SURE = 12.0  # of one that nothing is taken off
 
 
 class Candidate(NamedTuple):
@@ -90,7 +92,7 @@ def choose(
     raw: Candidate,
     weights: Sequence[float],
     *,
-    clear: float = _CLEAR,
+    clear: float = CLEAR,
     most_lost: float = 0.0,
     share_of_worst: float = 1.0,
 ) -> Candidate:
@@ -98,7 +100,7 @@ def choose(
 
     A mean alone would let much gained at short prefixes hide what is lost at others; the worst size alone, which is
     mostly the full one, says little of the others. Rotations, which leave the full one as it is, can go by the mean
-    alone. Where nothing gains at every size, or the gain on the whole is too few standard errors,
+    alone. Where nothing gains at every size, or the gain on the whole is `clear` standard errors at most,
     the vectors stay as they are: few pairs with a strong base end at the base.
 
     Args:
@@ -160,7 +162,7 @@ def clearly_better(one: Candidate, other: Candidate, dim: int, groups: Rows | No
         groups: What belongs together, such as the queries of one document, [n_units]; None where each is alone.
     """
     gain = one.values[dim] - other.values[dim]
-    return _errors(gain if groups is None else _sums(gain, groups)) > _CLEAR
+    return _errors(gain if groups is None else _sums(gain, groups)) > CLEAR
 
 
 def _sums(gain: Floats, groups: Rows) -> Floats:

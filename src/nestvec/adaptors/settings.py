@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
+from nestvec.adaptors.selection import CLEAR
 from nestvec.errors import AdaptorError
 
 __all__ = ["METHODS", "PRESETS", "FitSettings", "Labels", "Method", "Preset", "ResolvedSettings"]
@@ -72,7 +73,7 @@ class FitSettings:
         hidden_width: Numbers in the hidden layer of `mlp`.
         held_out_share: Of the pairs, kept from training to measure on.
         held_out_limit: Pairs kept at most.
-        clear: Standard errors that the gain on those must be, on the whole, for the vectors not to stay as they are.
+        clear: Least mean gain on those, in standard errors, for a map to be kept where the strength is not given.
         evaluations: How often to measure during training, at even distances.
         patience: Stop after so many measurements without a better one; None never stops early.
         seed: Of every draw.
@@ -98,7 +99,7 @@ class FitSettings:
     hidden_width: int = 1024
     held_out_share: float = 0.1
     held_out_limit: int = 2000
-    clear: float = 2.0
+    clear: float = CLEAR
     evaluations: int = 6
     patience: int | None = 3
     seed: int = 0

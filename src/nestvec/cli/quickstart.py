@@ -22,7 +22,7 @@ __all__ = ["quickstart"]
 def quickstart(base: str, out: Path, seed: int, trust_remote_code: bool, resume: bool, overwrite: bool) -> None:
     """Train and measure on the API documentation of the packages installed here.
 
-    Takes about four minutes on two cores with the base minilm, and under one with static.
+    Takes about five minutes on two cores with the base minilm, and under one with static.
 
     \b
     Example:

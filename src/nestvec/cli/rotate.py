@@ -16,7 +16,7 @@ __all__ = ["rotate"]
 @click.command()
 @click.argument("model")
 @click.option("--data", type=click.Path(path_type=Path), help="Queries with documents: file of records or BEIR folder.")
-@click.option("--docs", type=click.Path(path_type=Path), help="Documents alone; it is measured by spans of them.")
+@click.option("--docs", type=click.Path(path_type=Path), help="Documents alone; spans of them measure the model.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The model to write.")
 @click.option(
     "--dims",

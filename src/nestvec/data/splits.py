@@ -25,7 +25,7 @@ def hold_out_queries(
 ) -> tuple[list[RetrievalRow], Benchmark]:
     """Set queries aside as a compact retrieval benchmark, and return the rest for training.
 
-    All rows of a held-out query leave training, and so does every row that `without_leaks` drops. The corpus holds the
+    All rows of a held-out query leave training, and so does what `without_leaks` takes out. The corpus holds the
     positives and negatives of the held-out rows first and is filled up with other passages, drawn from the rest.
 
     Args:
@@ -76,10 +76,11 @@ def hold_out_queries(
 def without_leaks(
     rows: Sequence[RetrievalRow], benchmark: Benchmark, *, progress: Progress = silent
 ) -> list[RetrievalRow]:
-    """Drop the training rows that would teach a benchmark's answers.
+    """Take out of training rows what would teach a benchmark's answers.
 
-    A row goes if its query says nearly the same as a query of the benchmark, if its positive says nearly the same as
-    one of the relevant documents, or if a relevant document is among its negatives. Case and punctuation do not count.
+    A row goes if its query says nearly the same as a query of the benchmark, or its positive as one of the relevant
+    documents; case and punctuation do not count. A relevant document among the negatives of another row is left out
+    there.
 
     Args:
         rows: Training rows.
@@ -101,9 +102,9 @@ def without_leaks(
     asked = _resembles(benchmark.queries.values(), [row.query for row in rows], progress)
     answered = _resembles(relevant, [row.positive for row in rows], progress)
     training = [
-        row
+        row._replace(negatives=tuple(text for text in row.negatives if text not in relevant))
         for row, *leaks in zip(rows, asked, answered, strict=True)
-        if not any(leaks) and relevant.isdisjoint(row.negatives)
+        if not any(leaks)
     ]
     if not training:
         raise BenchmarkError(

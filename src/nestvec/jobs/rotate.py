@@ -65,7 +65,7 @@ class RotateSettings:
         dims: Sizes that shall be good; None takes those that the model was trained for, or the full size and the powers
             of two below it.
         rows: Rows or documents to use at most, drawn at random.
-        queries: Queries to hold out and measure by at most; a quarter of the rows where there are few.
+        queries: Queries to hold out and measure by at most; a quarter of the distinct ones where there are few.
         documents: Documents that these are searched among.
         precisions: How documents are stored in the grid.
         columns: Which column of the data holds what.
@@ -135,6 +135,7 @@ def rotate(
         SourceNotFoundError: The model or the data are not there.
         ModelError: The model cannot be loaded, has a tower for each side, or gives vectors that are zero or not finite.
         DataError: The data cannot be used, or are too few.
+        AdaptorError: What is left to fit on is too few, or too much alike, to hold a part of it out once more.
         DimensionError: A dim is outside the model, or the model truncates its vectors itself.
         PrecisionError: A precision is not known.
         VectorError: The model gives the same vector for all queries or all documents.

@@ -235,7 +235,7 @@ def _stages(
 ) -> list[Stage]:
     """Scores after each stage; those between the first and the last from their vectors: what lies between is linear."""
     start, finish = outcome.start, outcome.finish
-    if start is None and finish is None:
+    if start is None and run.finish == "none":
         return []
     metric = task.metrics[0]
 
@@ -249,8 +249,10 @@ def _stages(
         stages.append(stage(f"start ({run.start})", measure_grid(task, started, dims)))
     if finish is None or finish.method == "raw":
         stages.append(stage("training", grids["after"]))
-    if finish is not None and finish.method == "raw":
-        stages.append(stage(f"finish ({run.finish}: no rotation clearly gains, left out)", grids["after"]))
+    if finish is None and run.finish != "none":
+        stages.append(stage(f"finish ({run.finish}: could not be fitted, left out)", grids["after"]))
+    elif finish is not None and finish.method == "raw":
+        stages.append(stage(f"finish ({run.finish}: no rotation gains enough, left out)", grids["after"]))
     elif finish is not None:
         queries, documents = vectors["after"]
         back = finish.towers.document.weight.T

@@ -133,12 +133,13 @@ def choose_rotation(vectors: NDArray[np.floating[Any]], precision: str, *, seed:
         **options: Of the precision.
 
     Returns:
-        `random`, or `none` where that is not better by three standard errors, or there are too few rows to tell.
+        `random`, or `none` where that is not better by three standard errors, or there are fewer than 200 rows.
 
     Raises:
-        PrecisionError: The precision is not known, or does not take one of the options.
+        PrecisionError: The precision is not known, or, from 200 rows on, does not take one of the options.
         VectorError: The vectors are no finite vectors.
     """
+    check_precision(precision)
     sample = check_vectors(vectors)
     rows = np.random.default_rng(seed).permutation(len(sample))[:_ROWS_TO_CHOOSE]
     held_out, fitted = rows[: len(rows) // 4], rows[len(rows) // 4 :]

@@ -54,6 +54,17 @@ class RotatedQuantizer(Quantizer):
         """Return what was fitted, by name, the rotation beside what is of the inner quantizer."""
         return {**self.inner.arrays(), "rotation": self.rotation}
 
+    def cut(self, codes: Codes, dim: int | None = None) -> Codes:
+        """Keep the codes of the first numbers, as `Quantizer.cut` says.
+
+        Raises:
+            DimensionError: `dim` is outside, the codes hold fewer numbers, or the rotation mixes these with others.
+            VectorError: The codes are not of this quantizer's type.
+        """
+        kept = super().cut(codes, dim)
+        self._check_rotation(self.full_dim if dim is None else dim)
+        return kept
+
     def rotate(self, vectors: Float32s) -> Float32s:
         """Rotate vectors, as they are before they are stored.
 
@@ -64,9 +75,10 @@ class RotatedQuantizer(Quantizer):
             [n, dim], float32.
 
         Raises:
-            DimensionError: The rotation mixes these dimensions with later ones.
+            DimensionError: There are more dimensions than the rotation has, or it mixes these with later ones.
         """
         dim = vectors.shape[1]
+        self._check_dim(dim)
         self._check_rotation(dim)
         rotated: Float32s = vectors @ self.rotation[:dim, :dim]
         return rotated
@@ -78,15 +90,12 @@ class RotatedQuantizer(Quantizer):
             DimensionError: The codes hold fewer numbers than the queries, or the rotation mixes these with others.
             VectorError: The queries are no finite vectors, or the codes not of this quantizer's type.
         """
-        checked = check_vectors(queries)
-        self._check_dim(checked.shape[1])
-        return self.inner.score(self.rotate(checked), codes)
+        return self.inner.score(self.rotate(check_vectors(queries)), codes)
 
     def _encode(self, vectors: Float32s) -> Codes:
         return self.inner._encode(self.rotate(vectors))
 
     def _decode(self, codes: Codes, dim: int) -> Float32s:
-        self._check_rotation(dim)
         restored: Float32s = self.inner._decode(codes, dim) @ self.rotation[:dim, :dim].T
         return restored
 
@@ -97,7 +106,7 @@ class RotatedQuantizer(Quantizer):
         if self.rotation[:dim, dim:].any():
             raise DimensionError(
                 f"The rotation mixes the first {dim} dimensions with later ones, so codes cannot be cut there. "
-                f"Fit with {dim} among rotated_dims."
+                f'Fit with rotation="random" and {dim} among rotated_dims.'
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from nestvec.errors import DimensionError, VectorError
+from nestvec.errors import VectorError
 from nestvec.quantization.fitting import QUANTIZERS
 from nestvec.quantization.quantizer import Codes, Quantizer
 from nestvec.quantization.rotations import RotatedQuantizer
@@ -63,11 +63,11 @@ def load_codes(path: str | Path) -> StoredCodes:
         rotation = arrays.pop("rotation", None)
         precision, full_dim = metadata["precision"], int(metadata["full_dim"])
         quantizer: Quantizer = QUANTIZERS[precision](precision, full_dim, **arrays)
+        quantizer.cut(codes, 1)  # checks their type
         if rotation is not None:
             arrays["rotation"] = rotation
             quantizer = RotatedQuantizer(precision, full_dim, quantizer, rotation)
-        quantizer.cut(codes, 1)  # checks their type
-    except (DimensionError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise VectorError(f"{path} lacks a part of what codes need, or has another: {error}") from error
     if any(array.shape[0] != full_dim for array in arrays.values()):
         raise VectorError(f"{path} says {full_dim} dimensions, and its arrays have others.")

@@ -60,7 +60,8 @@ class TrainingOutcome(NamedTuple):
     start: Map | None
     """The map that was put behind the base before the first step."""
     finish: Adaptor | None
-    """The rotation after the last step, its method `raw` where it was left out; None where none was asked for."""
+    """The rotation after the last step, its method `raw` where it was left out; None where none was asked for, or could
+    be fitted."""
 
 
 class PreparedRun(NamedTuple):
