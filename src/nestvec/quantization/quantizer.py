@@ -91,14 +91,25 @@ class Quantizer(ABC):
         """
         kept = self.full_dim if dim is None else dim
         self._check_dim(kept)
-        if codes.ndim != 2 or codes.dtype != self.code_type:
-            raise VectorError(
-                f"Codes of {self.precision} are {self.code_type} [n, width], not {codes.dtype} {list(codes.shape)}."
-            )
+        self.check_codes(codes)
         width = self.width(kept)
         if codes.shape[1] < width:
             raise DimensionError(f"Codes of {codes.shape[1]} columns do not hold {kept} numbers, which take {width}.")
         return self._clear_padding(codes[:, :width], kept)
+
+    def check_codes(self, codes: Codes) -> None:
+        """Check the type of codes.
+
+        Args:
+            codes: [n, width].
+
+        Raises:
+            VectorError: They are not of this quantizer's type.
+        """
+        if codes.ndim != 2 or codes.dtype != self.code_type or not codes.shape[1]:
+            raise VectorError(
+                f"Codes of {self.precision} are {self.code_type} [n, width], not {codes.dtype} {list(codes.shape)}."
+            )
 
     def score(self, queries: NDArray[np.floating[Any]], codes: Codes) -> Float32s:
         """Compare queries, which stay as they are, with stored codes (asymmetric scoring).

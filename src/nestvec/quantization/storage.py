@@ -33,11 +33,10 @@ def save_codes(path: str | Path, quantizer: Quantizer, codes: Codes) -> None:
         codes: [n, width]; they may have been cut.
 
     Raises:
-        VectorError: The codes are not of this quantizer's type.
-        DimensionError: They have no column.
+        VectorError: The codes are not of this quantizer's type, or have no column.
         StorageError: The disk is full, or the folder cannot be written.
     """
-    quantizer.cut(codes, 1)  # checks their type
+    quantizer.check_codes(codes)
     metadata = {"format": _FORMAT, "precision": quantizer.precision, "full_dim": str(quantizer.full_dim)}
     write_tensors(path, {"codes": codes, **quantizer.arrays()}, metadata)
 
@@ -63,7 +62,7 @@ def load_codes(path: str | Path) -> StoredCodes:
         rotation = arrays.pop("rotation", None)
         precision, full_dim = metadata["precision"], int(metadata["full_dim"])
         quantizer: Quantizer = QUANTIZERS[precision](precision, full_dim, **arrays)
-        quantizer.cut(codes, 1)  # checks their type
+        quantizer.check_codes(codes)
         if rotation is not None:
             arrays["rotation"] = rotation
             quantizer = RotatedQuantizer(precision, full_dim, quantizer, rotation)
