@@ -74,6 +74,8 @@ NARROW = linear_module(matrix(5, 7, 5))
         ([PLAIN, Normalize(), BIASED, Normalize()], ["StaticEmbedding", "Normalize", "Dense", "Normalize"]),
         ([tanh(), TURN], ["StaticEmbedding", "Dense", "Dense"]),
         ([residual(), TURN], ["StaticEmbedding", "Dense", "Dense"]),
+        ([tanh(), TURN, Normalize(), BIASED], ["StaticEmbedding", "Dense", "Normalize", "Dense"]),
+        ([tanh(), PLAIN, Normalize(), BIASED], ["StaticEmbedding", "Dense", "Dense", "Normalize", "Dense"]),
         ([Normalize(), TURN, Normalize(), OTHER, Normalize(), THIRD, Normalize()], ["StaticEmbedding", "Normalize"]),
         ([Normalize(), BIASED, Normalize(), Normalize()], ["StaticEmbedding", "Normalize", "Dense", "Normalize"]),
     ],
@@ -95,16 +97,16 @@ def test_a_model_that_is_rotated_again_has_one_linear_module(tiny_model: Path, t
     before = np.asarray(model.encode(TEXTS))
     modules, whole = list(model.children()), np.eye(before.shape[1])
     for seed in range(times):
-        matrix = rotation(seed, before.shape[1])
-        modules, whole = rotated_modules(modules, matrix), whole @ matrix
+        once = rotation(seed, before.shape[1])
+        modules, whole = rotated_modules(modules, once), whole @ once
     assert kinds(modules) == ["Transformer", "Pooling", "Dense", "Normalize"]
     SentenceTransformer(modules=modules).save(str(tmp_path / "rotated"))
     np.testing.assert_allclose(load_model(str(tmp_path / "rotated")).encode(TEXTS), before @ whole, atol=1e-5)
 
 
 def test_lengths_stay_as_they_are_where_a_model_has_them() -> None:
-    matrix = rotation(0)
-    np.testing.assert_allclose(encode(rotated_modules([table()], matrix)), encode([table()]) @ matrix, atol=1e-5)
+    once = rotation(0)
+    np.testing.assert_allclose(encode(rotated_modules([table()], once)), encode([table()]) @ once, atol=1e-5)
 
 
 def test_a_folded_module_keeps_its_precision() -> None:
