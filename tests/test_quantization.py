@@ -365,6 +365,8 @@ def test_what_cannot_be_coded_is_refused() -> None:
         quantizer.decode(quantizer.encode(vectors[:, :8]))
     with pytest.raises(DimensionError):
         quantizer.cut(quantizer.encode(vectors), 0)
+    with pytest.raises(DimensionError, match="without a column"):
+        quantizer.check_codes(quantizer.encode(vectors)[:, :0])
     with pytest.raises(VectorError, match="Codes of int8 are int8"):
         quantizer.decode(vectors)
     with pytest.raises(VectorError, match="the first in row 3"):

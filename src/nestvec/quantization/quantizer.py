@@ -105,11 +105,14 @@ class Quantizer(ABC):
 
         Raises:
             VectorError: They are not of this quantizer's type.
+            DimensionError: They have no column.
         """
-        if codes.ndim != 2 or codes.dtype != self.code_type or not codes.shape[1]:
+        if codes.ndim != 2 or codes.dtype != self.code_type:
             raise VectorError(
                 f"Codes of {self.precision} are {self.code_type} [n, width], not {codes.dtype} {list(codes.shape)}."
             )
+        if not codes.shape[1]:
+            raise DimensionError("Codes without a column hold no numbers.")
 
     def score(self, queries: NDArray[np.floating[Any]], codes: Codes) -> Float32s:
         """Compare queries, which stay as they are, with stored codes (asymmetric scoring).

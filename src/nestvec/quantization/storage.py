@@ -33,7 +33,8 @@ def save_codes(path: str | Path, quantizer: Quantizer, codes: Codes) -> None:
         codes: [n, width]; they may have been cut.
 
     Raises:
-        VectorError: The codes are not of this quantizer's type, or have no column.
+        VectorError: The codes are not of this quantizer's type.
+        DimensionError: They have no column.
         StorageError: The disk is full, or the folder cannot be written.
     """
     quantizer.check_codes(codes)
