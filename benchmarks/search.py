@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from nestvec.data import read_benchmark, read_records
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
-from nestvec.index import CodeSettings, Hits, Index, SearchSettings, faiss_threads
+from nestvec.index import CodeSettings, Hits, Index, SearchSettings
+from nestvec.threads import faiss_threads
 from nestvec.vectors import normalize
 from provenance import describe_run, write_result
 from sizes import SETS
@@ -139,7 +140,7 @@ class Nestvec(Tool):
         if effort != self.effort:
             probe_ratio, margin, shortlist = self.effort = effort
             self.index.set_search(SearchSettings(shortlist, margin=margin, probe_ratio=probe_ratio))
-        return self.index.search(queries, K, threads=threads)
+        return self.index.search(queries, K, settings=self.index.search_with(threads=threads))
 
     def rows(self, found: Hits) -> NDArray[np.int64]:
         """Documents are numbered by row."""

@@ -70,10 +70,8 @@ def build(work: Path, count: int) -> dict[str, Any]:
 
     with measured(facts, "build"):
         index = Index.build(work / "index", vectors=batches(), recall=None)
-    from nestvec.index import tune
-
     with measured(facts, "tune"):
-        tuned = tune(index, recall=0.99, queries=queries[:TUNING])
+        tuned = index.tune(recall=0.99, queries=queries[:TUNING])
     stats = index.stats()
     return {
         **facts,

@@ -19,7 +19,7 @@ import numpy as np
 
 from nestvec.data import read_benchmark
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
-from nestvec.index import Index, tune
+from nestvec.index import Index
 from provenance import describe_run, write_result
 from search import TIED, K
 from sizes import SETS
@@ -53,7 +53,7 @@ def main() -> None:
                 least = [index.exact(held_out, K, dim=dim).scores[:, -1:] for dim in dims]
                 for tuned_on, given in (("documents", None), ("queries", ours)):
                     for target in TARGETS:
-                        best = tune(index, recall=target, queries=given).best
+                        best = index.tune(recall=target, queries=given).best
                         found = [index.search(held_out, K, dim=dim).scores for dim in dims]
                         recalls = [
                             float((ours >= theirs - TIED).mean()) for ours, theirs in zip(found, least, strict=True)

@@ -13,7 +13,7 @@ PACKAGE = Path(nestvec.__file__).parent
 LAYERS = [
     {"errors"},
     {"vectors", "extras", "plan", "files", "progress"},
-    {"tensor_files"},
+    {"tensor_files", "threads"},
     {"data", "quantization", "exact_search"},
     {"losses", "encoders"},
     {"adaptors", "index"},
@@ -43,6 +43,24 @@ def imported(file: Path) -> set[str]:
     return names
 
 
+def targets(file: Path) -> set[str]:
+    """Modules that a file imports, also inside functions and for type checking; what is imported may be one or in one."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            # A name of a folder comes from the folder's own list of names, unless it is a module.
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if is_module(name) else str(node.module) for name in inner}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
 def test_every_folder_has_a_layer() -> None:
     assert {part for part, _ in modules()} - {"__init__", "__main__", "recipes"} <= set(LEVEL)
 
@@ -59,6 +77,17 @@ def test_imports_point_strictly_down_and_never_to_a_sibling() -> None:
             if LEVEL[pieces[1]] >= LEVEL[part]:
                 wrong.append(f"{file.relative_to(PACKAGE)} imports {name}")
     assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {".".join(["nestvec", *file.relative_to(PACKAGE).with_suffix("").parts]): file for _, file in modules()}
+    names = {name.removesuffix(".__init__"): file for name, file in names.items()}
+    graph = {name: targets(file) & set(names) - {name} for name, file in names.items()}
+    graph.pop("nestvec")  # whose names are loaded when they are first used
+    while leaves := {name for name, needed in graph.items() if not needed & set(graph)}:
+        for name in leaves:
+            del graph[name]
+    assert not graph, f"in circles, or above one: {sorted(graph)}"
 
 
 def test_torch_stays_in_the_folders_that_need_it() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nestvec.index import Index
-from nestvec.index.change_count import ChangeCount
-from nestvec.index.manifest import Manifest
+from nestvec.index.embedded.change_count import ChangeCount
+from nestvec.index.embedded.manifest import Manifest
 
 
 def build(path: Path, count: int = 20) -> Index:
@@ -21,9 +21,9 @@ def test_nothing_is_asked_twice_while_nothing_happens_and_every_commit_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    plain = Manifest._count
-    monkeypatch.setattr(Manifest, "_count", lambda self: (asked.append(1), plain(self))[1])
-    monkeypatch.setattr("nestvec.index.manifest._SECONDS_BETWEEN_LOOKS", 1e9)
+    plain = Manifest.reading
+    monkeypatch.setattr(Manifest, "reading", lambda self: (asked.append(1), plain(self))[1])
+    monkeypatch.setattr("nestvec.index.embedded.index._SECONDS_BETWEEN_LOOKS", 1e9)
     writer, reader = build(tmp_path / "i"), Index.open(tmp_path / "i")
     len(reader)
     before = len(asked)
@@ -60,17 +60,15 @@ def test_a_change_that_fails_leaves_an_even_number(tmp_path: Path) -> None:
     assert len(index) == 20
 
 
-def test_what_sqlite_says_within_a_transaction_is_not_kept_beyond_it(tmp_path: Path) -> None:
+def test_a_transaction_sees_one_commit_and_the_next_one_the_next(tmp_path: Path) -> None:
     writer, manifest = build(tmp_path / "i"), Manifest(tmp_path / "i")
-    before = manifest.version()
-    assert not manifest.is_unchanged()  # its place was not looked at
-    manifest.is_replaced()
-    assert manifest.is_unchanged()
-    with manifest.reading():
+    with manifest.reading() as view:
         writer.delete(["3"])
-        assert manifest.version() == before  # of when it began
-    assert not manifest.is_unchanged()
-    assert manifest.version() != before
+        assert set(view.find(["3", "4"])) == {"3", "4"}  # of when it began
+        with manifest.reading() as later:
+            assert set(later.find(["3", "4"])) == {"4"}
+            assert later.version > view.version
+    manifest.close()
 
 
 def test_an_index_without_the_file_is_searched_and_gets_one_with_the_next_change(tmp_path: Path) -> None:

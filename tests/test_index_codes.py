@@ -19,11 +19,11 @@ from nestvec.index import (
     Stages,
     StoredVectors,
     encode,
-    faiss_threads,
     search_stages,
 )
-from nestvec.index.codes import default_codes
+from nestvec.index.embedded.first_stage import default_codes
 from nestvec.quantization import BITS_PER_NUMBER, RotatedQuantizer, bytes_per_vector, fit_codes, fit_quantizer
+from nestvec.threads import faiss_threads
 from nestvec.vectors import normalize, truncate
 
 

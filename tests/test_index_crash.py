@@ -73,7 +73,9 @@ def test_however_often_a_change_is_ended_no_committed_document_is_lost_and_no_ot
                 np.testing.assert_allclose(vectors, expected, atol=1e-3)
             some = generator.sample(sorted(documents), 5)
             hits = index.search(
-                np.stack([vector_of(documents[name]) for name in some]), k=1, shortlist=len(documents) - 1
+                np.stack([vector_of(documents[name]) for name in some]),
+                k=1,
+                settings=index.search_with(shortlist=len(documents) - 1),
             )
             assert hits.ids == [[name] for name in some]
     assert interrupted > times / 2

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,16 @@ from nestvec.index import (
     Batch,
     Candidates,
     CodeSettings,
+    Explanation,
     Index,
     SearchSettings,
-    changing,
     export,
     find_damage,
-    tune,
     tuning,
 )
-from nestvec.index import index as index_module
-from nestvec.index.manifest import Manifest
+from nestvec.index.embedded import changing
+from nestvec.index.embedded import index as index_module
+from nestvec.index.embedded.manifest import Manifest
 from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.quantization import BITS_PER_NUMBER, fit_quantizer
 from nestvec.vectors import normalize, truncate
@@ -73,6 +73,22 @@ def exact(vectors: Float32s, ids: list[str], queries: Float32s, k: int) -> list[
 def recall(found: list[list[str]], expected: list[list[str]]) -> float:
     shares = [len(set(one) & set(other)) / len(other) for one, other in zip(found, expected, strict=True)]
     return float(np.mean(shares))
+
+
+class OneVector:
+    """An encoder that gives every text the same vector."""
+
+    def __init__(self, vector: Float32s) -> None:
+        self.vector = vector
+
+    def encode_queries(self, texts: Sequence[str]) -> Float32s:
+        return np.tile(self.vector, (len(texts), 1))
+
+
+def by_words(index: Index, vector: Float32s, text: str, k: int, **given: Any) -> Explanation:
+    """A hybrid search by a vector and the words of a text."""
+    index.encoder = OneVector(vector)
+    return index.explain(text, k, hybrid=True, **given)
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +132,12 @@ def test_with_the_whole_corpus_as_shortlist_every_pair_of_stages_is_the_exact_se
     kept, possible = ((one * vectors).sum(axis=1).mean() for one in (stored, decoded))
     assert kept > possible - 1e-3
     scores = normalize(queries.astype(np.float64)) @ stored.T
-    hits = index.search(queries, k=10, shortlist=800)
+    hits = index.search(queries, k=10, settings=index.search_with(shortlist=800))
     best = -np.sort(-scores, axis=1)[:, :10]
     np.testing.assert_allclose(hits.scores, best, atol=2e-6)
     for row, found in enumerate(hits.ids):
         np.testing.assert_allclose([scores[row, int(id_[1:])] for id_ in found], best[row], atol=2e-6)
-    assert recall(index.search(queries, k=10, shortlist=400).ids, hits.ids) > 0.9
+    assert recall(index.search(queries, k=10, settings=index.search_with(shortlist=400)).ids, hits.ids) > 0.9
     assert index.verify() == []
 
 
@@ -177,7 +193,7 @@ def test_a_batch_and_single_queries_and_threads_find_the_same(
                 np.testing.assert_allclose(one[0, there], other[place, : there.sum()], atol=1e-6)
         if complete:
             details = [index.explain(query, k, settings=settings).hits for query in queries]
-            hits = index.search(queries, k, **told)
+            hits = index.search(queries, k, settings=settings)
             assert [[hit.id for hit in found] for found in details] == hits.ids
             assert all(len(ids) == k for ids in hits.ids)
 
@@ -308,14 +324,14 @@ def test_after_any_order_of_changes_an_index_holds_what_it_should(
     queries = make(50, seed=7)
     assert index.verify() == []
     for one in (index, other, Index.open(tmp_path / "i")):
-        found = one.search(queries, k=10, shortlist=len(names))
+        found = one.search(queries, k=10, settings=one.search_with(shortlist=len(names)))
         assert recall(found.ids, exact(held, names, queries, 10)) > enough
         assert recall(found.ids, one.exact(queries, 10).ids) > 0.995
-        read = one.read(names)
+        read = one.get(names)
         assert {name: (read[name].text, read[name].metadata) for name in names} == {
             name: model.documents[name][1:] for name in names
         }
-        filtered = one.search(queries, k=10, filter="size <= 3", shortlist=len(names))
+        filtered = one.search(queries, k=10, filter="size <= 3", settings=one.search_with(shortlist=len(names)))
         small = [name for name in names if len(name) <= 3]
         rows = [names.index(name) for name in small]
         assert all(bool(ids) == bool(small) for ids in filtered.ids)
@@ -325,9 +341,9 @@ def test_after_any_order_of_changes_an_index_holds_what_it_should(
     index.compact()
     assert index.stats().deleted == 0
     assert index.stats().segments == 1
-    found = other.search(queries, k=10, shortlist=len(names))
+    found = other.search(queries, k=10, settings=other.search_with(shortlist=len(names)))
     assert recall(found.ids, exact(held, names, queries, 10)) > min(enough, 0.95)
-    words = index.explain(queries[0], k=5, text=names[0]).hits
+    words = by_words(index, queries[0], names[0], 5).hits
     assert names[0] in [hit.id for hit in words]
 
 
@@ -364,12 +380,14 @@ def test_what_was_built_whole_is_served_at_fewer_numbers(built: Path, tmp_path: 
     vectors, queries = make(COUNT), make(100, seed=8)
     expected = exact(truncate(vectors, 12), ids_of(COUNT), truncate(queries, 12), 10)
     with Index.open(built) as index:
-        assert recall(index.search(queries, k=10, dim=12, shortlist=500).ids, expected) > 0.98
+        assert (
+            recall(index.search(queries, k=10, settings=index.search_with(shortlist=500, dim=12)).ids, expected) > 0.98
+        )
         assert recall(index.exact(queries, 10, dim=12).ids, expected) > 0.99
     cut = Index.build(tmp_path / "cut", vectors=vectors, ids=ids_of(COUNT))
     before = cut.stats()
     cut.compact(dim=12)
-    assert recall(cut.search(queries, k=10, shortlist=200).ids, expected) > 0.98
+    assert recall(cut.search(queries, k=10, settings=cut.search_with(shortlist=200)).ids, expected) > 0.98
     assert cut.stats().vector_bytes_per_vector < 0.6 * before.vector_bytes_per_vector
     assert cut.settings.full_dim == DIM  # queries and documents still come whole
     cut.add(make(3, seed=9), ["x", "y", "z"])
@@ -513,8 +531,8 @@ def test_filters_and_checks_see_one_state_while_another_process_writes(tmp_path:
             before = index._current().version
             for _ in range(60):
                 assert len(index.search(vectors[0], count + 1, "a = 1").ids[0]) == count
-                (hit, *_) = index.explain(vectors[0], count + 1, text="word").hits
-                assert (hit.id, hit.words_rank, hit.cosine is None) == ("d0", 1, False)
+                (hit, *_) = by_words(index, vectors[0], "word", count + 1).hits
+                assert (hit.id, hit.details.words_rank, hit.details.cosine is None) == ("d0", 1, False)
                 assert index.verify() == []
             assert index._current().version != before
     finally:
@@ -610,19 +628,21 @@ def test_a_margin_leaves_out_what_codes_say_is_too_far(tmp_path: Path, lists: in
         whole = index.candidates(queries, 600, SearchSettings(600))
         names = [np.array(line) for line in state.ids(whole)]
         for margin, k in ((0.0, 10), (0.05, 10), (0.2, 10), (9.0, 10), (0.05, 1)):
-            hits = index.search(queries, k=k, shortlist=200, margin=margin)
+            hits = index.search(queries, k=k, settings=index.search_with(shortlist=200, margin=margin))
             few = []
             for query in range(len(queries)):
                 said, ranks = whole.prefix_scores[query], whole.shortlist_ranks[query]
                 near = ~(said < np.sort(said[~np.isnan(said)])[-k] - np.float32(margin)) & (ranks <= 200)
                 few.append(near.sum() - np.isnan(said).sum())
                 assert hits.ids[query] == names[query][near][:k].tolist()  # candidates come in the order of the rerank
-                assert index.search(queries[query], k=k, shortlist=200, margin=margin).ids == [hits.ids[query]]
+                assert index.search(
+                    queries[query], k=k, settings=index.search_with(shortlist=200, margin=margin)
+                ).ids == [hits.ids[query]]
             assert (np.mean(few) < 20) == (margin == 0 or k == 1)
             assert (np.mean(few) > 199) == (margin == 9)
-        everything = index.search(queries, k=10, shortlist=200)
-        assert index.search(queries, k=10, shortlist=200, margin=9.0).ids == everything.ids
-        assert index.search(queries, k=10, shortlist=200, margin=0.0).ids != everything.ids
+        everything = index.search(queries, k=10, settings=index.search_with(shortlist=200))
+        assert index.search(queries, k=10, settings=index.search_with(shortlist=200, margin=9.0)).ids == everything.ids
+        assert index.search(queries, k=10, settings=index.search_with(shortlist=200, margin=0.0)).ids != everything.ids
 
 
 def test_what_is_told_is_not_cut_short_by_what_was_tuned(tmp_path: Path) -> None:
@@ -645,12 +665,12 @@ def test_where_there_are_lists_documents_stand_in_for_queries_that_lie_between_t
     drawn = make(900, seed=21).reshape(3, 300, DIM)
     queries = normalize(drawn.sum(axis=0))  # with neighbours in many lists, as documents are not
     assert recall(index.search(queries).ids, index.exact(queries).ids) > 0.93
-    alone = tune(index, recall=0.95, queries=vectors[:300])
+    alone = index.tune(recall=0.95, queries=vectors[:300])
     assert alone.reached
     assert recall(index.search(queries).ids, index.exact(queries).ids) < 0.93
     index.delete([str(row) for row in range(3998)])
     with pytest.raises(SearchIndexError, match="no queries"):  # two documents: nothing lies between three
-        tune(index, recall=0.95, k=1)
+        index.tune(recall=0.95, k=1)
 
 
 @pytest.mark.parametrize("lists", [None, 16])
@@ -664,7 +684,7 @@ def test_a_trial_finds_as_much_as_a_search_with_its_settings(tmp_path: Path, lis
         index.delete(ids_of(5))
     queries = make(200, seed=11)
     expected = index.exact(queries).ids
-    for trial in tune(index, recall=0.9, queries=queries).trials:
+    for trial in index.tune(recall=0.9, queries=queries).trials:
         assert trial.shortlist < len(index)
         index.set_search(SearchSettings(trial.shortlist, margin=trial.margin, probe_ratio=trial.probe_ratio))
         found = recall(index.search(queries).ids, expected)
@@ -707,7 +727,7 @@ class Ended:
 
 def test_an_index_with_fewer_documents_than_its_tuning_found_is_compacted(tmp_path: Path) -> None:
     index = Index.build(tmp_path / "i", vectors=make(100), ids=ids_of(100), recall=None)
-    tune(index, k=50)
+    index.tune(k=50)
     index.delete(ids_of(60))
     index.compact()
     assert len(index) == 40
@@ -739,7 +759,7 @@ def test_of_settings_that_take_hardly_longer_the_simplest_is_chosen() -> None:
 
 def test_no_shortlist_is_longer_than_those_that_were_measured(tmp_path: Path) -> None:
     index = Index.build(tmp_path / "i", vectors=make(300), codes=CodeSettings(6), recall=None)
-    tuned = tune(index, recall=0.95)
+    tuned = index.tune(recall=0.95)
     assert tuned.best.shortlist < 300
     assert all(trial.shortlist < 300 for trial in tuned.trials)
     near = tuning._Neighbours(np.full((400, 10), 150.0), np.full((400, 10), 0.1))  # all of them far down
@@ -756,21 +776,26 @@ def test_a_query_of_any_length_is_the_same_query(tmp_path: Path) -> None:
 def test_no_queries_have_no_hits(tmp_path: Path) -> None:
     index = Index.build(tmp_path / "i", vectors=make(500), codes=CodeSettings(15, lists=8), recall=None)
     for given in ({}, {"margin": 0.1}, {"probe_ratio": 0.5}, {"margin": 0.1, "probe_ratio": 0.5, "middle": (4, 9)}):
-        hits = index.search(np.empty((0, DIM), np.float32), shortlist=50, **given)
+        hits = index.search(np.empty((0, DIM), np.float32), settings=index.search_with(shortlist=50, **given))
         assert (hits.ids, hits.scores.shape) == ([], (0, 10))
     index.delete(["7"])
-    assert index.search(np.empty((0, DIM), np.float32), probe_ratio=0.5).ids == []
+    assert index.search(np.empty((0, DIM), np.float32), settings=index.search_with(probe_ratio=0.5)).ids == []
 
 
 def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:
     queries = make(50, seed=10)
     with Index.open(built) as index:
-        whole = index.search(queries, k=10, shortlist=300)
-        funnel = index.search(queries, k=10, shortlist=300, middle=(16, 60))
+        whole = index.search(queries, k=10, settings=index.search_with(shortlist=300))
+        funnel = index.search(queries, k=10, settings=index.search_with(shortlist=300, middle=(16, 60)))
         assert 0.9 < recall(funnel.ids, whole.ids) <= 1
-        assert index.search(queries, k=10, shortlist=300, middle=(DIM, 10)).ids == whole.ids
+        assert index.search(queries, k=10, settings=index.search_with(shortlist=300, middle=(DIM, 10))).ids == whole.ids
         # Ten are left by their first four numbers alone: these are not the best ten.
-        assert recall(index.search(queries, k=10, shortlist=300, middle=(4, 10)).ids, whole.ids) < 0.9
+        assert (
+            recall(
+                index.search(queries, k=10, settings=index.search_with(shortlist=300, middle=(4, 10))).ids, whole.ids
+            )
+            < 0.9
+        )
 
 
 @pytest.mark.parametrize("second", [SecondStage(precision="int8", shortlist=60), None])
@@ -799,25 +824,25 @@ def test_a_plan_says_what_is_stored_and_how_it_is_searched(tmp_path: Path, secon
 def test_every_stage_is_explained(built: Path) -> None:
     vectors = make(COUNT)
     with Index.open(built) as index:
-        found = index.explain(vectors[9], k=5, text="text 9 about cats")
+        found = by_words(index, vectors[9], "text 9 about cats", 5)
         assert found.hits[0].id == "d9"
-        assert found.hits[0].vector_rank == 1
-        assert found.hits[0].words_rank == 1
+        assert found.hits[0].details.vector_rank == 1
+        assert found.hits[0].details.words_rank == 1
         assert found.hits[0].score == pytest.approx(2 / 61)
-        assert found.hits[0].cosine == pytest.approx(1, abs=1e-3)
-        assert found.hits[0].prefix_score == pytest.approx(1, abs=0.3)
-        assert found.hits[0].shortlist_rank is not None
-        assert set(found.seconds) == {"first stage", "second stage", "words"}
+        assert found.hits[0].details.cosine == pytest.approx(1, abs=1e-3)
+        assert found.hits[0].details.prefix_score == pytest.approx(1, abs=0.3)
+        assert found.hits[0].details.shortlist_rank is not None
+        assert set(found.seconds) == {"first stage", "second stage", "words", "encoding"}
         assert found.documents == COUNT
         assert [hit.score for hit in found.hits] == sorted((hit.score for hit in found.hits), reverse=True)
         alone = index.explain(vectors[9], k=5, filter="even = false")
         assert alone.documents == COUNT // 2
-        assert all(hit.words_rank is None and hit.score == hit.cosine for hit in alone.hits)
-        words = index.explain(-vectors[9], k=3, text="9", filter="even = false")
+        assert all(hit.details.words_rank is None and hit.score == hit.details.cosine for hit in alone.hits)
+        words = by_words(index, -vectors[9], "9", 3, filter="even = false")
         assert "d9" in [hit.id for hit in words.hits]
         # What users type is no query language.
         for text in ('"', "AND OR NOT", "a* (b", "text:9", "\x00", "'; --", "-9", "^x"):
-            assert len(index.explain(vectors[9], k=3, text=text).hits) == 3
+            assert len(by_words(index, vectors[9], text, 3).hits) == 3
 
 
 def test_of_equal_scores_the_document_that_was_written_first_comes_first(tmp_path: Path) -> None:
@@ -828,11 +853,11 @@ def test_of_equal_scores_the_document_that_was_written_first_comes_first(tmp_pat
     query = np.eye(1, DIM, dtype=np.float32)
     for codes in (CodeSettings(DIM, "int4"), CodeSettings(DIM, "binary"), CodeSettings(15)):
         index = Index.build(tmp_path / codes.precision, vectors=vectors, ids=ids_of(40), codes=codes, recall=None)
-        found = index.search(query, k=30, shortlist=39)
+        found = index.search(query, k=30, settings=index.search_with(shortlist=39))
         assert len(set(found.scores[0].tolist())) == 1
         assert found.ids[0] == sorted(found.ids[0], key=lambda name: int(name[1:]))
         index.add(vectors[::-1], ids_of(40, "e"))
-        both = index.search(query, k=60, shortlist=79).ids[0]
+        both = index.search(query, k=60, settings=index.search_with(shortlist=79)).ids[0]
         assert both == sorted(both, key=[*ids_of(40), *ids_of(40, "e")].index)
 
 
@@ -883,8 +908,8 @@ def test_copies_that_words_alone_have_found_are_left_out_too(tmp_path: Path) -> 
     said[290:] = ["needle"] * 10
     index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(300), texts=said, recall=None)
     query = vectors[0] - 0.2 * vectors[290:].sum(axis=0)  # far from all of them
-    assert sum(int(hit.id[1:]) >= 290 for hit in index.explain(query, 12, text="needle").hits) > 1
-    distinct = index.explain(query, 12, text="needle", distinct=True).hits
+    assert sum(int(hit.id[1:]) >= 290 for hit in by_words(index, query, "needle", 12).hits) > 1
+    distinct = by_words(index, query, "needle", 12, distinct=True).hits
     (needle,) = [hit for hit in distinct if int(hit.id[1:]) >= 290]
     assert len(needle.copies) == 9
     assert len(distinct) == 12
@@ -895,7 +920,7 @@ def test_tuning_says_what_it_measured_and_what_it_cannot_reach(tmp_path: Path) -
         tmp_path / "i", vectors=make(COUNT), ids=ids_of(COUNT), codes=CodeSettings(15, lists=16), recall=None
     )
     assert index.tuned is None
-    tuned = tune(index, recall=0.95, queries=make(200, seed=11))
+    tuned = index.tune(recall=0.95, queries=make(200, seed=11))
     assert tuned.reached
     assert tuned.best.low >= 0.95
     assert {trial.probes for trial in tuned.trials} == {1, 2, 3, 4, 6, 8, 12, None}
@@ -904,9 +929,9 @@ def test_tuning_says_what_it_measured_and_what_it_cannot_reach(tmp_path: Path) -
     assert recall(index.search(queries).ids, index.exact(queries).ids) > 0.94
     for low in (0, 1, 1.5):
         with pytest.raises(SearchIndexError, match="above 0 and below 1"):
-            tune(index, recall=low)
+            index.tune(recall=low)
     with pytest.raises(SearchIndexError, match="too few"):
-        tune(Index.build(tmp_path / "j", vectors=make(8), recall=None))
+        Index.build(tmp_path / "j", vectors=make(8), recall=None).tune()
 
 
 def test_batches_are_built_as_they_come(tmp_path: Path) -> None:
@@ -924,7 +949,7 @@ def test_batches_are_built_as_they_come(tmp_path: Path) -> None:
         )
         queries = make(20, seed=1)
         assert index.search(queries).ids == whole.search(queries).ids
-        assert index.read(["d499"])["d499"].text == "t 499"
+        assert index.get(["d499"])["d499"].text == "t 499"
         assert not list((tmp_path / precision).glob("draft"))
         assert index.verify() == []
 
@@ -1047,10 +1072,10 @@ def test_bad_searches_are_refused(built: Path) -> None:
         wrong: list[dict[str, Any]] = [{"k": 0}, {"k": 2.5}, {"shortlist": 0}, {"threads": 0}, {"middle": (5, 0)}]
         for given in wrong:
             with pytest.raises(VectorError, match="1 or more"):
-                index.search(query, **given)
+                index.search(query, given.pop("k", 10), settings=index.search_with(**given))
         for far in ({"margin": -0.1}, {"margin": float("nan")}, {"probe_ratio": 1.1}, {"probe_ratio": float("nan")}):
             with pytest.raises(VectorError, match="margin is|ratio is"):
-                index.search(query, **far)
+                index.search(query, settings=index.search_with(**far))
         nothing = index.search(np.empty((0, DIM), np.float32))
         assert (nothing.ids, nothing.scores.shape) == ([], (0, 10))
         with pytest.raises(DataError, match="not the one text"):
@@ -1136,7 +1161,7 @@ def test_of_two_processes_that_write_at_once_both_lose_nothing(tmp_path: Path) -
     assert any(int(refused) for refused, _ in answers)
     with Index.open(tmp_path / "i") as index:
         assert (len(index), index.verify()) == (140, [])
-        assert len(index.read([f"{name}{turn}" for name in "xy" for turn in range(60)])) == 120
+        assert len(index.get([f"{name}{turn}" for name in "xy" for turn in range(60)])) == 120
 
 
 def test_who_changes_an_index_while_it_is_built_anew_is_told_so_or_waited_for(
@@ -1394,4 +1419,6 @@ def test_no_cosine_is_beyond_one(tmp_path: Path) -> None:
     ):
         assert np.nanmax(np.abs(found.scores)) <= 1
     for hit in index.explain(vectors[0], 400).hits:
-        assert all(-1 <= score <= 1 for score in (hit.score, hit.cosine, hit.prefix_score) if score is not None)
+        assert all(
+            -1 <= score <= 1 for score in (hit.score, hit.details.cosine, hit.details.prefix_score) if score is not None
+        )

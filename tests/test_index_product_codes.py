@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from nestvec import threads
 from nestvec.errors import MissingExtraError, PrecisionError
-from nestvec.index import CodeSettings, FirstStage, product_codes, threads
-from nestvec.index.product_codes import ProductCodes, choose_codes
-from nestvec.index.threads import faiss_threads, one_thread_for_products
+from nestvec.index import CodeSettings, FirstStage
+from nestvec.index.embedded import product_codes
+from nestvec.index.embedded.product_codes import ProductCodes, choose_codes
+from nestvec.threads import faiss_threads, one_thread_for_products
 from nestvec.vectors import normalize
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nestvec.errors import NestvecWarning
 from nestvec.index import Index
-from nestvec.index.manifest import Manifest
+from nestvec.index.embedded.manifest import Manifest
 from nestvec.index.words import index_terms, match_expression
 from older_index import downgrade
 
@@ -36,9 +36,14 @@ def build(folder: Path, texts: list[str]) -> Path:
 
 
 def found(folder: Path, words: str, k: int = 10) -> list[int]:
+    return [int(id_) for id_, _ in ranked(folder, words, k)]
+
+
+def ranked(folder: Path, words: str, k: int) -> list[tuple[str, float]]:
     manifest = Manifest(folder)
     try:
-        return [int(id_) for id_, _ in manifest.best_by_words(words, k)]
+        with manifest.reading() as view:
+            return view.best_by_words(words, k)
     finally:
         manifest.close()
 
@@ -135,22 +140,20 @@ def test_an_older_index_is_read_says_what_it_lacks_and_is_brought_up_to_date_by_
     with Index.open(folder) as index:
         assert index.search(vectors[:1], k=9, filter="v.1 = 3").ids == [["3"]]
         assert index.search(vectors[:1], k=9, filter='owner.name = "Ann" and v.1 < 2').ids[0] == ["0", "1"]
-        assert index.read(["1"])["1"].metadata == metadata[1]
+        assert index.get(["1"])["1"].metadata == metadata[1]
         assert found(folder, "library") == [4]
         with pytest.warns(NestvecWarning, match="written by an older nestvec.*nestvec index compact"):
             assert found(folder, "图书馆") == []
         index.add(np.ones((1, 8), np.float32), ["new"], texts=["检索系统"], metadata=[{"back\\slash": 1}])
         assert set(index.search(vectors[:1], k=9, filter='`say "hi"` = "x" and `100%` = true').ids[0]) == set("0123456")
         assert index.search(vectors[:1], filter="`back\\slash` = 1").ids == [["new"]]
-        assert index.read(["1"])["1"].metadata == metadata[1]
+        assert index.get(["1"])["1"].metadata == metadata[1]
         assert index.verify() == []
     connection = sqlite3.connect(folder / "manifest.sqlite")
     assert json.loads(connection.execute("SELECT value FROM settings WHERE name = 'format'").fetchone()[0]) == 3
     connection.close()
-    manifest = Manifest(folder)
-    assert {id_ for id_, _ in manifest.best_by_words("检索", 9)} == {"0", "new"}
-    assert manifest.best_by_words("図書館", 9)[0][0] == "1"
-    manifest.close()
+    assert {id_ for id_, _ in ranked(folder, "检索", 9)} == {"0", "new"}
+    assert ranked(folder, "図書館", 9)[0][0] == "1"
 
 
 @pytest.mark.parametrize(
@@ -159,4 +162,4 @@ def test_an_older_index_is_read_says_what_it_lacks_and_is_brought_up_to_date_by_
 )
 def test_variants_of_characters_and_bopomofo_are_found(tmp_path: Path, text: str, words: str) -> None:
     Index.build(tmp_path / "i", vectors=np.eye(2, 8, dtype="f4"), texts=["other", text]).close()
-    assert [id_ for id_, _ in Manifest(tmp_path / "i").best_by_words(words, 5)] == ["1"]
+    assert found(tmp_path / "i", words) == [1]

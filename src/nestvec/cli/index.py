@@ -293,8 +293,6 @@ def tune(
     Example:
       nestvec index tune runs/index --recall 0.99 --queries queries.txt
     """
-    from nestvec.index import tune as tune_index
-
     with _open(folder) as found:
         vectors = None
         texts = _read_queries(queries)
@@ -312,7 +310,7 @@ def tune(
             )
             vectors = encoder.encode_queries(texts, progress=draw_progress)
         _print_tuned(
-            tune_index(found, recall=recall, k=k, queries=vectors, dim=dim, seed=seed, progress=draw_progress), recall
+            found.tune(recall=recall, k=k, queries=vectors, dim=dim, seed=seed, progress=draw_progress), recall
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from nestvec.cli.options import TYPED_TEXT, separated, trust_option
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from nestvec.index import Document, Explanation
+    from nestvec.index import Explanation, Hit
 
 __all__ = ["search"]
 
@@ -108,53 +107,48 @@ def search(
     with Index.open(folder) as index:
         told = {"shortlist": shortlist, "margin": margin, "probes": probes, "probe_ratio": probe_ratio}
         settings = index.search_with(**told, dim=dim, middle=middle)
-        encoder = encoder_of(index, model, force=force, trust_remote_code=trust_remote_code, progress=draw_progress)
-        started = time.perf_counter()
-        vector = encoder.encode_queries([query])[0]
-        encoding = time.perf_counter() - started
-        text = query if hybrid else None
-        found = index.explain(vector, k, text=text, filter=condition, settings=settings, distinct=distinct)
-        found.seconds["encoding"] = encoding
-        documents = index.read([hit.id for hit in found.hits])
+        index.encoder = encoder_of(
+            index, model, force=force, trust_remote_code=trust_remote_code, progress=draw_progress
+        )
+        found = index.explain(query, k, condition, settings=settings, distinct=distinct, hybrid=hybrid)
     if as_json:
-        print_json(_as_json(found, documents, explain=explain))
+        print_json(_as_json(found, explain=explain))
         return
     if as_table:
-        _draw_table(found, documents)
+        _draw_table(found)
         return
-    _draw(found, documents, query, explain=explain, full=full)
+    _draw(found, query, explain=explain, full=full)
 
 
-def _draw_table(found: Explanation, documents: dict[str, Document]) -> None:
+def _draw_table(found: Explanation) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    fields = list(dict.fromkeys(name for one in documents.values() for name in one.metadata or {}))
+    fields = list(dict.fromkeys(name for hit in found.hits for name in hit.metadata or {}))
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("", justify="right", style="dim")
     table.add_column("score", justify="right")
     for name in ("id", *fields, "text"):
         table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=1 if name == "text" else None)
     for place, hit in enumerate(found.hits, start=1):
-        known = documents.get(hit.id)
-        facts = (known.metadata if known else None) or {}
-        text = " ".join((known.text if known and known.text else "").split())
+        facts = hit.metadata or {}
+        text = " ".join((hit.text or "").split())
         cells = [_spell(facts[name]) if name in facts else "" for name in fields]
         table.add_row(*(escape(cell) for cell in (str(place), f"{hit.score:.4f}", hit.id, *cells, text)))
     console().print(table)
 
 
-def _as_json(found: Explanation, documents: dict[str, Document], *, explain: bool) -> dict[str, Any]:
+def _as_json(found: Explanation, *, explain: bool) -> dict[str, Any]:
     hits = []
     for hit in found.hits:
-        known = documents.get(hit.id)
-        row = hit._asdict() if explain else {"id": hit.id, "score": hit.score, "copies": hit.copies}
-        hits.append({**row, "text": known and known.text, "metadata": known and known.metadata})
+        stages = hit.details._asdict() if explain else {}
+        row = {"id": hit.id, "score": hit.score, "score_kind": hit.score_kind, **stages, "copies": hit.copies}
+        hits.append({**row, "text": hit.text, "metadata": hit.metadata})
     more = {"seconds": found.seconds, "documents": found.documents} if explain else {}
     return {"hits": hits, **more}
 
 
-def _draw(found: Explanation, documents: dict[str, Document], query: str, *, explain: bool, full: bool) -> None:
+def _draw(found: Explanation, query: str, *, explain: bool, full: bool) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
@@ -169,19 +163,18 @@ def _draw(found: Explanation, documents: dict[str, Document], query: str, *, exp
         if hit.copies:
             line.append(f"  and {len(hit.copies):,} with the same text", style="dim")
         screen.print(line, soft_wrap=True)
-        known = documents.get(hit.id)
-        if known is not None and known.text:
-            screen.print(Padding(_highlighted(known.text, query, full=full), (0, 0, 0, 5)))
-        if known is not None and known.metadata:
-            facts = "  ".join(f"{name}={_spell(value)}" for name, value in known.metadata.items())
+        if hit.text:
+            screen.print(Padding(_highlighted(hit.text, query, full=full), (0, 0, 0, 5)))
+        if hit.metadata:
+            facts = "  ".join(f"{name}={_spell(value)}" for name, value in hit.metadata.items())
             screen.print(Text(f"     {visible(facts)}", style="dim cyan"), soft_wrap=True)
     if explain:
         times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in found.seconds.items())
         screen.print(f"\n{found.documents:,} documents, {found.settings}: {times}", style="dim", soft_wrap=True)
 
 
-def _reasons(hit: Any, place: int) -> str:
-    parts = []
+def _reasons(found: Hit, place: int) -> str:
+    parts, hit = [], found.details
     if hit.shortlist_rank is not None:
         parts.append(f"codes {hit.prefix_score:.4f}, {_ordinal(hit.shortlist_rank)} of the shortlist")
     if hit.cosine is not None:

@@ -17,12 +17,11 @@ from nestvec.index import (
     Stages,
     StoredVectors,
     encode,
-    faiss_threads,
-    one_thread_for_products,
     search_stages,
 )
 from nestvec.progress import Progress, silent
 from nestvec.quantization import fit_quantizer
+from nestvec.threads import faiss_threads, one_thread_for_products
 
 __all__ = ["Latency", "measure_latency"]
 

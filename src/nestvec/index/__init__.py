@@ -1,18 +1,17 @@
-"""Vectors to hits: two-stage search of documents in a folder, and scans of the codes that a plan chooses."""
+"""Vectors to hits: the interface of an index, and the embedded one that searches a folder in two stages."""
 
-from nestvec.index.building import Batch, IndexSettings
-from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage
-from nestvec.index.explaining import Explanation, HitDetails
-from nestvec.index.export import EXPORTS, ExportFormat, export
+from nestvec.index.embedded.building import IndexSettings
+from nestvec.index.embedded.export import EXPORTS, ExportFormat, export
+from nestvec.index.embedded.first_stage import PRODUCT, CodeSettings, FirstStage
+from nestvec.index.embedded.index import Index
+from nestvec.index.embedded.inspecting import Statistics, find_damage
+from nestvec.index.embedded.stored import StoredVectors, encode
+from nestvec.index.embedded.two_stages import Stages, search_stages
 from nestvec.index.filters import parse_filter
-from nestvec.index.index import Hits, Index
-from nestvec.index.inspecting import Statistics, find_damage
-from nestvec.index.manifest import Document
-from nestvec.index.search_settings import SearchSettings
-from nestvec.index.stored import StoredVectors, encode
-from nestvec.index.threads import faiss_threads, one_thread_for_products
-from nestvec.index.tuning import Trial, Tuned, tune
-from nestvec.index.two_stages import Candidates, Stages, search_stages
+from nestvec.index.protocol import Batch, QueryEncoder, SearchIndex
+from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits, StageDetails
+from nestvec.index.settings import SearchSettings
+from nestvec.index.tuning import Trial, Tuned
 
 __all__ = [
     "EXPORTS",
@@ -24,11 +23,14 @@ __all__ = [
     "Explanation",
     "ExportFormat",
     "FirstStage",
-    "HitDetails",
+    "Hit",
     "Hits",
     "Index",
     "IndexSettings",
+    "QueryEncoder",
+    "SearchIndex",
     "SearchSettings",
+    "StageDetails",
     "Stages",
     "Statistics",
     "StoredVectors",
@@ -36,10 +38,7 @@ __all__ = [
     "Tuned",
     "encode",
     "export",
-    "faiss_threads",
     "find_damage",
-    "one_thread_for_products",
     "parse_filter",
     "search_stages",
-    "tune",
 ]

@@ -1,22 +1,64 @@
-"""Filters on metadata, such as `lang = "de" and year >= 2020`: read once, run by SQLite."""
+"""Filters on metadata, such as `lang = "de" and year >= 2020`: from text to a syntax tree that engines compile."""
 
 from __future__ import annotations
 
 import difflib
-import itertools
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import Literal, NamedTuple, NoReturn, TypeAlias
 
 from nestvec.errors import FilterError
-from nestvec.index.fields import INNER_KEY, KEY, RESERVED, Fields, Kind, Path, json_path, spell_path
+from nestvec.index.fields import INNER_KEY, KEY, RESERVED, Fields, Kind, Path, spell_path
 
-__all__ = ["Condition", "Value", "parse_filter"]
+__all__ = ["And", "AnyOf", "Condition", "Not", "Or", "Ordered", "Value", "parse_filter"]
 
 Value: TypeAlias = str | int | float | bool | None
+
+
+class AnyOf(NamedTuple):
+    """True where a field, or an element of its list, is one of some values.
+
+    null is also true where the field is missing. Values of different kinds are never equal: 1 is neither true nor "1".
+    """
+
+    path: Path
+    kinds: Kind
+    """What values the field has in any document; an engine may leave out what cannot be."""
+    values: tuple[Value, ...]
+
+
+class Ordered(NamedTuple):
+    """True where a field, or an element of its list, is of the value's kind and less or more than it."""
+
+    path: Path
+    kinds: Kind
+    operator: Literal["<", "<=", ">", ">="]
+    value: str | int | float
+
+
+class Not(NamedTuple):
+    """True where its part is not, so also for documents without the field."""
+
+    part: Condition
+
+
+class And(NamedTuple):
+    """True where all of its parts are; there are two at least."""
+
+    parts: tuple[Condition, ...]
+
+
+class Or(NamedTuple):
+    """True where any of its parts is; there are two at least."""
+
+    parts: tuple[Condition, ...]
+
+
+Condition: TypeAlias = AnyOf | Ordered | Not | And | Or
+"""A filter as a syntax tree, its members never nested deeper than 25."""
 
 _QUOTED_KEY = r"`(?:[^`]|``)*`"
 _KEYS = re.compile(rf"{_QUOTED_KEY}|{INNER_KEY}")
@@ -33,15 +75,8 @@ _COMPARISONS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=
 _CONSTANTS: dict[str, Value] = {"true": True, "false": False, "null": None}
 _DEEPEST = 25
 _MOST_COMPARISONS = 500  # SQLite's limit of an expression's depth is 1,000
-_MOST_VALUES = 10_000  # of its parameters, 32,766
+_MOST_VALUES = 10_000  # SQLite's limit of parameters is 32,766
 _MOST_LISTED = 20
-
-
-class Condition(NamedTuple):
-    """A filter as SQLite runs it, on a table with a column `metadata` of JSON."""
-
-    sql: str
-    parameters: tuple[str | int | float, ...]
 
 
 class _Token(NamedTuple):
@@ -69,15 +104,15 @@ def parse_filter(text: str, fields: Fields | Collection[str]) -> Condition:
         fields: Fields that there are, by their paths, with the kinds of their values; or their names alone.
 
     Returns:
-        What SQLite runs.
+        The syntax tree.
 
     Raises:
         FilterError: It cannot be read, with the place marked; it names a field that no document has, or that could be
             two; or it compares a field with what it never holds.
 
     Example:
-        >>> parse_filter("year >= 2020", {"year"}).parameters
-        ('$."year"', 2020)
+        >>> parse_filter("year >= 2020", {"year"}).operator
+        '>='
     """
     known = fields if isinstance(fields, Mapping) else {_path_of(name): Kind.ANY for name in fields}
     return _Parser(text, known).parse()
@@ -94,14 +129,6 @@ class _Field(NamedTuple):
     path: Path
     kinds: Kind
     position: int
-
-    def exists(self, condition: str, *values: str | int | float) -> Condition:
-        """A condition that holds for the value, or for an element of a list; the members of an object are none."""
-        path = json_path(self.path)
-        sql = f"EXISTS (SELECT 1 FROM json_each(metadata, ?) WHERE {condition})"  # noqa: S608  # values are parameters
-        if Kind.OBJECT in self.kinds:
-            return Condition(f"(json_type(metadata, ?) != 'object' AND {sql})", (path, path, *values))
-        return Condition(sql, (path, *values))
 
 
 @dataclass
@@ -157,13 +184,13 @@ class _Parser:
         parts = [self._both()]
         while self._take("word", "or"):
             parts.append(self._both())
-        return _join(parts, "OR")
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
     def _both(self) -> Condition:
         parts = [self._one()]
         while self._take("word", "and"):
             parts.append(self._one())
-        return _join(parts, "AND")
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
 
     def _one(self) -> Condition:
         self._depth += 1
@@ -171,7 +198,7 @@ class _Parser:
             self._fail(f"it is nested deeper than {_DEEPEST}")
         try:
             if self._take("word", "not"):
-                return _negate(self._one())
+                return Not(self._one())
             if self._take("sign", "("):
                 found = self._either()
                 if not self._take("sign", ")"):
@@ -189,7 +216,7 @@ class _Parser:
         negated = bool(self._take("word", "not"))
         if self._take("word", "in"):
             found = self._any_of(field, self._values())
-            return _negate(found) if negated else found
+            return Not(found) if negated else found
         sign = self._take("sign", *_COMPARISONS)
         if sign is None or negated:
             self._fail(f'expected = != < <= > >= or "in", found {self._next.text}')
@@ -197,12 +224,11 @@ class _Parser:
         value = self._value()
         if operator in ("=", "!="):
             found = self._any_of(field, [value])
-            return found if operator == "=" else _negate(found)
+            return found if operator == "=" else Not(found)
         if value is None or isinstance(value, bool):
             self._fail(f"{value_token.text} is neither less nor more than anything", value_token.position)
         self._check_kinds(field, [value])
-        kinds = "'text'" if isinstance(value, str) else "'integer', 'real'"
-        return field.exists(f"type IN ({kinds}) AND value {operator} ?", value)
+        return Ordered(field.path, field.kinds, operator, value)  # type: ignore[arg-type]  # = and != are done with
 
     def _field(self) -> _Field:
         token = self._take("name")
@@ -248,22 +274,8 @@ class _Parser:
         )
 
     def _any_of(self, field: _Field, values: list[Value]) -> Condition:
-        """True where the field, or an element of its list, is one of the values."""
         self._check_kinds(field, values)
-        ways: list[Condition] = []
-        if None in values:
-            ways.append(Condition("coalesce(json_type(metadata, ?), 'null') = 'null'", (json_path(field.path),)))
-            ways.append(field.exists("type = 'null'"))
-        constants = [f"'{str(value).lower()}'" for value in values if isinstance(value, bool)]
-        if constants:
-            ways.append(field.exists(f"type IN ({', '.join(constants)})"))
-        texts = [value for value in values if isinstance(value, str)]
-        if texts:
-            ways.append(field.exists(f"type = 'text' AND value IN ({_marks(texts)})", *texts))
-        numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-        if numbers:
-            ways.append(field.exists(f"type IN ('integer', 'real') AND value IN ({_marks(numbers)})", *numbers))
-        return _join(ways, "OR")
+        return AnyOf(field.path, field.kinds, tuple(values))
 
     def _values(self) -> list[Value]:
         if not self._take("sign", "("):
@@ -301,10 +313,6 @@ def _number(text: str) -> int | float:
     return float(text)
 
 
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
 def _kind_of(value: Value) -> Kind:
     if value is None:
         return Kind.NULL
@@ -320,17 +328,3 @@ def _normal(name: str) -> str:
 def _spelled_apart(paths: Sequence[Path]) -> str:
     """Spellings of paths that look alike between dots: all keys of each between backticks."""
     return " or ".join(".".join("`" + key.replace("`", "``") + "`" for key in path) for path in sorted(paths))
-
-
-def _join(parts: Sequence[Condition], word: str) -> Condition:
-    if len(parts) == 1:
-        return parts[0]
-    # Side by side: SQLite's parser has no room for a hundred parentheses within each other.
-    return Condition(
-        f"({f' {word} '.join(part.sql for part in parts)})",
-        tuple(itertools.chain(*(part.parameters for part in parts))),
-    )
-
-
-def _negate(condition: Condition) -> Condition:
-    return Condition(f"NOT {condition.sql}", condition.parameters)

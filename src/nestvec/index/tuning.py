@@ -1,4 +1,4 @@
-"""The cheapest search that finds enough: shortlist and lists, measured against the exact scan."""
+"""The fastest search that finds enough: shortlist and lists, measured against the exact scan."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import SearchIndexError
-from nestvec.index.search_settings import SearchSettings
-from nestvec.index.two_stages import Candidates, kth_scores
+from nestvec.index.protocol import Tunable
+from nestvec.index.results import Candidates
+from nestvec.index.settings import SearchSettings
 from nestvec.progress import Progress, silent
 from nestvec.vectors import normalize
-
-if TYPE_CHECKING:
-    from nestvec.index.index import Index
 
 __all__ = ["FEWEST_TO_TUNE", "Trial", "Tuned", "check_recall", "tune"]
 
@@ -59,17 +57,21 @@ class Trial(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """What tuning found, and set."""
+    """What tuning found."""
 
     best: Trial
     reached: bool
     """Whether the lower bound of its recall is enough; otherwise it is the highest there is."""
     trials: list[Trial]
     """The fastest that is enough, for each number of lists."""
+    settings: SearchSettings
+    """How to search."""
+    measured: dict[str, Any]
+    """What that was measured to do, and on what: JSON values."""
 
 
 def tune(
-    index: Index,
+    index: Tunable,
     *,
     recall: float = 0.99,
     k: int = 10,
@@ -78,12 +80,12 @@ def tune(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Tuned:
-    """Find the fastest setting whose recall is high enough, and make it the one that the index is searched with.
+    """Find the fastest setting whose recall is high enough.
 
     Exact is what a scan of all stored vectors finds; equal similarities count as equally right.
 
     Args:
-        index: The index.
+        index: One state of an index.
         recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high.
         k: Documents of a search.
         queries: Vectors of queries, [n, full_dim], as they will come; the first 1,000 are asked. None draws documents,
@@ -98,13 +100,12 @@ def tune(
 
     Raises:
         SearchIndexError: `recall` is outside its range, nothing is reranked, or there are too few documents.
-        IndexBusyError: Another process is changing the index.
     """
     check_recall(recall)
-    settings = replace(index.search_settings, dim=dim, middle=None)
+    settings = replace(index.search, dim=dim, middle=None)
     if settings.shortlist is None:
         raise SearchIndexError("Nothing is reranked in this index: its plan scans only. There is nothing to tune.")
-    lists = index.codes.lists
+    lists = index.lists
     # Documents are nearer to each other than queries are to them: they may miss a third as many. Where there are lists
     # what lies between several documents stands in for queries, which have neighbours in more lists than documents do.
     enough = recall if queries is not None else 1 - (1 - recall) / 3
@@ -121,7 +122,7 @@ def tune(
         asked = normalize(drawn[: _BETWEEN * count].reshape(_BETWEEN, count, drawn.shape[1]).sum(axis=0))
     if not len(asked):
         raise SearchIndexError("There are no queries to tune a search on.")
-    least = index.exact(asked, k + own, dim=dim).scores[:, -1]
+    least = index.exact(asked, k + own, dim).scores[:, -1]
     longest = min(len(index) - 1, _LONGEST)  # a shortlist of all would be no shortlist
     ladder = [None] if lists is None else [*_steps(lists)[:-1], None]
     trials: list[Trial] = []
@@ -149,8 +150,7 @@ def tune(
         **best._asdict(),
     }
     chosen = replace(settings, shortlist=best.shortlist, margin=best.margin, probes=None, probe_ratio=best.probe_ratio)
-    index.set_search(chosen, measured)
-    return Tuned(best, bool(fit), trials)
+    return Tuned(best, bool(fit), trials, chosen, measured)
 
 
 def _fastest(trials: Sequence[Trial]) -> Trial:
@@ -182,7 +182,7 @@ class _Neighbours(NamedTuple):
 
     @staticmethod
     def of(
-        index: Index, queries: Float32s, least: Float32s, k: int, settings: SearchSettings, *, own: bool
+        index: Tunable, queries: Float32s, least: Float32s, k: int, settings: SearchSettings, *, own: bool
     ) -> _Neighbours:
         """Look for them among what a search finds: those that are as near as the least near of the best."""
         parts = []
@@ -195,7 +195,7 @@ class _Neighbours(NamedTuple):
     @staticmethod
     def _among(found: Candidates, least: Float32s, k: int, *, own: bool) -> _Neighbours:
         right = (found.rows >= 0) & (found.scores >= least[:, None] - _EQUAL)
-        gaps = np.where(right, kth_scores(found, k + own)[:, None] - found.prefix_scores, np.inf)
+        gaps = np.where(right, found.kth_scores(k + own)[:, None] - found.prefix_scores, np.inf)
         ranks = np.where(right, found.shortlist_ranks, np.inf)
         order = np.argsort(ranks, axis=1, kind="stable")[:, own : k + own]  # one that is its own query is the first
         missing = [(0, 0), (0, k - order.shape[1])]
@@ -232,7 +232,7 @@ class _Neighbours(NamedTuple):
         return found
 
 
-def _mean_ms(index: Index, queries: Float32s, k: int, settings: SearchSettings) -> float:
+def _mean_ms(index: Tunable, queries: Float32s, k: int, settings: SearchSettings) -> float:
     """Of the faster of two tries of each query."""
     times = []
     for query in queries[:_TIMED]:

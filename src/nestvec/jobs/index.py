@@ -249,7 +249,7 @@ def _check(documents: DocumentFile, progress: Progress, index: Index | None = No
     width: int | None = None
     with progress("checking documents", None) as advance:
         while part := list(islice(rows, _DOCUMENTS_AT_A_TIME)):
-            known += [] if index is None else index.read([one.id for one in part])
+            known += [] if index is None else index.get([one.id for one in part])
             width = None if part[0].vector is None else len(part[0].vector)
             advance(len(part))
     if known:

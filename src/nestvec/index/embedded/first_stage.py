@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DamagedIndexError, DimensionError, PrecisionError, SearchIndexError, VectorError
 from nestvec.extras import require
-from nestvec.index.product_codes import BITS, NUMBERS_PER_CODEBOOK, ProductCodes, bits_of_lists, train_product_codes
+from nestvec.index.embedded.product_codes import (
+    BITS,
+    NUMBERS_PER_CODEBOOK,
+    ProductCodes,
+    bits_of_lists,
+    train_product_codes,
+)
 from nestvec.quantization import (
     BinaryQuantizer,
     Quantizer,
@@ -26,10 +32,9 @@ __all__ = [
     "PRODUCT",
     "CodeSettings",
     "FirstStage",
-    "Found",
+    "Scanned",
     "codebook_numbers",
     "default_codes",
-    "is_whole",
 ]
 
 Float32s = NDArray[np.float32]
@@ -80,20 +85,13 @@ class CodeSettings(NamedTuple):
         return max(_ROWS_TO_TRAIN, (self.lists or 0) * _ROWS_PER_LIST_TO_TRAIN)
 
 
-class Found(NamedTuple):
+class Scanned(NamedTuple):
     """Rows of the first stage, best first."""
 
     rows: Rows
     """[n_queries, k], -1 where there are fewer."""
     scores: Float32s
     """What their codes say of the cosine, [n_queries, k]."""
-
-
-def is_whole(rows: Rows) -> bool:
-    """Tell whether there is a row in every place of [n_queries, n], where -1 stands in the last ones of some."""
-    if len(rows) == 1:  # a third of the time
-        return bool(rows.size) and bool(rows[0, -1] >= 0)
-    return bool(rows[:, -1:].min(initial=0) >= 0) and bool(rows.size)
 
 
 def default_codes(full_dim: int, count: int) -> CodeSettings:
@@ -234,7 +232,7 @@ class FirstStage:
         probe_ratio: float | None = None,
         share: float = 1.0,
         dim: int | None = None,
-    ) -> Found:
+    ) -> Scanned:
         """Find the vectors whose codes are nearest.
 
         Args:
@@ -254,12 +252,12 @@ class FirstStage:
         queries = _zeroed(queries, dim)
         if self._product is None:
             scores, rows = self._index.search(self._cut(queries), k)
-            return Found(rows, scores)
+            return Scanned(rows, scores)
         lists = self.settings.lists
         if lists is None:
-            return Found(*self._product.scan(self._product.transform(queries), k))
+            return Scanned(*self._product.scan(self._product.transform(queries), k))
         most = lists if probes is None else min(math.ceil(probes / share), lists)
-        found = Found(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
+        found = Scanned(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
         for first in range(0, len(queries), _QUERIES_AT_A_TIME):
             some = slice(first, first + _QUERIES_AT_A_TIME)
             transformed = self._product.transform(queries[some])

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from nestvec.errors import SearchIndexError
-from nestvec.index.building import SEGMENTS, Batch, check_batch, remove_old_codecs, save_codec, unit_vectors
-from nestvec.index.codes import FirstStage
-from nestvec.index.manifest import Manifest, SegmentRecord, Writing
-from nestvec.index.segments import (
+from nestvec.index.embedded.building import SEGMENTS, check_batch, remove_old_codecs, save_codec, unit_vectors
+from nestvec.index.embedded.first_stage import FirstStage
+from nestvec.index.embedded.manifest import Manifest
+from nestvec.index.embedded.segments import (
     Codec,
     Segment,
     draw_vectors,
@@ -23,8 +23,11 @@ from nestvec.index.segments import (
     remove_unnamed,
     write_segment,
 )
-from nestvec.index.state import Mask, State, alive_rows
-from nestvec.index.stored import Stored, encode
+from nestvec.index.embedded.state import Mask, State, alive_rows
+from nestvec.index.embedded.stored import Stored, encode
+from nestvec.index.embedded.view import SegmentRecord
+from nestvec.index.embedded.writing import Writing
+from nestvec.index.protocol import Batch
 from nestvec.progress import Advance, Progress
 from nestvec.quantization import fit_quantizer
 from nestvec.vectors import check_dims, truncate
@@ -38,10 +41,9 @@ _MERGED_SHARE = 4  # how many times as large a segment may be as what joins it
 class Change:
     """A change that is being made."""
 
-    def __init__(self, folder: Path, manifest: Manifest, writing: Writing, state: State) -> None:
+    def __init__(self, folder: Path, writing: Writing, state: State) -> None:
         """Begin, in a transaction of the manifest."""
         self.folder = folder
-        self.manifest = manifest
         self.writing = writing
         self.state = state
         self.added: list[str] = []
@@ -96,13 +98,14 @@ def changing(folder: Path, current: Callable[[], State]) -> Iterator[Change]:
     manifest, segments, change = Manifest(folder, writable=True), folder / SEGMENTS, None
     try:
         with manifest.writing() as writing:
-            remove_unnamed(segments, manifest.segments())
-            remove_old_codecs(folder, manifest.needed("codec")["name"])
-            change = Change(folder, manifest, writing, current())
+            remove_unnamed(segments, writing.segments())
+            remove_old_codecs(folder, writing.needed("codec")["name"])
+            change = Change(folder, writing, current())
             yield change
     except BaseException:
         # What was interrupted may have been committed: what the manifest names stays.
-        named = {record.name for record in manifest.segments()}
+        with manifest.reading() as view:
+            named = {record.name for record in view.segments()}
         for name in change.added if change is not None else ():
             if name not in named:
                 remove_segment(segments, name)
@@ -122,7 +125,7 @@ def put_documents(change: Change, batch: Batch, *, replacing: bool) -> int:
     """
     settings = change.state.settings
     documents = check_batch(batch, settings.full_dim)
-    replaced = change.manifest.find(batch.ids) if replacing else {}
+    replaced = change.writing.find(batch.ids) if replacing else {}
     change.writing.remove(replaced.values())
     numbers = change.writing.add(documents)
     if not len(numbers):
@@ -142,7 +145,7 @@ def put_documents(change: Change, batch: Batch, *, replacing: bool) -> int:
 
 def delete_documents(change: Change, ids: Sequence[str]) -> int:
     """Delete those documents that there are, and return how many that is; see `Index.delete`."""
-    found = change.manifest.find(list(dict.fromkeys(ids)))
+    found = change.writing.find(list(dict.fromkeys(ids)))
     change.writing.remove(found.values())
     return len(found)
 
@@ -182,7 +185,7 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     save_codec(change.folder, codec, change.writing)
     change.writing.set("settings", settings)
     change.writing.set("search", state.search.within(settings.stored_dim).kept())
-    tuned: dict[str, Any] | None = change.manifest.setting("tuned")
+    tuned: dict[str, Any] | None = change.writing.setting("tuned")
     if tuned is not None and len(state) <= tuned["k"] + 1:
         tuned = None
     change.writing.set("tuned", None if tuned is None else {**tuned, "stale": True})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
+from typing import IO, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 from nestvec.errors import OutputExistsError
 from nestvec.extras import require
 from nestvec.files import atomic_folder
-from nestvec.index.manifest import Document
+from nestvec.index.embedded.rows import DocumentRows
+from nestvec.index.results import Document
 from nestvec.progress import Advance, Progress, silent
-
-if TYPE_CHECKING:
-    from nestvec.index.index import Index
-    from nestvec.index.rows import DocumentRows
 
 __all__ = ["EXPORTS", "ExportFormat", "export"]
 
@@ -29,8 +26,12 @@ EXPORTS: tuple[str, ...] = get_args(ExportFormat)
 Float32s = NDArray[np.float32]
 
 
+class _Exported(Protocol):
+    def rows(self) -> DocumentRows: ...
+
+
 def export(
-    index: Index, out: str | Path, kind: ExportFormat, *, overwrite: bool = False, progress: Progress = silent
+    index: _Exported, out: str | Path, kind: ExportFormat, *, overwrite: bool = False, progress: Progress = silent
 ) -> None:
     """Write all documents of an index as a folder that other tools read, block by block.
 
@@ -55,7 +56,7 @@ def export(
         raise OutputExistsError(f"{out} holds more than an export, which would be lost. Choose another folder.")
     rows = index.rows()
     with atomic_folder(out) as folder, progress("writing", len(rows)) as advance:
-        _WRITERS[kind](folder, _Source(len(rows), index.settings.stored_dim, _counted(rows, advance)))
+        _WRITERS[kind](folder, _Source(len(rows), rows.dim, _counted(rows, advance)))
 
 
 class _Source(NamedTuple):

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from nestvec.errors import DamagedIndexError
-from nestvec.index.building import SEGMENTS
-from nestvec.index.manifest import Manifest, listed
-from nestvec.index.segments import FILES, file_problems, segment_problems
-from nestvec.index.state import State
+from nestvec.index.embedded.building import SEGMENTS
+from nestvec.index.embedded.manifest import Manifest
+from nestvec.index.embedded.segments import FILES, file_problems, segment_problems
+from nestvec.index.embedded.state import State
+from nestvec.index.embedded.view import View
+from nestvec.index.embedded.writing import listed
 
 __all__ = ["Statistics", "find_damage", "find_problems", "measure_state"]
 
@@ -80,16 +82,16 @@ def find_damage(folder: Path) -> list[str]:
         SearchIndexError: There is no index, or it is of another format.
     """
     found: list[str] = []
-    with _noted(found), contextlib.closing(Manifest(folder)) as manifest, manifest.reading():
+    with _noted(found), contextlib.closing(Manifest(folder)) as manifest, manifest.reading() as view:
         with _noted(found):
-            found += manifest.problems()
+            found += view.problems()
         for setting in ("settings", "search"):
             with _noted(found):
-                manifest.needed(setting)
+                view.needed(setting)
         with _noted(found):
-            found += file_problems(folder, manifest.needed("codec")["files"])
+            found += file_problems(folder, view.needed("codec")["files"])
         with _noted(found):
-            for record in manifest.segments():
+            for record in view.segments():
                 found += segment_problems(folder / SEGMENTS, record)
     return found
 
@@ -102,19 +104,19 @@ def _noted(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def find_problems(folder: Path, manifest: Manifest, state: State) -> list[str]:
+def find_problems(folder: Path, view: View, state: State) -> list[str]:
     """Compare every file with what was written, and the documents with their vectors.
 
     Args:
         folder: The index.
-        manifest: Its manifest, in a transaction.
+        view: What its manifest says, as of the same commit.
         state: As of the last commit.
 
     Returns:
         What is wrong, a sentence each; empty where all is well.
     """
-    problems = manifest.problems() + file_problems(folder, manifest.needed("codec")["files"])
-    known = dict(manifest.numbers_and_ids())
+    problems = view.problems() + file_problems(folder, view.needed("codec")["files"])
+    known = dict(view.numbers_and_ids())
     for segment, alive in state.parts():
         damaged = segment_problems(folder / SEGMENTS, segment.record)
         problems += damaged

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import VectorError
-from nestvec.index.codes import FirstStage, Found, is_whole
-from nestvec.index.search_settings import SearchSettings
-from nestvec.index.stored import StoredVectors
+from nestvec.index.embedded.first_stage import FirstStage, Scanned
+from nestvec.index.embedded.stored import StoredVectors
+from nestvec.index.results import Candidates, is_whole
+from nestvec.index.settings import SearchSettings
 from nestvec.vectors import truncate
 
-__all__ = ["Candidates", "Stages", "kth_scores", "search_exact", "search_stages"]
+__all__ = ["Stages", "search_exact", "search_stages"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -44,28 +45,6 @@ class Stages(NamedTuple):
     def remaining(self) -> int:
         """How many count."""
         return len(self.first) if self.allowed is None else int(np.count_nonzero(self.allowed))
-
-
-class Candidates(NamedTuple):
-    """What a search found for every query, best first; where there are fewer, the last places hold row -1."""
-
-    places: Rows
-    """Which of the parts that were searched each document is in, [n_queries, n]."""
-    rows: Rows
-    """Row in it, [n_queries, n]."""
-    scores: Float32s
-    """Cosine, or where nothing was reranked what the codes say of it, [n_queries, n]; -inf in places without."""
-    prefix_scores: Float32s
-    """What the first stage said; nan where it was not asked, [n_queries, n]."""
-    shortlist_ranks: Rows
-    """Place in the shortlist, from 1; 1 as well for what was not scored by a first stage, [n_queries, n]."""
-    seconds: Mapping[str, float] = {}
-    """Time of each stage, of all queries together."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether there is a document in every place."""
-        return is_whole(self.rows)
 
 
 def search_stages(parts: Sequence[Stages], queries: Float32s, k: int, settings: SearchSettings) -> Candidates:
@@ -178,13 +157,6 @@ def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | 
     return best
 
 
-def kth_scores(found: Candidates, k: int) -> Float32s:
-    """Return what codes say of the k-th of every shortlist, [n_queries]; -inf where they say nothing of so many."""
-    there = (found.shortlist_ranks == k) & (found.rows >= 0)
-    scores: Float32s = np.fmax.reduce(np.where(there, found.prefix_scores, -np.inf), axis=1, initial=-np.inf)
-    return scores
-
-
 class _Shortlist(NamedTuple):
     """What the first stage of one part hands over for every query."""
 
@@ -261,7 +233,7 @@ def _all_that_are_left(part: Stages, place: int) -> _Shortlist:
     return _Shortlist(place, rows[None], np.full((1, len(rows)), np.nan, np.float32))
 
 
-def _keep_allowed(found: Found, allowed: Mask | None, wanted: int) -> tuple[Rows, Float32s]:
+def _keep_allowed(found: Scanned, allowed: Mask | None, wanted: int) -> tuple[Rows, Float32s]:
     """The first rows that count, [n_queries, wanted], -1 where there are fewer."""
     kept = found.rows >= 0
     if allowed is not None:
@@ -316,7 +288,7 @@ def _rerank(
     """Compare the shortlist with what the second stage stores."""
     if settings.margin is not None:
         # What no first stage has scored is nan, and stays.
-        far = found.prefix_scores < kth_scores(found, k)[:, None] - np.float32(settings.margin)
+        far = found.prefix_scores < found.kth_scores(k)[:, None] - np.float32(settings.margin)
         found = found._replace(rows=np.where(far, -1, found.rows))
     if settings.middle is not None:
         dim, kept = settings.middle

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.extras import require
-from nestvec.index.threads import one_thread_for_products
+from nestvec.threads import one_thread_for_products
 
 __all__ = ["BITS", "NUMBERS_PER_CODEBOOK", "ProductCodes", "bits_of_lists", "choose_codes", "train_product_codes"]
 

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DamagedIndexError, DataError, DimensionError, VectorError
 from nestvec.files import is_unicode, sync
-from nestvec.index.codes import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
-from nestvec.index.manifest import Document, Manifest, Writing, listed
-from nestvec.index.search_settings import SearchSettings
-from nestvec.index.segments import Codec, checksum, draw_rows, file_problems, finish_segment, new_name
-from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
+from nestvec.index.embedded.first_stage import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
+from nestvec.index.embedded.manifest import Manifest
+from nestvec.index.embedded.segments import Codec, checksum, draw_rows, file_problems, finish_segment, new_name
+from nestvec.index.embedded.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
+from nestvec.index.embedded.view import View
+from nestvec.index.embedded.writing import Writing, listed
+from nestvec.index.protocol import Batch
+from nestvec.index.results import Document
+from nestvec.index.settings import SearchSettings
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 from nestvec.quantization import Quantizer, fit_quantizer, load_codes, save_codes
@@ -25,7 +29,6 @@ from nestvec.vectors import find_unusable, truncate, unit_float32
 __all__ = [
     "DEFAULT_SHORTLIST",
     "SEGMENTS",
-    "Batch",
     "IndexSettings",
     "as_batches",
     "check_batch",
@@ -47,19 +50,6 @@ DEFAULT_SHORTLIST = 100
 """Documents that are reranked until it is tuned."""
 _CODEC_FILES = (".codec", ".first", ".second")
 _TINY = 1e-20  # squared lengths down to here have all digits of float32
-
-
-class Batch(NamedTuple):
-    """Some documents and their vectors."""
-
-    vectors: Float32s
-    """[n, full_dim], float32; need not be of unit length."""
-    ids: Sequence[str]
-    """[n]."""
-    texts: Sequence[str | None] | None = None
-    """[n]; None where no text is to be kept."""
-    metadata: Sequence[Mapping[str, Any] | None] | None = None
-    """[n], JSON objects; None where there is none."""
 
 
 class IndexSettings(NamedTuple):
@@ -223,7 +213,7 @@ def fill(
             draft.unlink()
         save_codec(folder, codec, writing)
         writing.set("settings", settings)
-        writing.put_segment(finish_segment(segments, name, codec, manifest.numbers_and_ids()))
+        writing.put_segment(finish_segment(segments, name, codec, writing.numbers_and_ids()))
 
 
 def _receive(
@@ -256,9 +246,9 @@ def remove_old_codecs(folder: Path, name: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def load_settings(manifest: Manifest) -> IndexSettings:
+def load_settings(view: View) -> IndexSettings:
     """Return what an index stores of each vector."""
-    full_dim, stored_dim, precision, codes = manifest.needed("settings")
+    full_dim, stored_dim, precision, codes = view.needed("settings")
     return IndexSettings(full_dim, stored_dim, precision, None if codes is None else CodeSettings(*codes))
 
 

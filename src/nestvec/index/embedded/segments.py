@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DamagedIndexError
 from nestvec.files import append, sync
-from nestvec.index.codes import FirstStage
-from nestvec.index.manifest import SegmentRecord
-from nestvec.index.stored import ROWS_AT_A_TIME, Stored, StoredVectors
+from nestvec.index.embedded.first_stage import FirstStage
+from nestvec.index.embedded.stored import ROWS_AT_A_TIME, Stored, StoredVectors
+from nestvec.index.embedded.view import SegmentRecord
 from nestvec.quantization import Quantizer
 
 __all__ = [
