@@ -111,7 +111,12 @@ def _connect(path: Path, *, writable: bool) -> tuple[sqlite3.Connection, bool]:
     place = f"file:{quote(str(path.resolve()))}"
     modes = ["mode=rw"] if writable else ["mode=ro", "immutable=1"]
     for mode in modes:
-        connection = sqlite3.connect(f"{place}?{mode}", uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            connection = sqlite3.connect(f"{place}?{mode}", uri=True, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            if mode == modes[-1]:
+                raise SearchIndexError(f"{path} cannot be opened: {error}") from error
+            continue
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.OperationalError as error:
