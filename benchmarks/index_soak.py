@@ -59,7 +59,7 @@ def documents(names: list[str], version: int) -> dict[str, Any]:
 def build(folder: Path, lists: int | None) -> None:
     """Make the index."""
     names = [f"c{place}" for place in range(CHANGING)] + [f"l{place}" for place in range(LASTING)]
-    codes = None if lists is None else CodeSettings(24, lists=lists)
+    codes = None if lists is None else CodeSettings(DIM, "pq4", lists)
     Index.build(folder, **documents(names, 0), codes=codes, recall=None).close()
 
 

@@ -265,7 +265,7 @@ def tools_for(count: int) -> list[Tool]:
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
         Nestvec("nestvec", [(ratio, *margin) for ratio in ratios for margin in margins] if large else scan + deep),
-        *([Nestvec("nestvec, without lists", scan, CodeSettings(192))] if large else []),
+        *([Nestvec("nestvec, without lists", scan, CodeSettings(384, "pq32"))] if large else []),
         Faiss("faiss HNSW32", "HNSW32", steps, hnsw),
         Faiss(
             "faiss IVF-PQ96x4fs + fp16",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nestvec.adaptors import Adaptor
 from nestvec.data import Benchmark, read_benchmark
 from nestvec.evaluation import CellKey, MeanScore, Rerank, Retrieval, TaskVectors, compare, measure_grid
-from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector
+from nestvec.quantization import BITS_PER_DIMENSION, bytes_per_vector
 
 SETS = ("squad", "tldr", "wordnet")
 TRAINED = (1, 1 / 2, 1 / 4, 1 / 8, 1 / 12, 1 / 24)
@@ -58,7 +58,7 @@ def _draw(generator: np.random.Generator, names: Sequence[str], count: int) -> l
 def measure(task: Retrieval, vectors: TaskVectors) -> Values:
     """MRR@10 of every query in every cell, and of the full size behind a shortlist, of one seed."""
     dims = dims_of(vectors.queries.shape[1], MEASURED)
-    grid = measure_grid(task, vectors, dims, precisions=list(BITS_PER_NUMBER), reranks=[None, RERANK])
+    grid = measure_grid(task, vectors, dims, precisions=list(BITS_PER_DIMENSION), reranks=[None, RERANK])
     found: Values = {}
     for key, scores in grid.scores.items():
         score = scores[METRIC]

@@ -23,10 +23,9 @@ from nestvec.cli.index import index as index_group
 from nestvec.data import read_documents
 from nestvec.encoders import cache_entries
 from nestvec.errors import DataError, SearchIndexError, SourceNotFoundError
-from nestvec.index import EXPORTS, PRODUCT, CodeSettings, Index
+from nestvec.index import EXPORTS, CodeSettings, Index
 from nestvec.jobs.index import open_index
 from nestvec.plan import FirstStage, Plan, SecondStage, dump_plan
-from nestvec.quantization import BITS_PER_NUMBER
 
 index_commands = index_group.commands
 
@@ -179,7 +178,7 @@ def test_another_model_is_refused_unless_forced(built: Path, folder: Path, nestv
         (["index", "info", "{folder}"], 2, "Make one: nestvec index build"),
         (["index", "build", "{index}", "--model", "static", "--docs", "{folder}/docs.jsonl"], 2, "exists"),
         (["index", "build", "{folder}/n", "--docs", "{folder}/docs.jsonl"], 2, "--model"),
-        (["index", "build", "{folder}/n", "--model", "x", "--docs", "d", "--codes", "int8"], 2, "--dim"),
+        (["index", "build", "{folder}/n", "--model", "x", "--docs", "d", "--lists", "8"], 2, "--codes"),
         (["index", "build", "{folder}/n", "--model", "static", "--docs", "{folder}/none.jsonl"], 2, "does not exist"),
         (["index", "delete", "{index}"], 2, "Name the documents"),
         (["index", "compact", "{index}", "--dim", "500"], 2, "500"),
@@ -204,8 +203,6 @@ def test_the_command_offers_what_the_library_has() -> None:
         return tuple(option.type.choices)
 
     assert choices(index_commands["export"], "kind") == EXPORTS
-    assert set(choices(index_commands["build"], "precision")) == set(BITS_PER_NUMBER)
-    assert set(choices(index_commands["build"], "codes")) == {PRODUCT, *BITS_PER_NUMBER}
 
 
 def test_the_words_of_a_query_are_marked_in_the_part_of_a_text_that_has_most_of_them() -> None:

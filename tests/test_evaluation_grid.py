@@ -21,7 +21,7 @@ from nestvec.evaluation import (
     measure_run,
     parse_rerank,
 )
-from nestvec.quantization import BITS_PER_NUMBER, ROTATED, RotatedQuantizer, fit_codes, fit_quantizer
+from nestvec.quantization import BITS_PER_DIMENSION, ROTATED, RotatedQuantizer, fit_codes, fit_quantizer
 from nestvec.vectors import normalize, truncate
 
 DIM = 16
@@ -101,7 +101,7 @@ def test_every_cell_equals_a_slow_computation_ties_included(seed: int) -> None:
     task = Retrieval(random_benchmark(seed), metrics=METRICS)
     vectors = encode_task(task, TableEncoder(seed))
     reranks = [None, Rerank("int8", 10), Rerank("float32", 20), Rerank("float16", 60), Rerank("int8", 200)]
-    grid = measure_grid(task, vectors, [DIM, 5, 2, 1], precisions=list(BITS_PER_NUMBER), reranks=reranks)
+    grid = measure_grid(task, vectors, [DIM, 5, 2, 1], precisions=list(BITS_PER_DIMENSION), reranks=reranks)
     assert len(grid.scores) == 4 * 5 * 5
     for key, scores in grid.scores.items():
         expected = slow_scores(task, vectors, key)

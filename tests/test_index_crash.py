@@ -30,7 +30,12 @@ def test_however_often_a_change_is_ended_no_committed_document_is_lost_and_no_ot
     documents = {name: f"{name} 0" for name in names}
     rows = np.stack([vector_of(text) for text in documents.values()])
     Index.build(
-        path, vectors=rows, ids=names, texts=list(documents.values()), codes=CodeSettings(15), recall=None
+        path,
+        vectors=rows,
+        ids=names,
+        texts=list(documents.values()),
+        codes=CodeSettings(rows.shape[1], "pq3"),
+        recall=None,
     ).close()
     generator = random.Random(0)
     turn, interrupted, finished, longest = 1, 0, 0, 0.12

@@ -8,11 +8,11 @@ import torch
 
 from nestvec.errors import LossInputError, PrecisionError
 from nestvec.losses import nested_info_nce, straight_through
-from nestvec.quantization import BITS_PER_NUMBER, fit_quantizer
+from nestvec.quantization import BITS_PER_DIMENSION, fit_quantizer
 from nestvec.vectors import normalize
 
 
-@pytest.mark.parametrize("precision", BITS_PER_NUMBER)
+@pytest.mark.parametrize("precision", BITS_PER_DIMENSION)
 def test_forward_is_what_codes_stand_for_and_backward_is_that_of_the_unit_vectors(precision: str) -> None:
     vectors = torch.randn(40, 12, generator=torch.Generator().manual_seed(0)) * 3
     weights = torch.randn(40, 12, generator=torch.Generator().manual_seed(1))

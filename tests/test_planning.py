@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import typing
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ from hypothesis import strategies as st
 
 from conftest import RunNestvec
 from nestvec import plan as plan_module
-from nestvec.errors import NoPlanError, OutputExistsError, PlanError, SourceNotFoundError
+from nestvec.errors import NoPlanError, OutputExistsError, PlanError, PrecisionError, SourceNotFoundError
 from nestvec.evaluation import Cell, CellKey, Interval, Rerank
 from nestvec.evaluation.latency import Latency
 from nestvec.jobs.plan import make_plan, write_plan
 from nestvec.plan import dump_plan, parse_plan, read_plan
 from nestvec.planning import COSTS, Corpus, Limit, Prices, choose, expenses, parse_budget, parse_target
-from nestvec.quantization import BITS_PER_NUMBER, bytes_per_vector
+from nestvec.quantization import BITS_PER_DIMENSION, PRECISIONS, bytes_per_vector, check_precision
 from nestvec.report import GridReport
 
 
@@ -161,7 +160,7 @@ def test_no_other_cell_that_would_do_is_cheaper(seed: int) -> None:
     generator = np.random.default_rng(seed)
     cells = [
         cell(dim, precision, float(generator.random()), rerank)
-        for dim, precision, rerank in itertools.product((64, 16, 4), BITS_PER_NUMBER, (None, Rerank("int8", 50)))
+        for dim, precision, rerank in itertools.product((64, 16, 4), BITS_PER_DIMENSION, (None, Rerank("int8", 50)))
     ]
     target = Limit("retention", True, float(generator.random() * 0.9))
     budget = Limit("disk_bytes", False, float(generator.integers(1, 300)))
@@ -257,7 +256,12 @@ def test_a_plan_that_cannot_be_used_names_what_is_wrong(tmp_path: Path, grid_fil
 
 
 def test_a_plan_knows_the_precisions_that_can_be_stored() -> None:
-    assert typing.get_args(plan_module.Precision) == tuple(BITS_PER_NUMBER)
+    for name in (*PRECISIONS, "pq1", "pq100x8", "int3", "pq", "pq0", "pq8x4", "PQ8", "float64"):
+        try:
+            known = check_precision(name) == name
+        except PrecisionError:
+            known = False
+        assert bool(plan_module._PRECISION.fullmatch(name)) == known
 
 
 def test_the_report_of_a_training_run_can_be_planned_with(tmp_path: Path) -> None:

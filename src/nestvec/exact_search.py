@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DimensionError, VectorError
 from nestvec.progress import Progress, silent
-from nestvec.vectors import check_dims
+from nestvec.vectors import check_dims, hash_factors, hash_rows
 
 __all__ = ["TopK", "rerank", "search_prefixes"]
 
@@ -169,7 +169,7 @@ def _inverse_lengths(vectors: Float32s) -> Float32s:
 def _repeated_rows(vectors: Float32s, dims: Sequence[int]) -> dict[int, tuple[Rows, Rows]]:
     """Rows whose first `dim` numbers stand in an earlier row too, and the first of those, by dim."""
     hashes = np.zeros(len(vectors), np.uint64)
-    factors = np.random.default_rng(0).integers(0, 2**64, size=vectors.shape[1], dtype=np.uint64) | np.uint64(1)
+    factors = hash_factors(vectors.shape[1])
     found = {}
     alike = np.arange(len(vectors))  # rows with an equal so far; a row without one has none further on
     start = 0
@@ -177,20 +177,12 @@ def _repeated_rows(vectors: Float32s, dims: Sequence[int]) -> dict[int, tuple[Ro
         block = max(1, _NUMBERS_IN_MEMORY // (dim - start))
         for first in range(0, len(alike), block):
             rows = alike[first : first + block]
-            hashes[rows] += _hash_rows(vectors[rows, start:dim], factors[start:dim])
+            hashes[rows] += hash_rows(vectors[rows, start:dim], factors[start:dim])
         start = dim
         repeated, first_rows = _repeats(hashes[alike], vectors, alike, dim)
         found[dim] = repeated, first_rows
         alike = np.union1d(repeated, first_rows)
     return found
-
-
-def _hash_rows(vectors: Float32s, factors: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A number for each row, the same for rows that hold the same, [n_rows]; sums over blocks hash the whole row."""
-    bits = (vectors + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
-    mixed = (bits ^ (bits >> 15)).astype(np.uint64) * factors
-    hashes: NDArray[np.uint64] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
-    return hashes
 
 
 def _repeats(hashes: NDArray[np.uint64], vectors: Float32s, rows: Rows, dim: int) -> tuple[Rows, Rows]:

@@ -1,13 +1,14 @@
-"""What a plan is: the size, precision and second stage that an index and a server are to use, as a TOML file."""
+"""What a plan is: the whole search that an index and a server are to do, as a TOML file."""
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nestvec.errors import PlanError, SourceNotFoundError
 
@@ -18,8 +19,17 @@ else:
 
 __all__ = ["FirstStage", "Plan", "SecondStage", "dump_plan", "parse_plan", "read_plan"]
 
-# The names of quantization.BITS_PER_NUMBER, which this module cannot import: a plan is read without numpy.
-Precision = Literal["float32", "float16", "int8", "int4", "binary"]
+# What quantization.check_precision takes, which this module cannot import: a plan is read without numpy.
+_PRECISION = re.compile(r"float32|float16|int8|int4|binary|pq[1-9][0-9]{0,3}(x8)?")
+
+
+def _check_precision(text: str) -> str:
+    if not _PRECISION.fullmatch(text):
+        raise ValueError(f"unknown precision {text!r}: float32, float16, int8, int4, binary, or pq and bytes (pq16)")
+    return text
+
+
+Precision = Annotated[str, AfterValidator(_check_precision)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -31,9 +41,13 @@ class FirstStage(_Section):
     """What is scanned for every query."""
 
     dim: Count
-    """Leading numbers kept of every vector."""
+    """Leading dimensions of every vector that are encoded."""
     precision: Precision
-    """How each is stored, in memory."""
+    """How, in memory."""
+    lists: Count | None = None
+    """IVF lists (nlist); None scans all codes, or leaves the number to how many documents there are."""
+    probes: Count | None = None
+    """IVF lists that a query scans, on average (nprobe); None leaves it to tuning."""
 
 
 class SecondStage(_Section):
@@ -42,7 +56,9 @@ class SecondStage(_Section):
     precision: Precision
     """How the full vectors are stored, on disk."""
     shortlist: Count
-    """Documents handed over by the first stage."""
+    """Candidates that are rescored with them, at most."""
+    margin: Annotated[float, Field(ge=0)] | None = None
+    """Of these, candidates whose code score is no more below the k-th are rescored; None leaves it to tuning."""
 
 
 class Plan(_Section):
@@ -52,9 +68,11 @@ class Plan(_Section):
         model: The model folder or id whose vectors are stored; `vectors:` and a folder where they were ready-made, the
             file of an adaptor and `=` before it where they were adapted. Paths are absolute, or relative to the plan's
             file.
-        full_dim: Numbers of its full vectors.
+        full_dim: Dimensions of its full vectors.
         first_stage: What is scanned.
-        second_stage: What reranks; None for a scan alone.
+        second_stage: What rescores the shortlist; None where codes are all that is stored.
+        recall: Share of what this search finds that is to be left when lists, probes and margin make it faster.
+        fitted_on: What ranges and codebooks are learned from: `documents`, or a file of texts or rows.
         reason: Why this one, in one sentence.
         measured: Scores with bounds, costs and savings, as they were when the plan was made; nothing obeys them.
     """
@@ -63,6 +81,8 @@ class Plan(_Section):
     full_dim: Count
     first_stage: FirstStage
     second_stage: SecondStage | None = None
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    fitted_on: str = "documents"
     reason: str = ""
     measured: dict[str, Any] = {}
 
@@ -70,6 +90,8 @@ class Plan(_Section):
     def _within_the_vector(self) -> Plan:
         if self.first_stage.dim > self.full_dim:
             raise ValueError(f"first_stage.dim is {self.first_stage.dim} and full_dim {self.full_dim}")
+        if self.first_stage.probes is not None and self.first_stage.lists is None:
+            raise ValueError("first_stage.probes are of lists: say how many lists there are")
         return self
 
 

@@ -22,6 +22,8 @@ __all__ = [
     "cosine",
     "default_dims",
     "find_unusable",
+    "hash_factors",
+    "hash_rows",
     "normalize",
     "truncate",
     "unit_float32",
@@ -146,6 +148,29 @@ def find_unusable(vectors: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.in
         "not finite": np.flatnonzero(~finite),
         "zero": np.flatnonzero(finite & ~vectors.any(axis=1)),
     }
+
+
+def hash_factors(dim: int, seed: int = 0) -> NDArray[np.uint64]:
+    """Return what `hash_rows` multiplies each of so many dimensions with, [dim]."""
+    factors: NDArray[np.uint64] = np.random.default_rng(seed).integers(0, 2**64, size=dim, dtype=np.uint64)
+    factors |= np.uint64(1)
+    return factors
+
+
+def hash_rows(vectors: NDArray[np.float32], factors: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hash each row by its values.
+
+    Args:
+        vectors: [n, dim], float32, or some columns of them.
+        factors: Of these columns, [dim], from `hash_factors`.
+
+    Returns:
+        A number for each row, the same for rows that hold the same, [n]; sums over columns hash the whole row.
+    """
+    bits = (vectors + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
+    mixed = (bits ^ (bits >> 15)).astype(np.uint64) * factors
+    hashes: NDArray[np.uint64] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)
+    return hashes
 
 
 def cosine(queries: Vectors, documents: Vectors) -> Vectors:

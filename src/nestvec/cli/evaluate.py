@@ -107,7 +107,7 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
         from nestvec.jobs.evaluate import GridSettings
         from nestvec.jobs.evaluate import evaluate as run
         from nestvec.jobs.tasks import TaskSettings
-        from nestvec.quantization import BITS_PER_NUMBER
+        from nestvec.quantization import BITS_PER_DIMENSION
         from nestvec.report import GridReport, csv_grid, html_grid, markdown_grid, save_grid_plot, terminal_grid
 
     if options["plot_file"] is not None:
@@ -131,7 +131,7 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
         ),
         settings=GridSettings(
             dims=options["dims"],
-            precisions=options["precisions"] or tuple(BITS_PER_NUMBER),
+            precisions=options["precisions"] or tuple(BITS_PER_DIMENSION),
             reranks=options["rerank"],
             latency=options["latency"],
             cache=options["cache"],

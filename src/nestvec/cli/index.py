@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nestvec.cli.console import console, draw_progress, print_json, quiet_libraries, say
-from nestvec.cli.options import read_columns, trust_option
+from nestvec.cli.options import PRECISION, read_columns, trust_option
 from nestvec.errors import DamagedIndexError
 
 if TYPE_CHECKING:
@@ -77,19 +77,13 @@ def index() -> None:
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of the exact best 10 to find, without a plan.  [default: 0.99]",
 )
-@click.option("--queries", type=_Source, help="Texts of queries to measure that on, one a line.  [default: documents]")
-@click.option("--dim", type=click.IntRange(min=1), help="Numbers that the first stage looks at.")
+@click.option("--queries", type=_Source, help="Texts of queries to tune on, one a line.  [default: documents]")
+@click.option("--codes", type=PRECISION, help="How the first stage encodes vectors, such as pq32.  [default: as fast]")
 @click.option(
-    "--codes",
-    type=click.Choice(["product", "int8", "int4", "binary", "float16", "float32"]),
-    help="How the first stage stores them.  [default: product]",
+    "--dim", type=click.IntRange(min=1), help="Leading dimensions that --codes encode.  [default: all of them]"
 )
-@click.option("--lists", type=click.IntRange(min=2), help="Lists of an inverted file.  [default: beyond 800,000]")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "float16", "int8", "int4", "binary"]),
-    help="Of the vectors on disk.  [default: float16]",
-)
+@click.option("--lists", type=click.IntRange(min=2), help="IVF lists (nlist).  [default: beyond 800,000 documents]")
+@click.option("--precision", type=PRECISION, help="Of the vectors on disk.  [default: float16]")
 @click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts.")
 @trust_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
@@ -122,22 +116,20 @@ def build(
     """
     if model is None and plan is None and vectors is None:
         raise click.UsageError("Say what encodes the documents: --model, or --plan, which names a model.")
-    if dim is None and (codes is not None or lists is not None):
-        raise click.UsageError("--codes and --lists go with --dim: how many numbers the first stage looks at.")
-    if plan is not None and (queries is not None or recall is not None):
-        raise click.UsageError("A plan says how to search: leave --recall and --queries out, or the plan.")
+    if codes is None and (dim is not None or lists is not None):
+        raise click.UsageError("--dim and --lists go with --codes: how the first stage encodes vectors, such as pq32.")
+    if plan is not None and (recall is not None or codes is not None or precision is not None):
+        raise click.UsageError("A plan says what to store and find: leave --recall, --codes and --precision out.")
     quiet_libraries()
-    from nestvec.index import CodeSettings
-    from nestvec.jobs.index import DocumentFile, build_index
+    from nestvec.jobs.index import DocumentFile, Encoded, build_index
 
-    chosen = None if dim is None else CodeSettings(dim, codes or "product", lists)
     made = build_index(
         folder,
         DocumentFile(docs, columns, vectors, strict),
         model=model,
         plan=plan,
         recall=_RECALL if recall is None else recall,
-        codes=chosen,
+        codes=None if codes is None else Encoded(codes, dim, lists),
         precision=precision,
         queries=_read_queries(queries),
         overwrite=overwrite,
@@ -398,22 +390,25 @@ def _describe(found: Index) -> None:
     table.add_row("documents", f"{stats.documents:,}{files}{gone}")
     if found.model is not None:
         table.add_row("model", found.model["name"])
-    lists = "" if codes.lists is None else f" in {codes.lists:,} lists"
+    lists = "" if codes.lists is None else f" in {codes.lists:,} IVF lists"
     table.add_row(
         "in memory",
-        f"{codes.dim} numbers as {codes.precision} codes{lists}: {stats.resident_bytes_per_vector:,.0f} bytes a "
-        f"vector, {spell_bytes(stats.resident_bytes)}",
+        f"{codes.dim} dimensions as {codes.precision}{lists}: {stats.resident_bytes_per_vector:,.0f} bytes a vector, "
+        f"{spell_bytes(stats.resident_bytes)}",
     )
     table.add_row(
         "on disk",
-        f"{found.settings.stored_dim} numbers as {found.settings.precision}: {stats.vector_bytes_per_vector:,.0f} "
+        f"{found.settings.stored_dim} dimensions as {found.settings.precision}: {stats.vector_bytes_per_vector:,.0f} "
         f"bytes a vector with its codes; with texts {spell_bytes(stats.disk_bytes)}",
     )
     measured = ""
     if tuned is not None and not tuned.get("stale"):
         whose = "its own documents" if tuned["measured_on"] == "documents" else "queries"
-        measured = f"; finds {tuned['recall']:.1%} of the exact {tuned['k']} best for {whose}"
+        of = f"exact {tuned['k']} best" if "plan" not in tuned else f"{tuned['k']} best of the plan's whole shortlist"
+        measured = f"; finds {tuned['recall']:.1%} of the {of} for {whose}"
     table.add_row("search", f"{search}{measured}")
+    if tuned is not None and "plan" in tuned:
+        table.add_row("tuned", _changed(tuned["plan"], codes.lists, tuned))
     console().print(table)
     if tuned is None:
         return
@@ -423,13 +418,25 @@ def _describe(found: Index) -> None:
     elif tuned["low"] < tuned["needed"]:
         advice.append(
             f"Recall of {tuned['target']} was asked for and is not sure: its lower bound is {tuned['low']:.3f} where "
-            f"{tuned['needed']:.3f} is needed. More numbers in the first stage (--dim), or vectors of more bits "
+            f"{tuned['needed']:.3f} is needed. Longer codes (--codes), or vectors of more bits "
             "(--precision), raise it."
         )
     if abs(math.log(max(1, stats.documents) / tuned["documents"])) > math.log(_GROWN):
         advice.append(f"It held {tuned['documents']:,} documents when it was tuned. Tune it again.")
     for line in advice:
         console().print(line, style="yellow", soft_wrap=True)
+
+
+def _changed(plan: Mapping[str, Any], lists: int | None, tuned: Mapping[str, Any]) -> str:
+    """What tuning changed of what a plan says."""
+    now = {"lists": lists, "probes": tuned["probes"], "margin": tuned["margin"]}
+    spelled = {"lists": "IVF lists", "probes": "lists scanned", "margin": "margin"}
+    changes = [
+        f"{spelled[name]} {'none' if plan[name] is None else plan[name]} -> {'none' if value is None else value}"
+        for name, value in now.items()
+        if value != plan[name]
+    ]
+    return f"changed from the plan: {', '.join(changes)}" if changes else "nothing was changed from the plan"
 
 
 def _print_tuned(tuned: Tuned, recall: float) -> None:

@@ -13,7 +13,7 @@ from nestvec.files import is_unicode
 if TYPE_CHECKING:
     from nestvec.data import Columns
 
-__all__ = ["TYPED_TEXT", "read_columns", "read_count", "rows_options", "separated", "trust_option"]
+__all__ = ["PRECISION", "TYPED_TEXT", "read_columns", "read_count", "rows_options", "separated", "trust_option"]
 
 _Value = TypeVar("_Value")
 
@@ -51,6 +51,24 @@ class _TypedText(click.ParamType[str]):
 
 TYPED_TEXT = _TypedText()
 """Type of texts to search for or to put before others."""
+
+
+class _Precision(click.ParamType[str]):
+    """A precision by its name."""
+
+    name = "precision"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from nestvec.quantization import check_precision
+
+        try:
+            return check_precision(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+PRECISION = _Precision()
+"""Type of precisions: float32, float16, int8, int4, binary, or pq and a number of bytes."""
 
 
 def read_count(context: click.Context, option: click.Parameter, value: str | None) -> int | None:

@@ -186,7 +186,7 @@ def measure_grid(
         task: What to measure.
         vectors: Its texts as the model sees them.
         dims: Sizes, strictly rising or falling.
-        precisions: Names in `BITS_PER_NUMBER`.
+        precisions: Names in `BITS_PER_DIMENSION`.
         reranks: Second stages for every size and precision; None measures without. They store full vectors.
         progress: How to report progress.
 
@@ -248,7 +248,7 @@ def stored_vectors(vectors: Float32s, precision: str) -> Float32s:
 
     Args:
         vectors: [n, full_dim], float32; the quantizer is fitted on them.
-        precision: A name in `BITS_PER_NUMBER`.
+        precision: A name in `BITS_PER_DIMENSION`.
 
     Returns:
         What their codes stand for, [n, full_dim], float32; the same array for float32.

@@ -1,8 +1,8 @@
 """Vectors to hits: the interface of an index, and the embedded one that searches a folder in two stages."""
 
-from nestvec.index.embedded.building import IndexSettings
+from nestvec.index.embedded.codec import IndexSettings
 from nestvec.index.embedded.export import EXPORTS, ExportFormat, export
-from nestvec.index.embedded.first_stage import PRODUCT, CodeSettings, FirstStage
+from nestvec.index.embedded.first_stage import FirstStage
 from nestvec.index.embedded.index import Index
 from nestvec.index.embedded.inspecting import Statistics, find_damage
 from nestvec.index.embedded.stored import StoredVectors, encode
@@ -10,12 +10,11 @@ from nestvec.index.embedded.two_stages import Stages, search_stages
 from nestvec.index.filters import parse_filter
 from nestvec.index.protocol import Batch, QueryEncoder, SearchIndex
 from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits, StageDetails
-from nestvec.index.settings import SearchSettings
+from nestvec.index.settings import CodeSettings, SearchSettings
 from nestvec.index.tuning import Trial, Tuned
 
 __all__ = [
     "EXPORTS",
-    "PRODUCT",
     "Batch",
     "Candidates",
     "CodeSettings",

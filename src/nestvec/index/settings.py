@@ -1,15 +1,114 @@
-"""How a search is done: what an index keeps, and what one search may be told otherwise."""
+"""What a first stage encodes, and how a search is done: what an index keeps, and what one search may be told."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nestvec.errors import VectorError
+from nestvec.quantization import bytes_per_vector, product_code
 
-__all__ = ["SearchSettings"]
+__all__ = [
+    "DEFAULT_SHORTLIST",
+    "CodeSettings",
+    "SearchSettings",
+    "default_codes",
+    "default_lists",
+    "longer_codes",
+    "read_codes",
+]
+
+DEFAULT_SHORTLIST = 100
+"""Candidates that are rescored until an index is tuned, and where codes are all that is stored."""
+
+_ROWS_TO_TRAIN = 100_000
+_ROWS_PER_LIST_TO_TRAIN = 20
+_FLOATS_TO_TRAIN = 1 << 28  # 1 GiB, in memory while an index is built
+_FEWEST_OF_MANY = 16_384
+_IDENTITY_BYTES = 8  # of a row number, which faiss keeps beside each code in lists
+_DIMENSIONS_PER_BYTE = 12  # half the dimensions as components, three to a 4-bit codebook
+_LONGEST_DEFAULT = 128  # bytes
+_SHORTEST_TO_LEARN = 24
+_FEWEST_TO_LEARN = 2_000
+_MOST_TO_SCAN = 800_000
+_BITS_IN_LISTS = 4
+_MOST_LISTS = 2**13  # by default: every query is compared with all their centres
+_EARLIER = "product"  # what codes of 3 dimensions to a codebook were called, with the number of components for dim
+
+
+class CodeSettings(NamedTuple):
+    """What the first stage encodes."""
+
+    dim: int
+    """Leading dimensions of a vector."""
+    precision: str
+    """How: a precision of `nestvec.quantization`, such as pq32 or binary."""
+    lists: int | None = None
+    """IVF lists (nlist), of which a query scans the nearest; None scans all codes."""
+
+    @property
+    def bytes_per_vector(self) -> int:
+        """Memory for each vector."""
+        return bytes_per_vector(self.dim, self.precision) + (0 if self.lists is None else _IDENTITY_BYTES)
+
+    @property
+    def fewest_to_train(self) -> int:
+        """Vectors to learn from, at least: as many as a codebook has centroids, or as there are lists."""
+        code = product_code(self.precision)
+        return 1 if code is None else max(2**code.bits, self.lists or 0)
+
+    @property
+    def rows_to_train(self) -> int:
+        """Vectors to learn from, at most: every list needs some."""
+        wanted = max(_ROWS_TO_TRAIN, (self.lists or 0) * _ROWS_PER_LIST_TO_TRAIN)
+        return min(wanted, max(_FEWEST_OF_MANY, _FLOATS_TO_TRAIN // self.dim))
+
+
+def default_codes(full_dim: int, count: int) -> CodeSettings:
+    """Return what suits so many vectors of a size.
+
+    Args:
+        full_dim: Dimensions of a vector.
+        count: Vectors.
+
+    Returns:
+        Product quantization with a byte for 12 dimensions, 128 bytes at most, in IVF lists beyond 800,000 vectors; int8
+        where there are too few vectors, or too few dimensions, to learn codebooks from.
+    """
+    if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:
+        return CodeSettings(full_dim, "int8")
+    precision = f"pq{min(full_dim // _DIMENSIONS_PER_BYTE, _LONGEST_DEFAULT)}"
+    return CodeSettings(full_dim, precision, default_lists(precision, count))
+
+
+def longer_codes(full_dim: int, codes: CodeSettings) -> list[CodeSettings]:
+    """Return longer codes than the default ones: they take longer to scan, and need shorter shortlists."""
+    code = product_code(codes.precision)
+    if code is None:
+        return []
+    sizes = [code.n_bytes * times // 2 for times in (3, 4)]
+    return [codes._replace(precision=f"pq{size}") for size in sizes if 2 * size <= full_dim]
+
+
+def default_lists(precision: str, count: int) -> int | None:
+    """Return how many IVF lists suit so many vectors of a precision; None to scan all codes."""
+    code = product_code(precision)
+    if count <= _MOST_TO_SCAN or code is None or code.bits != _BITS_IN_LISTS:
+        return None
+    return int(min(_MOST_LISTS, 2 ** round(math.log2(count) / 2 + 2), 2**code.n_codebooks))
+
+
+def read_codes(kept: Sequence[Any], stored_dim: int) -> CodeSettings:
+    """Return the settings that an index keeps, also an earlier one, whose precision may be called `product`."""
+    dim, precision, lists = kept
+    if precision != _EARLIER:
+        return CodeSettings(dim, precision, lists)
+    n_codebooks = dim // 3
+    return CodeSettings(stored_dim, f"pq{-(-n_codebooks // 2)}", lists)
 
 
 @dataclass(frozen=True)

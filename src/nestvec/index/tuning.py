@@ -77,12 +77,14 @@ def tune(
     k: int = 10,
     queries: Float32s | None = None,
     dim: int | None = None,
+    shortlist: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Tuned:
     """Find the fastest setting whose recall is high enough.
 
-    Exact is what a scan of all stored vectors finds; equal similarities count as equally right.
+    Exact is what a scan of all stored vectors finds, or, with a shortlist that is given, what a search finds that scans
+    all codes and rescores the whole shortlist; equal similarities count as equally right.
 
     Args:
         index: One state of an index.
@@ -91,7 +93,8 @@ def tune(
         queries: Vectors of queries, [n, full_dim], as they will come; the first 1,000 are asked. None draws documents,
             whose own place does not count, or what lies between three of them where there are lists, and allows a third
             of the misses: real queries are harder.
-        dim: Leading numbers to compare; None compares all.
+        dim: Leading dimensions to compare; None compares all.
+        shortlist: Keep this one, as a plan does, and find lists and a margin; None finds the shortlist as well.
         seed: Of the draw of queries.
         progress: How to report progress, in trials.
 
@@ -122,8 +125,8 @@ def tune(
         asked = normalize(drawn[: _BETWEEN * count].reshape(_BETWEEN, count, drawn.shape[1]).sum(axis=0))
     if not len(asked):
         raise SearchIndexError("There are no queries to tune a search on.")
-    least = index.exact(asked, k + own, dim).scores[:, -1]
-    longest = min(len(index) - 1, _LONGEST)  # a shortlist of all would be no shortlist
+    longest = min(len(index) - 1, _LONGEST if shortlist is None else shortlist)  # one of all would be no shortlist
+    least = _least(index, asked, k + own, settings, shortlist)
     ladder = [None] if lists is None else [*_steps(lists)[:-1], None]
     trials: list[Trial] = []
     with progress("tuning", len(ladder)) as advance:
@@ -133,10 +136,11 @@ def tune(
             codes_alone = replace(scanned, shortlist=longest, complete=False)
             near = _Neighbours.of(index, asked, least, k, codes_alone, own=own)
             tried = []
-            for shortlist, margin in near.shortest(enough, longest):
-                mean, low = near.recall(shortlist, margin)
-                spent = _mean_ms(index, asked, k, replace(scanned, shortlist=shortlist, margin=margin))
-                tried.append(Trial(shortlist, margin, probes, ratio, round(mean, 4), round(low, 4), spent))
+            shortest = near.shortest(enough, longest) if shortlist is None else near.margins(enough, [longest])
+            for length, margin in shortest:
+                mean, low = near.recall(length, margin)
+                spent = _mean_ms(index, asked, k, replace(scanned, shortlist=length, margin=margin))
+                tried.append(Trial(length, margin, probes, ratio, round(mean, 4), round(low, 4), spent))
             trials.append(_fastest(tried))
             advance(1)
     fit = [trial for trial in trials if trial.low >= enough]
@@ -151,6 +155,18 @@ def tune(
     }
     chosen = replace(settings, shortlist=best.shortlist, margin=best.margin, probes=None, probe_ratio=best.probe_ratio)
     return Tuned(best, bool(fit), trials, chosen, measured)
+
+
+def _least(index: Tunable, queries: Float32s, k: int, settings: SearchSettings, shortlist: int | None) -> Float32s:
+    """Score of the least near document that counts as right, [n_queries]."""
+    if shortlist is None:
+        return index.exact(queries, k, settings.dim).scores[:, -1]
+    whole = replace(settings, shortlist=shortlist, margin=None, probes=None, probe_ratio=None)
+    parts = [
+        index.candidates(queries[first : first + _QUERIES_AT_A_TIME], k, whole).scores[:, -1]
+        for first in range(0, len(queries), _QUERIES_AT_A_TIME)
+    ]
+    return np.concatenate(parts)
 
 
 def _fastest(trials: Sequence[Trial]) -> Trial:
@@ -223,8 +239,13 @@ class _Neighbours(NamedTuple):
             size *= _GROWTH
         sizes.append(max(k, last))
         shortest = next((size for size in sizes if self.recall(size)[1] >= recall), sizes[-1])
-        found: list[tuple[int, float | None]] = [(shortest, None)]
-        for shortlist in sorted({min(math.ceil(times * shortest), longest) for times in _LONGER}):
+        longer = sorted({min(math.ceil(times * shortest), longest) for times in _LONGER})
+        return [(shortest, None), *(one for one in self.margins(recall, longer) if one[1] is not None)]
+
+    def margins(self, recall: float, shortlists: Sequence[int]) -> list[tuple[int, float | None]]:
+        """The longest shortlist whole, and each with the least margin whose recall is surely enough."""
+        found: list[tuple[int, float | None]] = [(max(shortlists), None)]
+        for shortlist in shortlists:
             gaps = np.unique(np.maximum(self.gaps[self.ranks <= shortlist], 0))
             least = bisect.bisect_left(gaps, recall, key=lambda gap: self.recall(shortlist, gap)[1])
             if least < len(gaps):

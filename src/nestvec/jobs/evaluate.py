@@ -35,7 +35,7 @@ from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.ready_vectors import read_task_vectors
 from nestvec.jobs.tasks import TaskSettings, load_task
 from nestvec.progress import Progress, about, silent
-from nestvec.quantization import BITS_PER_NUMBER
+from nestvec.quantization import BITS_PER_DIMENSION
 from nestvec.report import GridReport, SampleQuery
 from nestvec.vectors import check_dims, default_dims
 
@@ -70,7 +70,7 @@ class GridSettings:
 
     Attributes:
         dims: Sizes; None takes those that the model was trained for, or the full size and powers of two below it.
-        precisions: Names in `BITS_PER_NUMBER`.
+        precisions: Names in `BITS_PER_DIMENSION`.
         reranks: Second stages, None for none; None in their place is `none` and, for retrieval, `int8:100`.
         latency: Time the search of each cell, where the task searches.
         cache: Keep vectors on disk, and take them from there.
@@ -84,7 +84,7 @@ class GridSettings:
     """
 
     dims: Sequence[int] | None = None
-    precisions: Sequence[str] = tuple(BITS_PER_NUMBER)
+    precisions: Sequence[str] = tuple(BITS_PER_DIMENSION)
     reranks: Sequence[Rerank | None] | None = None
     latency: bool = True
     cache: bool = True

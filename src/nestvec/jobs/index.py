@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from nestvec.jobs.sources import absolute_source, find_source
 from nestvec.plan import Plan, read_plan
 from nestvec.progress import Progress, silent
 
-__all__ = ["DocumentFile", "add_documents", "build_index", "encoder_of", "open_index"]
+__all__ = ["DocumentFile", "Encoded", "add_documents", "build_index", "encoder_of", "open_index"]
 
 _DOCUMENTS_AT_A_TIME = 8192
 _LISTED = 5
@@ -42,6 +42,17 @@ class DocumentFile:
         return read_documents(self.path, columns=self.columns, vectors=self.vectors, strict=self.strict)
 
 
+class Encoded(NamedTuple):
+    """How a first stage encodes vectors whose size is known once there is an encoder."""
+
+    precision: str
+    """Such as pq32."""
+    dim: int | None = None
+    """Leading dimensions; None encodes all."""
+    lists: int | None = None
+    """IVF lists; None scans all codes."""
+
+
 def build_index(
     path: str | Path,
     documents: DocumentFile | str | Path,
@@ -49,7 +60,7 @@ def build_index(
     model: str | None = None,
     plan: str | Path | None = None,
     recall: float = 0.99,
-    codes: CodeSettings | None = None,
+    codes: Encoded | None = None,
     precision: str | None = None,
     queries: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -106,7 +117,7 @@ def build_index(
         vectors=_batches(file, encoder, progress),
         plan=found,
         model=None if source is None or encoder is None else _describe(source, encoder, file),
-        codes=codes,
+        codes=None if codes is None else _code_settings(codes, encoder, width),
         precision=precision,
         recall=recall,
         queries=encoded,
@@ -114,6 +125,14 @@ def build_index(
         seed=seed,
         progress=progress,
     )
+
+
+def _code_settings(codes: Encoded, encoder: Encoder | None, width: int | None) -> CodeSettings:
+    full_dim = width if width is not None or encoder is None else encoder.full_dim
+    dim = full_dim if codes.dim is None else codes.dim
+    if dim is None:
+        raise SearchIndexError("There is neither an encoder nor a column of vectors, so nothing to encode.")
+    return CodeSettings(dim, codes.precision, codes.lists)
 
 
 def _describe(source: str, encoder: Encoder, file: DocumentFile) -> dict[str, str]:

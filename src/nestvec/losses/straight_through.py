@@ -24,7 +24,7 @@ def straight_through(vectors: Tensor, precision: str) -> Tensor:
 
     Args:
         vectors: [batch, dim], floating point. Need not be unit length.
-        precision: A name in `BITS_PER_NUMBER`; float32 gives the unit vectors.
+        precision: A name in `BITS_PER_DIMENSION`; float32 gives the unit vectors.
 
     Returns:
         [batch, dim], same type.
@@ -53,7 +53,7 @@ def check_codes(precisions: Sequence[str], dims: Sequence[int], shortest_code: i
     """Check how documents are to be stored in training.
 
     Args:
-        precisions: Names in `BITS_PER_NUMBER`.
+        precisions: Names in `BITS_PER_DIMENSION`.
         dims: Prefix sizes.
         shortest_code: Bytes of the shortest code that counts; float32 always does.
 

@@ -11,13 +11,23 @@ from numpy.typing import NDArray
 from nestvec.errors import PrecisionError
 from nestvec.quantization.binary import BinaryQuantizer
 from nestvec.quantization.floats import FloatQuantizer
-from nestvec.quantization.precisions import check_precision
+from nestvec.quantization.precisions import check_precision, product_code
+from nestvec.quantization.product import ProductQuantizer
 from nestvec.quantization.quantizer import Float32s, Quantizer, check_vectors
 from nestvec.quantization.rotations import RotatedQuantizer, itq_rotation, random_rotation
 from nestvec.quantization.scalar import ScalarQuantizer
-from nestvec.vectors import normalize, truncate
+from nestvec.vectors import hash_factors, hash_rows, normalize, truncate
 
-__all__ = ["QUANTIZERS", "ROTATED", "ROTATIONS", "Rotation", "choose_rotation", "fit_codes", "fit_quantizer"]
+__all__ = [
+    "ROTATED",
+    "ROTATIONS",
+    "Rotation",
+    "choose_rotation",
+    "fit_codes",
+    "fit_quantizer",
+    "in_fixed_order",
+    "quantizer_class",
+]
 
 Rotation: TypeAlias = Literal["none", "random", "itq", "best"]
 ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)
@@ -26,15 +36,25 @@ ROTATED = ("binary",)
 """Precisions whose first stages are rotated where that helps."""
 _ROWS_TO_CHOOSE, _FEWEST_TO_CHOOSE = 4_096, 50
 _CLEAR = 3.0  # standard errors
+_ROWS_AT_A_TIME = 8_192
 
-QUANTIZERS: dict[str, type[FloatQuantizer | ScalarQuantizer | BinaryQuantizer]] = {
+_QUANTIZERS: dict[str, type[FloatQuantizer | ScalarQuantizer | BinaryQuantizer]] = {
     "float32": FloatQuantizer,
     "float16": FloatQuantizer,
     "int8": ScalarQuantizer,
     "int4": ScalarQuantizer,
     "binary": BinaryQuantizer,
 }
-"""The class behind each precision."""
+
+
+def quantizer_class(precision: str) -> type[FloatQuantizer | ScalarQuantizer | BinaryQuantizer | ProductQuantizer]:
+    """Return the class behind a precision.
+
+    Raises:
+        PrecisionError: The precision is not known.
+    """
+    check_precision(precision)
+    return _QUANTIZERS.get(precision, ProductQuantizer)
 
 
 def fit_quantizer(
@@ -48,15 +68,17 @@ def fit_quantizer(
 ) -> Quantizer:
     """Fit the quantizer of a precision to a sample of vectors.
 
+    The order of the vectors does not matter: a grid and an index that see the same documents get the same codes.
+
     Args:
         vectors: A sample of what is to be stored, [n, full_dim]: full vectors, of unit length as they are compared.
-        precision: A name in `BITS_PER_NUMBER`.
+        precision: A name in `BITS_PER_DIMENSION`, or `pq` and a number of bytes.
         rotation: What rotates vectors before they are stored: `none`, `random`, `itq` (iterative quantization), or
             `best`, which is `random` where a part of the sample ranks its nearest neighbours clearly better by it.
         rotated_dims: Sizes that codes can still be cut at behind a random rotation; None for the full one alone.
         seed: Of rotations.
         **options: What `fit` of that precision's class takes: `clipped_percent` for int8 and int4; `centered` for
-            binary.
+            binary; `opq`, `components`, `score_aware` for pq, which takes `seed` too.
 
     Returns:
         The quantizer.
@@ -74,25 +96,28 @@ def fit_quantizer(
         >>> codes.shape, quantizer.score(vectors[:1], codes).round(1)
         ((4, 1), array([[1., 0., 0., 0.]], dtype=float32))
     """
-    check_precision(precision)
+    quantizer = quantizer_class(precision)
+    vectors = in_fixed_order(check_vectors(vectors), seed)
+    if product_code(precision) is not None:
+        if rotation != "none":
+            raise PrecisionError(f"{precision} has a rotation of its own: leave rotation out, or pass opq=True.")
+        options["seed"] = seed
     if rotation not in ROTATIONS:
         raise PrecisionError(f"There is no rotation {rotation!r}. Rotations are {', '.join(ROTATIONS)}.")
     if rotated_dims is not None and rotation != "random":
         raise PrecisionError(f"rotated_dims are for a random rotation, not for {rotation}. Leave them out.")
-    quantizer = QUANTIZERS[precision]
     if rotation == "best":
         rotation = choose_rotation(vectors, precision, seed=seed, **options)
     try:
         if rotation == "none":
             return quantizer.fit(vectors, precision, **options)
-        sample = check_vectors(vectors)
-        full_dim = sample.shape[1]
+        full_dim = vectors.shape[1]
         matrix = (
-            itq_rotation(sample, seed=seed)
+            itq_rotation(vectors, seed=seed)
             if rotation == "itq"
             else random_rotation(full_dim, dims=rotated_dims, seed=seed)
         )
-        return RotatedQuantizer(precision, full_dim, quantizer.fit(sample @ matrix, precision, **options), matrix)
+        return RotatedQuantizer(precision, full_dim, quantizer.fit(vectors @ matrix, precision, **options), matrix)
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
@@ -105,7 +130,8 @@ def fit_codes(vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, s
     Args:
         vectors: A sample of what is to be stored, [n, full_dim], floating point.
         dim: Dimensions to store, at unit length.
-        precision: A name in `BITS_PER_NUMBER`; binary is rotated where that ranks neighbours better.
+        precision: A name in `BITS_PER_DIMENSION`, or `pq` and a number of bytes; binary is rotated where that ranks
+            neighbours better.
         seed: Of rotations.
 
     Returns:
@@ -140,7 +166,7 @@ def choose_rotation(vectors: NDArray[np.floating[Any]], precision: str, *, seed:
         VectorError: The vectors are no finite vectors.
     """
     check_precision(precision)
-    sample = check_vectors(vectors)
+    sample = in_fixed_order(check_vectors(vectors), seed)
     rows = np.random.default_rng(seed).permutation(len(sample))[:_ROWS_TO_CHOOSE]
     held_out, fitted = rows[: len(rows) // 4], rows[len(rows) // 4 :]
     if len(held_out) < _FEWEST_TO_CHOOSE:
@@ -156,6 +182,24 @@ def choose_rotation(vectors: NDArray[np.floating[Any]], precision: str, *, seed:
 
     gain = reciprocal_ranks("random") - reciprocal_ranks("none")
     return "random" if gain.mean() > _CLEAR * gain.std(ddof=1) / np.sqrt(len(gain)) else "none"
+
+
+def in_fixed_order(vectors: Float32s, seed: int = 0, most: int | None = None) -> Float32s:
+    """Put vectors in an order that follows from their values alone, whatever order they come in.
+
+    Args:
+        vectors: [n, dim], float32.
+        seed: Of the order, which is as good as random.
+        most: Vectors to keep, which are then a random sample; None keeps all.
+
+    Returns:
+        [n, dim], float32, a copy.
+    """
+    factors = hash_factors(vectors.shape[1], seed)
+    parts = [vectors[first : first + _ROWS_AT_A_TIME] for first in range(0, len(vectors), _ROWS_AT_A_TIME)]
+    keys = np.concatenate([hash_rows(part, factors) for part in parts])
+    found: Float32s = vectors[np.argsort(keys, kind="stable")[:most]]
+    return found
 
 
 def _without_self(scores: Float32s) -> Float32s:

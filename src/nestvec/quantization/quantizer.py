@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from nestvec.errors import DimensionError, VectorError
 from nestvec.quantization.precisions import bytes_per_vector
 from nestvec.vectors import normalize
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Codes", "Float32s", "Quantizer", "check_vectors"]
 
@@ -25,14 +28,15 @@ Codes = NDArray[Any]
 
 @dataclass(frozen=True)
 class Quantizer(ABC):
-    """Turns vectors into codes and back, one dimension at a time.
+    """Turns vectors into codes and back.
 
-    Because every dimension has a code of its own, the codes of a vector begin with the codes of each of its prefixes:
-    what was stored at 512 dimensions can be cut to 128 without encoding again, unless a rotation mixed them.
+    Where every dimension has a code of its own, the codes of a vector begin with the codes of each of its prefixes:
+    what was stored at 512 dimensions can be cut to 128 without encoding again. Product quantization, and rotations that
+    mix dimensions, know whole vectors only.
 
     Attributes:
-        precision: A name in `BITS_PER_NUMBER`.
-        full_dim: Numbers of the vectors it was fitted on.
+        precision: A name in `BITS_PER_DIMENSION`, or `pq` and a number of bytes.
+        full_dim: Dimensions of the vectors it was fitted on.
     """
 
     precision: str
@@ -149,9 +153,26 @@ class Quantizer(ABC):
     def code_type(self) -> np.dtype[Any]:
         """Type of one column of the codes."""
 
-    def arrays(self) -> Mapping[str, NDArray[np.float32]]:
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return what was fitted, by name."""
         return {name: getattr(self, name) for name in self.parameters if getattr(self, name) is not None}
+
+    @classmethod
+    def from_arrays(cls, precision: str, full_dim: int, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the quantizer that arrays were taken from.
+
+        Args:
+            precision: A name of its precision.
+            full_dim: Dimensions of the vectors it was fitted on.
+            arrays: What was fitted, by name.
+
+        Raises:
+            DimensionError: They are of other dimensions.
+            TypeError: One is missing, or has another name.
+        """
+        if any(array.shape[0] != full_dim for array in arrays.values()):
+            raise DimensionError(f"They are said to have {full_dim} dimensions, and their arrays have others.")
+        return cls(precision, full_dim, **arrays)
 
     @abstractmethod
     def _encode(self, vectors: Float32s) -> Codes: ...

@@ -50,7 +50,7 @@ class RotatedQuantizer(Quantizer):
         """That of the inner quantizer."""
         return self.inner.code_type
 
-    def arrays(self) -> Mapping[str, NDArray[np.float32]]:
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return what was fitted, by name, the rotation beside what is of the inner quantizer."""
         return {**self.inner.arrays(), "rotation": self.rotation}
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import PrecisionError
-from nestvec.quantization.precisions import BITS_PER_NUMBER
+from nestvec.quantization.precisions import BITS_PER_DIMENSION
 from nestvec.quantization.quantizer import Codes, Float32s, Quantizer, check_vectors
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class ScalarQuantizer(Quantizer):
             raise PrecisionError(f"Cannot clip {clipped_percent} percent of the values. Choose 0 to below 100.")
         stride = -(-len(checked) // _ROWS_TO_FIT)
         sample = np.ascontiguousarray(checked[::stride])
-        steps = 2 ** BITS_PER_NUMBER[precision] - 1
+        steps = 2 ** BITS_PER_DIMENSION[precision] - 1
         candidates = _CLIPPED_PERCENTS if clipped_percent is None else (clipped_percent,)
         low, step = _best_ranges(sample, candidates, steps)
         return cls(precision, sample.shape[1], low=low, step=step)
@@ -81,7 +81,7 @@ class ScalarQuantizer(Quantizer):
 
     def _encode(self, vectors: Float32s) -> Codes:
         dim = vectors.shape[1]
-        steps = 2 ** BITS_PER_NUMBER[self.precision] - 1
+        steps = 2 ** BITS_PER_DIMENSION[self.precision] - 1
         levels = _levels(vectors, self.low[:dim], self.step[:dim], steps)
         if self.precision == "int8":
             return (levels - 128).astype(np.int8)

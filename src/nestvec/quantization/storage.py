@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nestvec.errors import VectorError
-from nestvec.quantization.fitting import QUANTIZERS
+from nestvec.quantization.fitting import quantizer_class
+from nestvec.quantization.precisions import check_precision
 from nestvec.quantization.quantizer import Codes, Quantizer
 from nestvec.quantization.rotations import RotatedQuantizer
 from nestvec.tensor_files import read_tensors, write_tensors
@@ -56,19 +57,15 @@ def load_codes(path: str | Path) -> StoredCodes:
         VectorError: It is damaged, of another kind, or of a newer format.
     """
     metadata, arrays = read_tensors(path, _FORMAT, "codes")
-    if metadata.get("precision") not in QUANTIZERS or "codes" not in arrays:
-        raise VectorError(f"{path} holds no codes that this version reads: of precision {metadata.get('precision')}.")
-    codes = arrays.pop("codes")
+    codes, rotation = arrays.pop("codes", None), arrays.pop("rotation", None)
+    if codes is None:
+        raise VectorError(f"{path} holds no codes.")
     try:
-        rotation = arrays.pop("rotation", None)
-        precision, full_dim = metadata["precision"], int(metadata["full_dim"])
-        quantizer: Quantizer = QUANTIZERS[precision](precision, full_dim, **arrays)
+        precision, full_dim = check_precision(metadata["precision"]), int(metadata["full_dim"])
+        quantizer: Quantizer = quantizer_class(precision).from_arrays(precision, full_dim, arrays)
         quantizer.check_codes(codes)
         if rotation is not None:
-            arrays["rotation"] = rotation
             quantizer = RotatedQuantizer(precision, full_dim, quantizer, rotation)
     except (KeyError, TypeError, ValueError) as error:
-        raise VectorError(f"{path} lacks a part of what codes need, or has another: {error}") from error
-    if any(array.shape[0] != full_dim for array in arrays.values()):
-        raise VectorError(f"{path} says {full_dim} dimensions, and its arrays have others.")
+        raise VectorError(f"{path} holds no codes that this version reads: {error}") from error
     return StoredCodes(quantizer, codes)

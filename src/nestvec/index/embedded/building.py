@@ -1,170 +1,73 @@
-"""From documents to the folder of an index: batch by batch, whole or not at all."""
+"""From batches of documents to the folder of an index, whole or not at all."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DamagedIndexError, DataError, DimensionError, VectorError
-from nestvec.files import is_unicode, sync
-from nestvec.index.embedded.first_stage import PRODUCT, CodeSettings, FirstStage, codebook_numbers, default_codes
+from nestvec.errors import DataError
+from nestvec.index.embedded.codec import IndexSettings, save_codec
+from nestvec.index.embedded.documents import check_batch, unit_vectors
+from nestvec.index.embedded.first_stage import FirstStage
 from nestvec.index.embedded.manifest import Manifest
-from nestvec.index.embedded.segments import Codec, checksum, draw_rows, file_problems, finish_segment, new_name
-from nestvec.index.embedded.stored import ROWS_AT_A_TIME, Stored, StoredVectors, encode
-from nestvec.index.embedded.view import View
-from nestvec.index.embedded.writing import Writing, listed
+from nestvec.index.embedded.segments import (
+    SEGMENTS,
+    Codec,
+    Identities,
+    Segment,
+    encode_stored,
+    finish_segment,
+    new_name,
+)
+from nestvec.index.embedded.state import State
+from nestvec.index.embedded.stored import Stored, StoredVectors, encode
+from nestvec.index.embedded.view import SegmentRecord
+from nestvec.index.embedded.writing import Writing
 from nestvec.index.protocol import Batch
-from nestvec.index.results import Document
-from nestvec.index.settings import SearchSettings
+from nestvec.index.settings import DEFAULT_SHORTLIST, SearchSettings, default_lists
+from nestvec.index.tuning import FEWEST_TO_TUNE, Tuned, tune
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
-from nestvec.quantization import Quantizer, fit_quantizer, load_codes, save_codes
-from nestvec.vectors import find_unusable, truncate, unit_float32
+from nestvec.quantization import Quantizer, fit_quantizer, in_fixed_order
 
-__all__ = [
-    "DEFAULT_SHORTLIST",
-    "SEGMENTS",
-    "IndexSettings",
-    "as_batches",
-    "check_batch",
-    "check_ids",
-    "check_queries",
-    "fill",
-    "load_codec",
-    "load_settings",
-    "remove_old_codecs",
-    "save_codec",
-    "settings_of",
-    "unit_vectors",
-]
+__all__ = ["Sample", "Wanted", "fill"]
 
 Float32s = NDArray[np.float32]
 
-SEGMENTS = "segments"
-DEFAULT_SHORTLIST = 100
-"""Documents that are reranked until it is tuned."""
-_CODEC_FILES = (".codec", ".first", ".second")
-_TINY = 1e-20  # squared lengths down to here have all digits of float32
+_CLEARLY = 0.9  # of the time of shorter codes, which take less memory
+_SLACK = 1.5  # of vectors to learn from, until those that are too many are left out
 
 
-class IndexSettings(NamedTuple):
-    """What is stored of each vector."""
+class Sample:
+    """Vectors to learn from, drawn from all that come: the same ones in the same order, whatever order they come in."""
 
-    full_dim: int
-    """Numbers of the vectors that are given, as documents and as queries."""
-    stored_dim: int
-    """Leading numbers that the second stage stores."""
-    precision: str
-    """How it stores each."""
-    codes: CodeSettings | None = None
-    """The first stage; None is what suits so many vectors of this size, chosen anew when they are compacted."""
+    def __init__(self, most: int, seed: int) -> None:
+        """Begin without any.
 
-    def codes_for(self, count: int) -> CodeSettings:
-        """Return the first stage for so many documents."""
-        return default_codes(self.stored_dim, count) if self.codes is None else self.codes
+        Args:
+            most: Vectors to keep.
+            seed: Of the draw.
+        """
+        self._most, self._seed = most, seed
+        self._parts: list[Float32s] = []
+        self._count = 0
 
-    def cut(self, dim: int, count: int) -> IndexSettings:
-        """Return what is stored of so many vectors that are cut to their first numbers."""
-        codes = self.codes
-        if codes is not None and codes.dim > dim:
-            codes = codes._replace(dim=codebook_numbers(dim) if codes.precision == PRODUCT else dim)
-        if codes is not None and (not codes.dim or codes.fewest_to_train > count):
-            codes = None
-        return self._replace(stored_dim=dim, codes=codes)
+    def offer(self, vectors: Float32s) -> None:
+        """Look at vectors, [n, dim], float32."""
+        self._parts.append(vectors)
+        self._count += len(vectors)
+        if self._count > _SLACK * self._most:
+            self._parts = [self.vectors()]
+            self._count = self._most
 
-
-def check_batch(batch: Batch, full_dim: int) -> list[Document]:
-    """Check documents before anything is written.
-
-    Args:
-        batch: The documents.
-        full_dim: Numbers that their vectors must have.
-
-    Returns:
-        The documents without vectors.
-
-    Raises:
-        VectorError: Vectors are of another width, not finite, or zero; every bad one is named by its id.
-        DataError: An id is missing, no text or repeated, or lists are of different lengths, or metadata are no JSON.
-    """
-    vectors = batch.vectors
-    if not isinstance(vectors, np.ndarray):
-        raise VectorError(f"Vectors are an array of floating-point numbers, not a {type(vectors).__name__}.")
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or vectors.shape[1] != full_dim:
-        raise VectorError(
-            f"Vectors are floating-point numbers [n, {full_dim}], not {vectors.dtype} {list(vectors.shape)}."
-        )
-    _check_lengths(len(vectors), batch.ids, batch.texts, batch.metadata)
-    check_ids(batch.ids)
-    if len(set(batch.ids)) < len(batch.ids):
-        seen: set[str] = set()
-        twice = [id_ for id_ in batch.ids if id_ in seen or seen.add(id_)]  # type: ignore[func-returns-value]
-        raise DataError(f"Ids that are repeated in one batch: {listed(sorted(set(twice)))}. Give each document once.")
-    wrong = _unusable_rows(vectors)
-    if len(wrong):
-        raise VectorError(
-            f"{len(wrong):,} vectors are zero or hold numbers that are not finite, of the documents "
-            f"{listed([batch.ids[row] for row in wrong.tolist()])}."
-        )
-    texts = [None] * len(vectors) if batch.texts is None else batch.texts
-    metadata = [None] * len(vectors) if batch.metadata is None else batch.metadata
-    found = []
-    for id_, text, facts in zip(batch.ids, texts, metadata, strict=True):
-        if not (text is None or (isinstance(text, str) and is_unicode(text))):
-            raise DataError(f"The text of document {id_} is no text of whole characters.")
-        if not (facts is None or isinstance(facts, Mapping)):
-            raise DataError(f"The metadata of document {id_} are no JSON object, but a {type(facts).__name__}.")
-        found.append(Document(str(id_), None if text is None else str(text), None if facts is None else dict(facts)))
-    return found
-
-
-def check_ids(ids: Sequence[str]) -> None:
-    """Check ids.
-
-    Raises:
-        DataError: They are one text in place of a list, or some are no texts with a character at least.
-    """
-    if isinstance(ids, str):
-        raise DataError(f"Ids are a list of texts, not the one text {ids!r}.")
-    bad = [row for row, id_ in enumerate(ids) if not isinstance(id_, str) or not id_ or not is_unicode(id_)]
-    if bad:
-        raise DataError(f"Ids are texts with a character at least. These are not, by row: {listed(bad)}.")
-
-
-def unit_vectors(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
-    """Return what the second stage stores of vectors, before it is encoded: unit length, [n, stored_dim], float32."""
-    return truncate(unit_float32(np.asarray(vectors)), settings.stored_dim)
-
-
-def settings_of(
-    full_dim: int, plan: Plan | None, codes: CodeSettings | None, precision: str | None
-) -> tuple[IndexSettings, SearchSettings]:
-    """Return what to store and how to search: of a plan, or what suits most vectors.
-
-    Args:
-        full_dim: Numbers of the vectors.
-        plan: None for no plan.
-        codes: The first stage, in place of the plan's.
-        precision: Of the second stage, likewise.
-
-    Raises:
-        DimensionError: The plan is for vectors of another width.
-    """
-    if plan is None:
-        return IndexSettings(full_dim, full_dim, precision or "float16", codes), SearchSettings(DEFAULT_SHORTLIST)
-    if plan.full_dim != full_dim:
-        raise DimensionError(f"The plan is for vectors of {plan.full_dim} numbers, and these have {full_dim}.")
-    first, second = plan.first_stage, plan.second_stage
-    scanned = codes or CodeSettings(first.dim, first.precision)
-    if second is None:
-        # Nothing reranks: what is kept on disk is what is scanned, so that segments can be put together.
-        return IndexSettings(full_dim, first.dim, precision or first.precision, scanned), SearchSettings(None)
-    return IndexSettings(full_dim, full_dim, precision or second.precision, scanned), SearchSettings(second.shortlist)
+    def vectors(self) -> Float32s:
+        """Return what is kept, [n, dim]."""
+        return in_fixed_order(np.concatenate(self._parts), self._seed, self._most)
 
 
 def fill(
@@ -173,16 +76,20 @@ def fill(
     settings: IndexSettings,
     batches: Iterable[Batch],
     *,
+    search: SearchSettings,
+    wanted: Wanted | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
-    """Put documents into an index that has none; memory holds the codes and a batch.
+    """Put documents into an index that has none; memory holds the codes, what they are learned from, and a batch.
 
     Args:
         folder: The index.
         manifest: Its manifest.
         settings: What to store.
         batches: The documents.
+        search: How to search.
+        wanted: What to tune the search for; None leaves it as it is.
         seed: Of every draw.
         progress: How to report progress, in documents.
 
@@ -197,172 +104,106 @@ def fill(
     as_it_comes = fit_quantizer(
         np.eye(1, settings.stored_dim, dtype=np.float32), "float16" if fitted else settings.precision
     )
+    sample = Sample(settings.most_to_train, seed)
     with manifest.writing() as writing:
-        count = StoredVectors.write(draft, _receive(writing, settings, batches, as_it_comes, progress))
+        count = StoredVectors.write(draft, _receive(writing, settings, batches, as_it_comes, sample, progress))
         if not count:
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
-        stored = StoredVectors.open(draft, as_it_comes, count)
+        vectors = sample.vectors()
         codes = settings.codes_for(count)
-        rows = draw_rows(count, codes.rows_to_train, seed)
-        sample = stored.decode(rows)
-        second = fit_quantizer(sample, settings.precision) if fitted else as_it_comes
-        codec = Codec(FirstStage.train(sample, codes, seed=seed), second)
+        if wanted is not None and wanted.lists:
+            codes = codes._replace(lists=default_lists(codes.precision, count))
+            settings = settings._replace(codes=codes)
+        first = FirstStage.train(vectors, codes, seed=seed)
+        second: Quantizer = as_it_comes
         if fitted:
-            blocks = (encode(second, block) for block in stored.blocks())
+            second = first.quantizer if settings.alone else fit_quantizer(vectors, settings.precision, seed=seed)
+            blocks = (encode(second, block) for block in StoredVectors.open(draft, as_it_comes, count).blocks())
             StoredVectors.write(segments / f"{name}.vectors", blocks)
             draft.unlink()
+        codec = Codec(first, second)
+        Identities.write(segments / f"{name}.ids", writing.numbers_and_ids())
+        identities = Identities(segments / f"{name}.ids", count)
+        stored = StoredVectors.open(segments / f"{name}.vectors", second, count)
+        filled = encode_stored(codec, stored)
+        tuned: Tuned | None = None
+        if wanted is not None and count > FEWEST_TO_TUNE:  # fewer are all rescored anyway
+
+            def tune_with(codec: Codec, filled: FirstStage) -> Tuned:
+                segment = Segment(SegmentRecord(name, count, {}), filled, stored, identities)
+                state = State((), manifest, [segment], [None], settings, codec, search)
+                return wanted.tune(state, seed, progress)
+
+            tuned = tune_with(codec, filled)
+            for longer in settings.longer_codes(count):
+                other = Codec(FirstStage.train(vectors, longer, seed=seed), second)
+                others = encode_stored(other, stored)
+                found = tune_with(other, others)
+                if _is_better(found, tuned):
+                    codec, filled, tuned = other, others, found
         save_codec(folder, codec, writing)
         writing.set("settings", settings)
-        writing.put_segment(finish_segment(segments, name, codec, writing.numbers_and_ids()))
+        writing.set("search", (search if tuned is None else tuned.settings).kept())
+        writing.set("tuned", None if tuned is None or wanted is None else {**tuned.measured, **wanted.said})
+        writing.put_segment(finish_segment(segments, name, codec, count, filled))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the search of a new index is tuned for.
+
+    Attributes:
+        recall: Share of the exact best 10 to find, or of what the search of a plan finds.
+        queries: Vectors of queries to measure it on; None uses documents.
+        shortlist: That of a plan; None finds one.
+        lists: Whether to choose the number of IVF lists by how many documents there are.
+        said: What the plan says of what tuning may change, to be kept with what it found.
+    """
+
+    recall: float
+    queries: Float32s | None = None
+    shortlist: int | None = None
+    lists: bool = False
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(plan: Plan, queries: Float32s | None = None) -> Wanted:
+        """Return what a plan asks for: its search, in less time where lists and a margin leave its recall."""
+        second = plan.second_stage
+        said = {
+            "lists": plan.first_stage.lists,
+            "probes": plan.first_stage.probes,
+            "margin": None if second is None else second.margin,
+        }
+        shortlist = DEFAULT_SHORTLIST if second is None else second.shortlist
+        return Wanted(plan.recall, queries, shortlist, lists=said["lists"] is None, said={"plan": said})
+
+    def tune(self, state: State, seed: int, progress: Progress) -> Tuned:
+        """Tune the search of one state."""
+        return tune(
+            state, recall=self.recall, queries=self.queries, shortlist=self.shortlist, seed=seed, progress=progress
+        )
+
+
+def _is_better(one: Tuned, other: Tuned) -> bool:
+    """Whether a first stage finds enough in clearly less time, or enough where another does not."""
+    if one.reached != other.reached:
+        return one.reached
+    return one.best.mean_ms < _CLEARLY * other.best.mean_ms if one.reached else one.best.low > other.best.low
 
 
 def _receive(
-    writing: Writing, settings: IndexSettings, batches: Iterable[Batch], quantizer: Quantizer, progress: Progress
+    writing: Writing,
+    settings: IndexSettings,
+    batches: Iterable[Batch],
+    quantizer: Quantizer,
+    sample: Sample,
+    progress: Progress,
 ) -> Iterator[Stored]:
     with progress("storing", None) as advance:
         for batch in batches:
             writing.add(check_batch(batch, settings.full_dim))
-            yield encode(quantizer, unit_vectors(batch.vectors, settings))
+            vectors = unit_vectors(batch.vectors, settings)
+            sample.offer(vectors)
+            yield encode(quantizer, vectors)
             advance(len(batch.ids))
-
-
-def save_codec(folder: Path, codec: Codec, writing: Writing) -> None:
-    """Write a codec, and say in the manifest that it is the one in use."""
-    name = new_name()
-    codec.first.save(folder / f"{name}.codec")
-    sync(folder / f"{name}.codec")
-    for part, quantizer in (("first", codec.first.quantizer), ("second", codec.second)):
-        if quantizer is not None:
-            nothing = quantizer.encode(np.ones((1, quantizer.full_dim), np.float32))[:0]
-            save_codes(folder / f"{name}.{part}", quantizer, nothing)
-    files = {path.name: checksum(path) for path in folder.glob(f"{name}.*")}
-    writing.set("codec", {"name": name, "codes": codec.first.settings, "files": files})
-
-
-def remove_old_codecs(folder: Path, name: str) -> None:
-    """Remove the files of codecs but the one in use."""
-    for path in folder.iterdir():
-        if path.suffix in _CODEC_FILES and path.stem != name:
-            path.unlink(missing_ok=True)
-
-
-def load_settings(view: View) -> IndexSettings:
-    """Return what an index stores of each vector."""
-    full_dim, stored_dim, precision, codes = view.needed("settings")
-    return IndexSettings(full_dim, stored_dim, precision, None if codes is None else CodeSettings(*codes))
-
-
-def load_codec(folder: Path, named: Mapping[str, Any]) -> Codec:
-    """Read a codec.
-
-    Args:
-        folder: The index.
-        named: What `save_codec` put into the manifest.
-
-    Returns:
-        The codec.
-
-    Raises:
-        FileNotFoundError: A file is not there.
-        DamagedIndexError: A file is damaged.
-    """
-    for file in named["files"]:
-        (folder / file).stat()  # one that is not there has been replaced, or lost
-    if problems := file_problems(folder, named["files"]):
-        raise DamagedIndexError(f"{folder} is damaged: {problems[0]}")
-    name, codes = named["name"], CodeSettings(*named["codes"])
-    try:
-        first = None if codes.precision == PRODUCT else load_codes(folder / f"{name}.first").quantizer
-        second = load_codes(folder / f"{name}.second").quantizer
-    except VectorError as error:
-        raise DamagedIndexError(f"{folder} is damaged: {error}") from error
-    return Codec(FirstStage.load(folder / f"{name}.codec", codes, first), second)
-
-
-def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
-    """Check queries before anything is searched.
-
-    Args:
-        vectors: [n, full_dim] or [full_dim], floating point.
-        settings: Of the index.
-
-    Returns:
-        Queries as segments are asked, [n, stored_dim], float32, of unit length.
-
-    Raises:
-        VectorError: They are of another width, zero, or not finite.
-    """
-    queries = np.asarray(vectors)
-    queries = queries[None] if queries.ndim == 1 else queries
-    if queries.dtype == np.float32 and queries.shape[1:] == (settings.full_dim,) == (settings.stored_dim,):
-        # What nearly all queries are: looked at and scaled in a third of the time that all checks take.
-        squares = np.einsum("ij,ij->i", queries, queries)
-        if all(_TINY < square < 1 / _TINY for square in squares.tolist()):
-            unit: Float32s = queries / np.sqrt(squares)[:, None]
-            return unit
-    if queries.ndim != 2 or not np.issubdtype(queries.dtype, np.floating) or queries.shape[1] != settings.full_dim:
-        raise VectorError(
-            f"Queries are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
-            "Encode them with the model that encoded the documents."
-        )
-    bad = _unusable_rows(queries)
-    if len(bad):
-        raise VectorError(
-            f"{len(bad)} queries are zero or hold numbers that are not finite, the first in row {bad[0]}."
-        )
-    return unit_vectors(queries, settings)
-
-
-def as_batches(
-    vectors: NDArray[Any] | Iterable[Batch],
-    ids: Sequence[str] | None,
-    texts: Sequence[str | None] | None,
-    metadata: Sequence[Mapping[str, Any] | None] | None,
-) -> tuple[Iterable[Batch], int]:
-    """Return documents as batches, and the numbers of their vectors; see `Index.build` for the arguments.
-
-    Raises:
-        DataError: There are no documents, or lists are of different lengths, or given together with batches.
-        VectorError: The vectors are no [n, dim].
-    """
-    if not isinstance(vectors, np.ndarray):
-        batches = iter(vectors)
-        first = next(batches, None)
-        if first is None:
-            raise DataError("There are no documents. An index needs one at least; more can be added later.")
-        if not isinstance(first, Batch):
-            raise VectorError(f"Vectors are an array [n, dim], or batches, and not a list of {type(first).__name__}.")
-        if not (ids is None and texts is None and metadata is None):
-            raise DataError("Batches come with their own ids, texts and metadata: give them there.")
-        return itertools.chain([first], batches), first.vectors.shape[-1]
-    if vectors.ndim != 2:
-        raise VectorError(f"Vectors are floating-point numbers [n, dim], not {vectors.dtype} {list(vectors.shape)}.")
-    _check_lengths(len(vectors), ids, texts, metadata)
-
-    def cut() -> Iterator[Batch]:
-        for first in range(0, len(vectors), ROWS_AT_A_TIME):
-            rows = slice(first, first + ROWS_AT_A_TIME)
-            named = list(map(str, range(*rows.indices(len(vectors))))) if ids is None else ids[rows]
-            yield Batch(
-                vectors[rows],
-                named,
-                None if texts is None else texts[rows],
-                None if metadata is None else metadata[rows],
-            )
-
-    return cut(), vectors.shape[1]
-
-
-def _check_lengths(
-    count: int, ids: Sequence[object] | None, texts: Sequence[object] | None, metadata: Sequence[object] | None
-) -> None:
-    for name, given in (("ids", ids), ("texts", texts), ("metadata", metadata)):
-        if isinstance(given, (str, Mapping)):
-            raise DataError(f"{name} are a list, one for each vector, not a {type(given).__name__}.")
-        if given is not None and len(given) != count:
-            raise DataError(f"There are {count:,} vectors and {len(given):,} {name}. Give one for each vector.")
-
-
-def _unusable_rows(vectors: NDArray[Any]) -> NDArray[np.int64]:
-    """Rows that are zero, or hold numbers that are not finite."""
-    return np.sort(np.concatenate(list(find_unusable(vectors).values())))

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from nestvec.errors import SearchIndexError
-from nestvec.index.embedded.building import SEGMENTS, check_batch, remove_old_codecs, save_codec, unit_vectors
+from nestvec.index.embedded.codec import remove_old_codecs, save_codec
+from nestvec.index.embedded.documents import check_batch, unit_vectors
 from nestvec.index.embedded.first_stage import FirstStage
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.index.embedded.segments import (
+    SEGMENTS,
     Codec,
     Segment,
     draw_vectors,
@@ -167,21 +169,20 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
         if dim is not None and dim < state.settings.stored_dim:
             raise SearchIndexError("There are no documents to fit fewer numbers to. Build the index anew.")
         return None
-    settings, second = state.settings, state.codec.second
-    codes = settings.codes_for(len(state))
-    sample = draw_vectors(parts, codes.rows_to_train)
     documents, blocks = join_segments(parts)
-    first = state.codec.first.empty()
+    settings, codec = state.settings, state.codec
     if dim is not None and dim < settings.stored_dim:
-        sample = truncate(sample, dim)
+        sample = truncate(draw_vectors(parts, settings.most_to_train), dim)
         settings = settings.cut(dim, len(state))
+        first = FirstStage.train(sample, settings.codes_for(len(state)))
+        before = codec.second
+        codec = Codec(first, first.quantizer if settings.alone else fit_quantizer(sample, settings.precision))
+        blocks = (encode(codec.second, truncate(before.decode(block.codes), dim)) for block in blocks)
+    elif not settings.alone and len(state) >= settings.codes_for(len(state)).fewest_to_train:
         codes = settings.codes_for(len(state))
-        cut = fit_quantizer(sample, settings.precision)
-        blocks = (encode(cut, truncate(second.decode(block.codes), dim)) for block in blocks)
-        second = cut
-    if len(sample) >= codes.fewest_to_train:  # else those that there are go on
-        first = FirstStage.train(sample, codes)
-    codec = Codec(first, second)
+        codec = Codec(FirstStage.train(draw_vectors(parts, codes.rows_to_train), codes), codec.second)
+    # Else there are too few documents to learn from, or codes are all there is, and say no more when others are fitted.
+    codec = Codec(codec.first.empty(), codec.first.quantizer if settings.alone else codec.second)
     save_codec(change.folder, codec, change.writing)
     change.writing.set("settings", settings)
     change.writing.set("search", state.search.within(settings.stored_dim).kept())

@@ -11,78 +11,30 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DamagedIndexError, DimensionError, PrecisionError, SearchIndexError, VectorError
 from nestvec.extras import require
-from nestvec.index.embedded.product_codes import (
-    BITS,
-    NUMBERS_PER_CODEBOOK,
-    ProductCodes,
-    bits_of_lists,
-    train_product_codes,
-)
+from nestvec.index.embedded.product_scan import ProductScan, bits_of_lists, read_quantizer
+from nestvec.index.settings import CodeSettings
 from nestvec.quantization import (
     BinaryQuantizer,
+    Codes,
+    ProductQuantizer,
     Quantizer,
     RotatedQuantizer,
     ScalarQuantizer,
-    bytes_per_vector,
     fit_codes,
+    product_code,
 )
-from nestvec.vectors import truncate
+from nestvec.vectors import normalize, truncate
 
-__all__ = [
-    "PRODUCT",
-    "CodeSettings",
-    "FirstStage",
-    "Scanned",
-    "codebook_numbers",
-    "default_codes",
-]
+__all__ = ["FirstStage", "Scanned"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-PRODUCT = "product"
-"""Precision of codes with trained codebooks of four bits, one for each three numbers."""
-_ROWS_TO_TRAIN = 100_000
-_ROWS_PER_LIST_TO_TRAIN = 20
-_SHARE = 1 / 2  # of the numbers of a vector: fewer need longer shortlists, more take longer to scan
-_LONGEST_DEFAULT = 768  # of them, which get codes of 128 bytes
-_SHORTEST_TO_LEARN = 24
-_FEWEST_TO_LEARN = 2_000
-_MOST_TO_SCAN = 800_000
-_MOST_LISTS = 2**13  # by default: every query is compared with all their centres
-_IDENTITY_BYTES = 8  # of a row number, which faiss keeps beside each code in lists
+_BITS = 4  # of a pattern of binary codes, which faiss scans as a codebook
 _TINY = 1e-30
 _QUERIES_AT_A_TIME = 512  # whose similarities to all centres are in memory
-
-
-class CodeSettings(NamedTuple):
-    """What the first stage looks at."""
-
-    dim: int
-    """Numbers: the leading ones of a vector, or of its principal components where the precision is `product`."""
-    precision: str = PRODUCT
-    """`product`, or a precision of a plan."""
-    lists: int | None = None
-    """Lists of an inverted file, some of which are scanned for a query; None scans all codes."""
-
-    @property
-    def bytes_per_vector(self) -> int:
-        """Memory for each vector."""
-        if self.precision == PRODUCT:
-            code_bytes = -(-(self.dim // NUMBERS_PER_CODEBOOK * BITS) // 8)
-        else:
-            code_bytes = bytes_per_vector(self.dim, self.precision)
-        return code_bytes + (0 if self.lists is None else _IDENTITY_BYTES)
-
-    @property
-    def fewest_to_train(self) -> int:
-        """Vectors to learn from, at least: as many as there are centres, and as components."""
-        return max(2**BITS, self.lists or 0, self.dim) if self.precision == PRODUCT else 1
-
-    @property
-    def rows_to_train(self) -> int:
-        """Vectors to learn from, at most: every list needs some."""
-        return max(_ROWS_TO_TRAIN, (self.lists or 0) * _ROWS_PER_LIST_TO_TRAIN)
+_ITERATIONS = 25  # of k-means over lists
+_EARLIER_SUB_DIM = 3  # dimensions of a sub-vector of indexes whose codes were called product
 
 
 class Scanned(NamedTuple):
@@ -94,72 +46,68 @@ class Scanned(NamedTuple):
     """What their codes say of the cosine, [n_queries, k]."""
 
 
-def default_codes(full_dim: int, count: int) -> CodeSettings:
-    """Return what suits so many vectors of a size.
-
-    Args:
-        full_dim: Numbers of a vector.
-        count: Vectors.
-
-    Returns:
-        One principal component for two numbers at a sixth of a byte each, in lists beyond 800,000 vectors;
-        int8 numbers where there are too few vectors, or too few numbers, to learn codebooks from.
-    """
-    if count < _FEWEST_TO_LEARN or full_dim < _SHORTEST_TO_LEARN:
-        return CodeSettings(full_dim, "int8")
-    lists = None if count <= _MOST_TO_SCAN else min(_MOST_LISTS, 2 ** round(math.log2(count) / 2 + 2))
-    return CodeSettings(codebook_numbers(min(int(full_dim * _SHARE), _LONGEST_DEFAULT)), lists=lists)
-
-
-def codebook_numbers(dim: int) -> int:
-    """Return the most numbers, no more than `dim`, that `product` codes can stand for."""
-    return dim - dim % NUMBERS_PER_CODEBOOK
-
-
 class FirstStage:
-    """Codes of vectors in a faiss index.
+    """Codes of the leading dimensions of vectors, at unit length, in a faiss index."""
 
-    `product` codes stand for what a vector has of its principal components, rotated at random so that every codebook
-    has as much to say.
-    Other precisions hold the first dimensions of a vector at unit length, rotated where a grid measures them so.
-    """
-
-    def __init__(self, index: Any, settings: CodeSettings, quantizer: Quantizer | None) -> None:
-        """Wrap a trained faiss index; see `train` and `load`."""
+    def __init__(self, index: Any, settings: CodeSettings, quantizer: Quantizer) -> None:
+        """Wrap a faiss index that has what it needs; see `train` and `load`."""
         self._index = index
-        self._product = ProductCodes(index) if quantizer is None else None
+        self._product = ProductScan(index, quantizer) if isinstance(quantizer, ProductQuantizer) else None
         self.settings = settings
         self.quantizer = quantizer
-        """What the codes of a plan's precision are made by; None for `product`."""
+        """What the codes are made by, of vectors that are cut to `settings.dim` and of unit length."""
 
     @staticmethod
     def train(sample: Float32s, settings: CodeSettings, *, seed: int = 0) -> FirstStage:
-        """Learn codebooks, and lists where there are to be some.
+        """Fit a quantizer, and IVF lists where there are to be some.
 
         Args:
             sample: Unit vectors, [n, full_dim], float32, drawn from those to be stored.
-            settings: What to look at.
+            settings: What to encode.
             seed: Of every draw.
 
         Returns:
             A first stage without vectors.
 
         Raises:
-            DimensionError: `dim` is outside the vectors.
-            PrecisionError: The precision is not known, or cannot be kept in lists; or `dim`, for `product`, is no
-                multiple of three, or too small for so many lists.
+            DimensionError: `dim` is outside the vectors, or has too few dimensions for the precision.
+            PrecisionError: The precision is not known, or cannot be kept in lists; or has too few codebooks for so
+                many.
             SearchIndexError: There are too few vectors to learn from.
             MissingExtraError: faiss is not installed.
         """
         full_dim = sample.shape[1]
         if not 1 <= settings.dim <= full_dim:
-            raise DimensionError(f"Cannot scan {settings.dim} numbers of vectors that have {full_dim}.")
-        if settings.precision != PRODUCT:
-            if settings.lists is not None:
-                raise PrecisionError(f"Lists hold {PRODUCT} codes, not {settings.precision}. Leave lists out.")
-            quantizer = fit_codes(sample, settings.dim, settings.precision, seed=seed)
+            raise DimensionError(f"Cannot encode {settings.dim} dimensions of vectors that have {full_dim}.")
+        _check_lists(settings)
+        if len(sample) < settings.fewest_to_train:
+            raise SearchIndexError(
+                f"Codes of {settings.precision} are learned from {settings.fewest_to_train:,} documents at least, and "
+                f"there are {len(sample):,}. Choose fewer lists, or another precision."
+            )
+        return FirstStage.of(
+            fit_codes(sample, settings.dim, settings.precision, seed=seed), settings, sample, seed=seed
+        )
+
+    @staticmethod
+    def of(
+        quantizer: Quantizer, settings: CodeSettings, sample: Float32s | None = None, *, seed: int = 0
+    ) -> FirstStage:
+        """Return a first stage without vectors, of a quantizer that is fitted.
+
+        Args:
+            quantizer: Of vectors of `settings.dim` dimensions, as `fit_codes` returns it.
+            settings: What to encode.
+            sample: Unit vectors to learn IVF lists from, [n, full_dim], float32; None where there are none.
+            seed: Of every draw.
+        """
+        if not isinstance(quantizer, ProductQuantizer):
             return FirstStage(_empty_scan(quantizer), settings, quantizer)
-        return FirstStage(_train_product(sample, settings, seed), settings, None)
+        centres = None
+        if settings.lists is not None and sample is not None:
+            projected = quantizer.project(truncate(sample, settings.dim))
+            centres = _learn_lists(projected, settings.lists, settings.rows_to_train, seed)
+        return FirstStage(ProductScan.empty(quantizer, centres), settings, quantizer)
 
     @staticmethod
     def load(path: Path, settings: CodeSettings, quantizer: Quantizer | None) -> FirstStage:
@@ -168,7 +116,7 @@ class FirstStage:
         Args:
             path: The file.
             settings: What it was trained with.
-            quantizer: The one it had.
+            quantizer: The one it had; None where an earlier version left it in the file.
 
         Returns:
             The same first stage.
@@ -183,6 +131,8 @@ class FirstStage:
         except RuntimeError as error:
             path.stat()
             raise DamagedIndexError(f"{path} is damaged: faiss cannot read it.") from error
+        if quantizer is None:
+            quantizer = read_quantizer(index, settings.precision, _EARLIER_SUB_DIM)
         return FirstStage(index, settings, quantizer)
 
     def save(self, path: Path) -> None:
@@ -219,9 +169,22 @@ class FirstStage:
             vectors: Unit vectors, [n, full_dim], float32.
         """
         if self._product is not None:
-            self._product.add(vectors)
-        elif self.quantizer is not None:
-            _add_to_scan(self._index, self.quantizer, self._prefixes(vectors))
+            self._product.add(truncate(vectors, self.settings.dim))
+        else:
+            self._add_to_scan(self.quantizer.encode(truncate(vectors, self.settings.dim)))
+
+    def add_codes(self, codes: Codes) -> None:
+        """Store vectors that are encoded already.
+
+        Args:
+            codes: Of this quantizer, [n, width].
+        """
+        if self._product is not None:
+            quantizer = self._product.quantizer
+            assigned = quantizer.unpack(codes)
+            self._product.add(quantizer.stand_ins(assigned) @ quantizer.components.T, assigned)
+        else:
+            self._add_to_scan(codes)
 
     def search(
         self,
@@ -238,29 +201,32 @@ class FirstStage:
         Args:
             queries: Unit vectors, [n_queries, full_dim], float32.
             k: Vectors to find for each.
-            probes: Lists to scan, where there are lists; None scans all.
+            probes: IVF lists to scan, where there are lists; None scans all.
             probe_ratio: Scan only lists whose centre is at least so many times as similar to the query as the nearest
                 one, at similarity s, is: s - (1 - ratio) |s| or more. A query amidst one list has few of them, one
                 between many has many (SPANN, arXiv:2111.08566). None scans as many for every query.
             share: Of all vectors, those that count: as many times more lists are scanned as there are fewer.
-            dim: Leading numbers of the query to use; None uses all.
+            dim: Leading dimensions of the query to use; None uses all.
 
         Returns:
             The best k.
         """
         k = max(1, min(k, len(self)))
-        queries = _zeroed(queries, dim)
+        prefixes = self._prefixes(_zeroed(queries, dim))
         if self._product is None:
-            scores, rows = self._index.search(self._cut(queries), k)
+            if isinstance(self.quantizer, RotatedQuantizer):
+                prefixes = self.quantizer.rotate(prefixes)
+            missing = self._index.d - prefixes.shape[1]
+            scores, rows = self._index.search(np.pad(prefixes, [(0, 0), (0, missing)]) if missing else prefixes, k)
             return Scanned(rows, scores)
         lists = self.settings.lists
         if lists is None:
-            return Scanned(*self._product.scan(self._product.transform(queries), k))
+            return Scanned(*self._product.scan(self._product.transform(prefixes), k))
         most = lists if probes is None else min(math.ceil(probes / share), lists)
         found = Scanned(np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32))
         for first in range(0, len(queries), _QUERIES_AT_A_TIME):
             some = slice(first, first + _QUERIES_AT_A_TIME)
-            transformed = self._product.transform(queries[some])
+            transformed = self._product.transform(prefixes[some])
             chosen = _near(self._product.similarities(transformed), most, probe_ratio, share)
             found.rows[some], found.scores[some] = self._product.scan(transformed, k, chosen)
         return found
@@ -276,26 +242,27 @@ class FirstStage:
             raise SearchIndexError("These codes are in no lists: all of them are scanned.")
         if not len(queries) or probes < 1:
             raise VectorError("A ratio is learned from one query at least, and one list or more for each.")
-        similarities = self._product.similarities(self._product.transform(_zeroed(queries, dim)))
+        similarities = self._product.similarities(self._product.transform(self._prefixes(_zeroed(queries, dim))))
         nearest = similarities.max(axis=1, keepdims=True)
         # What `_near` compares, turned to the ratio that just lets a list in.
         ratios = (1 - (nearest - similarities) / np.maximum(np.abs(nearest), _TINY)).ravel()
         place = min(probes * len(queries), len(ratios)) - 1
         return float(-np.partition(-ratios, place)[place])
 
-    def _cut(self, queries: Float32s) -> Float32s:
-        cut = np.zeros((len(queries), self._index.d), np.float32)
-        cut[:, : self.settings.dim] = self._prefixes(queries)
-        return cut
+    def _prefixes(self, queries: Float32s) -> Float32s:
+        # Queries of whole vectors are of unit length already, and single ones are most of what is asked.
+        return queries if queries.shape[1] == self.settings.dim else truncate(queries, self.settings.dim)
 
-    def _prefixes(self, vectors: Float32s) -> Float32s:
-        """Prefixes as the codes take them, [n, dim]."""
-        prefixes = truncate(vectors, self.settings.dim)
-        return self.quantizer.rotate(prefixes) if isinstance(self.quantizer, RotatedQuantizer) else prefixes
+    def _add_to_scan(self, codes: Codes) -> None:
+        """Add codes to what `_empty_scan` returned."""
+        quantizer = self.quantizer.inner if isinstance(self.quantizer, RotatedQuantizer) else self.quantizer
+        # The nearest code of what a code stands for is that code.
+        decoded = quantizer.decode(codes)
+        self._index.add(np.pad(decoded, [(0, 0), (0, self._index.d - decoded.shape[1])]))
 
 
 def _zeroed(queries: Float32s, dim: int | None) -> Float32s:
-    """Queries, [n_queries, full_dim], without what follows their first numbers; None keeps all."""
+    """Queries, [n_queries, full_dim], without what follows their first dimensions; None keeps all."""
     if dim is None or dim >= queries.shape[1]:
         return queries
     return np.where(np.arange(queries.shape[1]) < dim, queries, np.float32(0))
@@ -324,28 +291,43 @@ def _near(similarities: Float32s, probes: int, ratio: float | None, share: float
     return np.where(np.arange(width) < counts[:, None], np.take_along_axis(first, order, axis=1), -1)
 
 
-def _train_product(sample: Float32s, settings: CodeSettings, seed: int) -> Any:
-    if settings.dim % NUMBERS_PER_CODEBOOK:
+def _check_lists(settings: CodeSettings) -> None:
+    code = product_code(settings.precision)
+    if settings.lists is None:
+        return
+    if code is None or code.bits != _BITS:
         raise PrecisionError(
-            f"{PRODUCT} codes stand for {NUMBERS_PER_CODEBOOK} numbers each, of which {settings.dim} is no multiple. "
-            f"Choose {max(NUMBERS_PER_CODEBOOK, codebook_numbers(settings.dim))}."
+            f"IVF lists hold product quantization of 4-bit codes, such as pq32, not {settings.precision}. Leave lists "
+            "out."
         )
-    if len(sample) < settings.fewest_to_train:
-        raise SearchIndexError(
-            f"These codes are learned from {settings.fewest_to_train:,} documents at least, and there are "
-            f"{len(sample):,}. Choose fewer lists or numbers, or another precision."
-        )
-    fewest = 0 if settings.lists is None else NUMBERS_PER_CODEBOOK * bits_of_lists(settings.lists)
-    if settings.dim < fewest:
+    fewest = -(-bits_of_lists(settings.lists) * code.bits // 8)
+    if code.n_bytes < fewest:
         raise PrecisionError(
-            f"Codes of {settings.dim} numbers are too short for {settings.lists:,} lists. Choose {fewest} or more, or "
-            "fewer lists."
+            f"{settings.precision} is too short for {settings.lists:,} lists. Choose pq{fewest} or longer, or fewer "
+            "lists."
         )
-    return train_product_codes(sample, settings.dim, settings.lists, rows_for_lists=settings.rows_to_train, seed=seed)
+
+
+def _learn_lists(projected: Float32s, lists: int, most: int, seed: int) -> Float32s:
+    """Centres of IVF lists by spherical k-means, [lists, n_codebooks x sub_dim]."""
+    faiss = require("faiss", extra="index")
+    rows = np.random.default_rng(seed).permutation(len(projected))[:most]
+    clustering = faiss.Kmeans(
+        projected.shape[1],
+        lists,
+        niter=_ITERATIONS,
+        seed=seed,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=most,
+    )
+    clustering.train(np.ascontiguousarray(projected[rows]))
+    centres: Float32s = clustering.centroids.reshape(lists, -1)
+    return normalize(centres)
 
 
 def _empty_scan(quantizer: Quantizer) -> Any:
-    """Return the faiss index that holds the codes of a quantizer."""
+    """Return the faiss index that holds the codes of a quantizer that stores every dimension by itself."""
     faiss = require("faiss", extra="index")
     dim, product = quantizer.full_dim, faiss.METRIC_INNER_PRODUCT
     if isinstance(quantizer, RotatedQuantizer):
@@ -367,26 +349,15 @@ def _empty_scan(quantizer: Quantizer) -> Any:
     return faiss.IndexFlatIP(dim)
 
 
-def _add_to_scan(index: Any, quantizer: Quantizer, vectors: Float32s) -> None:
-    """Add vectors, [n, dim], rotated where they are to be, to what `_empty_scan` returned."""
-    if isinstance(quantizer, RotatedQuantizer):
-        quantizer = quantizer.inner
-    if isinstance(quantizer, BinaryQuantizer):
-        # The nearest pattern of what a code stands for is that code.
-        decoded = quantizer.decode(quantizer.encode(vectors))
-        vectors = np.pad(decoded, [(0, 0), (0, index.d - decoded.shape[1])])
-    index.add(np.ascontiguousarray(vectors))
-
-
 def _empty_binary(quantizer: BinaryQuantizer) -> Any:
     """Product quantization of four bits a codebook, which faiss scans fast, whose centroids are their 16 patterns."""
     faiss = require("faiss", extra="index")
-    n_codebooks = -(-quantizer.full_dim // BITS)
-    padded = n_codebooks * BITS
+    n_codebooks = -(-quantizer.full_dim // _BITS)
+    padded = n_codebooks * _BITS
     below, above = (np.pad(side, (0, padded - quantizer.full_dim)) for side in (quantizer.below, quantizer.above))
-    patterns = (np.arange(2**BITS)[:, None] >> np.arange(BITS)) & 1  # [16, 4]
-    centroids = np.where(patterns, above.reshape(-1, 1, BITS), below.reshape(-1, 1, BITS))
-    index = faiss.IndexPQFastScan(padded, n_codebooks, BITS, faiss.METRIC_INNER_PRODUCT)
+    patterns = (np.arange(2**_BITS)[:, None] >> np.arange(_BITS)) & 1  # [16, 4]
+    centroids = np.where(patterns, above.reshape(-1, 1, _BITS), below.reshape(-1, 1, _BITS))
+    index = faiss.IndexPQFastScan(padded, n_codebooks, _BITS, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(centroids.astype(np.float32).ravel(), index.pq.centroids)
     index.is_trained = True
     return index

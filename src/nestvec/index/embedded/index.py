@@ -15,20 +15,14 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DataError, IndexBusyError, OutputExistsError, SearchIndexError, VectorError
 from nestvec.files import atomic_folder, remove_leftovers
-from nestvec.index.embedded.building import (
-    SEGMENTS,
-    IndexSettings,
-    as_batches,
-    check_ids,
-    check_queries,
-    fill,
-    settings_of,
-)
+from nestvec.index.embedded.building import Wanted, fill
 from nestvec.index.embedded.changing import changing, compact_segments, delete_documents, put_documents
-from nestvec.index.embedded.first_stage import CodeSettings
+from nestvec.index.embedded.codec import IndexSettings, settings_of
+from nestvec.index.embedded.documents import as_batches, check_ids, check_queries
 from nestvec.index.embedded.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.index.embedded.rows import DocumentRows
+from nestvec.index.embedded.segments import SEGMENTS
 from nestvec.index.embedded.snapshot import EmbeddedSnapshot, describe_hits
 from nestvec.index.embedded.state import Mask, State, check_k, load_state, snapshot
 from nestvec.index.embedded.view import View
@@ -36,8 +30,8 @@ from nestvec.index.filters import Condition, parse_filter
 from nestvec.index.hybrid import find_distinct, search_hybrid
 from nestvec.index.protocol import Batch, QueryEncoder
 from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits, ScoreKind
-from nestvec.index.settings import SearchSettings
-from nestvec.index.tuning import FEWEST_TO_TUNE, Tuned, check_recall, tune
+from nestvec.index.settings import CodeSettings, SearchSettings
+from nestvec.index.tuning import Tuned, check_recall, tune
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 
@@ -135,8 +129,9 @@ class Index:
                 encodes queries; None leaves it open.
             codes: The first stage, in place of the plan's or the default.
             precision: Of the second stage, in place of the plan's or float16.
-            recall: Share of the exact best 10 that a search is to find: the shortlist is made as long as that needs.
-                None, or a plan, leaves the shortlist as it is.
+            recall: Share of the exact best 10 that a search is to find: the shortlist is made as long as that needs,
+                and up to 200,000 documents codes are made longer where that is faster. A plan has its own, of what its
+                search finds. None tunes nothing.
             queries: Vectors of queries to measure that on, [n, full_dim]; None uses documents, see `tune`.
             overwrite: Replace an index that is there, once the new one is complete and nobody is changing the old one.
             seed: Of every draw.
@@ -158,24 +153,19 @@ class Index:
         _check_free(path, overwrite=overwrite)
         batches, full_dim = as_batches(vectors, ids, texts, metadata)
         settings, search = settings_of(full_dim, plan, codes, precision)
-        target = recall if plan is None else None
-        if target is not None:
-            check_recall(target)
+        wanted = None
+        if recall is not None:
+            check_recall(recall)
             if queries is not None:
                 check_queries(queries, settings)
+            wanted = Wanted(recall, queries) if plan is None else Wanted.of(plan, queries)
         with ExitStack() as held, atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
-            manifest = Manifest.create(
-                folder, {"model": None if model is None else dict(model), "search": search.kept()}
-            )
+            manifest = Manifest.create(folder, {"model": None if model is None else dict(model)})
             try:
-                fill(folder, manifest, settings, batches, seed=seed, progress=progress)
+                fill(folder, manifest, settings, batches, search=search, wanted=wanted, seed=seed, progress=progress)
             finally:
                 manifest.close()
-            if target is not None:
-                with Index(folder) as made:
-                    if len(made) > FEWEST_TO_TUNE:  # fewer are all reranked anyway
-                        made.tune(recall=target, queries=queries, seed=seed, progress=progress)
             _check_free(path, overwrite=overwrite)  # now that much time has passed
             if Manifest.is_one(path):
                 held.enter_context(Manifest.replacing(path, progress))

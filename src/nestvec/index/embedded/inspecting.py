@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nestvec.errors import DamagedIndexError
-from nestvec.index.embedded.building import SEGMENTS
 from nestvec.index.embedded.manifest import Manifest
-from nestvec.index.embedded.segments import FILES, file_problems, segment_problems
+from nestvec.index.embedded.segments import FILES, SEGMENTS, file_problems, segment_problems
 from nestvec.index.embedded.state import State
 from nestvec.index.embedded.view import View
 from nestvec.index.embedded.writing import listed

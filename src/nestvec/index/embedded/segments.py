@@ -22,12 +22,14 @@ from nestvec.quantization import Quantizer
 
 __all__ = [
     "FILES",
+    "SEGMENTS",
     "Codec",
     "Identities",
     "Segment",
     "checksum",
     "draw_rows",
     "draw_vectors",
+    "encode_stored",
     "file_problems",
     "finish_segment",
     "join_segments",
@@ -39,6 +41,8 @@ __all__ = [
     "write_segment",
 ]
 
+SEGMENTS = "segments"
+"""Folder of their files in that of an index."""
 FILES = ("codes", "vectors", "ids")
 """Ends of the names of a segment's files: the first stage, the second, and which documents the rows are."""
 _BYTES_AT_A_TIME = 1 << 24
@@ -53,6 +57,11 @@ class Codec(NamedTuple):
     first: FirstStage
     """Without vectors, trained."""
     second: Quantizer
+
+    @property
+    def alone(self) -> bool:
+        """Whether what the first stage encodes is all that is stored."""
+        return self.second is self.first.quantizer
 
 
 class Identities:
@@ -142,31 +151,48 @@ def write_segment(
     """
     name = new_name()
     StoredVectors.write(folder / f"{name}.vectors", blocks)
-    return finish_segment(folder, name, codec, documents)
+    return finish_segment(folder, name, codec, Identities.write(folder / f"{name}.ids", documents))
 
 
-def finish_segment(folder: Path, name: str, codec: Codec, documents: Iterable[tuple[int, str]]) -> SegmentRecord:
-    """Write the rest of a segment whose vectors are stored: the codes of what is stored, and the ids.
+def finish_segment(
+    folder: Path,
+    name: str,
+    codec: Codec,
+    count: int,
+    first: FirstStage | None = None,
+) -> SegmentRecord:
+    """Write the rest of a segment whose vectors and ids are: the codes of what is stored.
 
     Args:
         folder: Where segments are.
         name: Of the segment.
         codec: What makes the codes.
-        documents: Numbers, ascending, and ids.
+        count: Its documents.
+        first: The codes of what is stored, where there are some already.
 
     Returns:
         What the manifest is to say of it.
     """
     paths = {end: folder / f"{name}.{end}" for end in FILES}
-    count = Identities.write(paths["ids"], documents)
-    stored, first = StoredVectors.open(paths["vectors"], codec.second, count), codec.first.empty()
-    for block in stored.blocks():
-        first.add(block)
+    if first is None:
+        first = encode_stored(codec, StoredVectors.open(paths["vectors"], codec.second, count))
     first.save(paths["codes"])
     for path in paths.values():
         sync(path)
     sync(folder)
     return SegmentRecord(name, count, {end: checksum(path) for end, path in paths.items()})
+
+
+def encode_stored(codec: Codec, stored: StoredVectors) -> FirstStage:
+    """Return the first stage of vectors that are stored."""
+    first = codec.first.empty()
+    if codec.alone:
+        for chunk in _chunks(len(stored)):
+            first.add_codes(stored.codes[chunk])
+    else:
+        for block in stored.blocks():
+            first.add(block)
+    return first
 
 
 def new_name() -> str:

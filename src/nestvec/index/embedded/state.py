@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.errors import DamagedIndexError, DimensionError, VectorError
-from nestvec.index.embedded.building import SEGMENTS, IndexSettings, check_queries, load_codec, load_settings
+from nestvec.index.embedded.codec import IndexSettings, load_codec, load_settings
+from nestvec.index.embedded.documents import check_queries
 from nestvec.index.embedded.manifest import Manifest
-from nestvec.index.embedded.segments import Codec, Segment, draw_vectors, open_segment
+from nestvec.index.embedded.segments import SEGMENTS, Codec, Segment, draw_vectors, open_segment
 from nestvec.index.embedded.two_stages import Stages, search_exact, search_stages
 from nestvec.index.embedded.view import Version, View
 from nestvec.index.results import Candidates
@@ -216,7 +217,7 @@ def snapshot(current: Callable[[], State]) -> Iterator[tuple[State, View]]:
 
 def _read(folder: Path, manifest: Manifest, view: View, before: State | None) -> State:
     settings, named = load_settings(view), view.needed("codec")
-    codec = load_codec(folder, named)
+    codec = load_codec(folder, named, settings)
     known = {} if before is None else {one.record.name: one for one in before.segments}
     segments = [known.get(one.name) or open_segment(folder / SEGMENTS, one, codec) for one in view.segments()]
     segments.sort(key=lambda one: int(one.identities.numbers[0]) if len(one) else 0)

@@ -1,7 +1,8 @@
-"""Codes are chosen so that no document looks nearer to its queries than it is. Run: pytest tests/test_index_product_codes.py (seconds)."""
+"""Codes are chosen so that no document looks nearer to its queries than it is. Run: pytest tests/test_index_product_scan.py (seconds)."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from nestvec import threads
 from nestvec.errors import MissingExtraError, PrecisionError
 from nestvec.index import CodeSettings, FirstStage
-from nestvec.index.embedded import product_codes
-from nestvec.index.embedded.product_codes import ProductCodes, choose_codes
+from nestvec.index.embedded.product_scan import ProductScan
+from nestvec.quantization import ProductQuantizer, product
+from nestvec.quantization.product import choose_codes
 from nestvec.threads import faiss_threads, one_thread_for_products
 from nestvec.vectors import normalize
 
@@ -26,49 +28,69 @@ def vectors(count: int, dim: int = 48, seed: int = 0) -> np.ndarray:
     return normalize((generator.normal(size=(count, dim)) * lengths).astype(np.float32))
 
 
-def in_turn(vector: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+def in_turn(vector: np.ndarray, centroids: np.ndarray, target: float) -> np.ndarray:
     """The oracle: the loss as it is written, in float64, one codebook after another from the nearest centroids on."""
     parts, centroids = vector.astype(np.float64).reshape(len(centroids), -1), centroids.astype(np.float64)
-    t = (centroids**2).sum(axis=2).mean(axis=1).sum()
+    count = centroids.shape[1]
     chosen = ((parts[:, None] - centroids) ** 2).sum(axis=2).argmin(axis=1)
 
     def loss(codes: np.ndarray) -> float:
         y = centroids[np.arange(len(codes)), codes]
-        return float(((parts - y) ** 2).sum() + 8 * (t - (parts * y).sum()) ** 2)
+        return float(((parts - y) ** 2).sum() + 8 * (target - (parts * y).sum()) ** 2)
 
     for place in range(len(chosen)):
-        tries = np.repeat(chosen[None], 16, axis=0)
-        tries[:, place] = np.arange(16)
+        tries = np.repeat(chosen[None], count, axis=0)
+        tries[:, place] = np.arange(count)
         chosen = tries[np.argmin([loss(one) for one in tries])]
     return chosen
 
 
-def test_codes_are_those_of_the_loss_as_it_is_written() -> None:
+@pytest.mark.parametrize("count", [16, 256])
+def test_codes_are_those_of_the_loss_as_it_is_written(count: int) -> None:
     generator = np.random.default_rng(0)
-    documents, centroids = vectors(200), generator.normal(size=(12, 16, 4)).astype(np.float32) / 7
-    found = choose_codes(documents, centroids)
-    expected = np.stack([in_turn(one, centroids) for one in documents])
-    assert (found == expected).mean() > 0.999  # bits that make way for places decide near ties
+    documents, centroids = vectors(60), generator.normal(size=(12, count, 4)).astype(np.float32) / 7
+    found = choose_codes(documents, centroids, 0.6)
+    expected = np.stack([in_turn(one, centroids, 0.6) for one in documents])
+    assert (found == expected).mean() > 0.99  # bits that make way for places decide near ties
 
 
-@pytest.mark.parametrize(("numbers", "lists"), [(36, None), (36, 8), (33, None), (33, 5), (9, 7), (12, 16)])
-def test_what_is_stored_are_the_chosen_codes_in_the_nearest_lists(numbers: int, lists: int | None) -> None:
+@pytest.mark.parametrize(
+    ("precision", "lists"),
+    [
+        ("pq6", None),
+        ("pq6", 8),
+        ("pq5", None),
+        ("pq5", 5),
+        ("pq2", 7),
+        ("pq12", 16),
+        ("pq12", None),
+        ("pq24", None),
+        ("pq24", 4),
+        ("pq8x8", None),
+    ],
+)
+def test_what_is_stored_are_the_assigned_codes_in_the_nearest_lists(precision: str, lists: int | None) -> None:
     documents = vectors(3000)
-    first = FirstStage.train(documents, CodeSettings(numbers, lists=lists))
-    product = ProductCodes(first._index)
-    transformed = product.transform(documents)
-    codes = choose_codes(transformed, product.centroids)
-    chosen = product.centroids[np.arange(numbers // 3), codes].reshape(3000, -1)
+    first = FirstStage.train(documents, CodeSettings(48, precision, lists))
+    quantizer = first.quantizer
+    assert isinstance(quantizer, ProductQuantizer)
+    codes = quantizer.assign(documents)
     first.add(documents[:1100])
-    first.add(documents[1100:])
+    first.add_codes(quantizer.encode(documents[1100:]))
     assert len(first) == first._index.ntotal == 3000
     index = faiss.downcast_index(first._index.index)
-    written = index.pq.compute_codes(np.ascontiguousarray(chosen)).astype(np.int64)  # two codebooks a byte
-    halves = np.stack([written & 15, written >> 4], axis=2).reshape(3000, -1)[:, : numbers // 3]
-    np.testing.assert_array_equal(halves, codes)
+    padded = index.d // index.pq.M
+    stand_ins = np.pad(quantizer.stand_ins(codes).reshape(3000, index.pq.M, -1), [(0, 0), (0, 0), (0, 9)])[
+        :, :, :padded
+    ]
+    written = index.pq.compute_codes(np.ascontiguousarray(stand_ins.reshape(3000, -1)))
+    np.testing.assert_array_equal(quantizer.unpack(written), codes)
     if lists is not None:
         held = [faiss.rev_swig_ptr(index.invlists.get_ids(one), index.invlists.list_size(one)) for one in range(lists)]
-        nearest = product.similarities(transformed).argmax(axis=1)
+        product = ProductScan(first._index, quantizer)
+        known = documents.copy()
+        known[1100:] = quantizer.decode(quantizer.encode(documents[1100:]))  # all that codes say
+        nearest = product.similarities(product.transform(known)).argmax(axis=1)
         for one, rows in enumerate(held):
             np.testing.assert_array_equal(np.sort(rows), np.flatnonzero(nearest == one))
 
@@ -76,25 +98,26 @@ def test_what_is_stored_are_the_chosen_codes_in_the_nearest_lists(numbers: int, 
 @pytest.mark.parametrize("lists", [None, 8])
 def test_codes_stand_for_all_vectors_alike(lists: int | None) -> None:
     documents = vectors(3000)
-    first = FirstStage.train(documents, CodeSettings(36, lists=lists))
-    product = ProductCodes(first._index)
-    transformed = product.transform(documents)
-    chosen = product.centroids[np.arange(12), choose_codes(transformed, product.centroids)].reshape(3000, -1)
+    first = FirstStage.train(documents, CodeSettings(48, "pq6", lists))
+    quantizer = first.quantizer
+    assert isinstance(quantizer, ProductQuantizer)
+    projected = quantizer.project(documents)
+    chosen = quantizer.stand_ins(quantizer.assign(documents))
     first.add(documents)
     queries = vectors(40, seed=1)
-    expected = product.transform(queries) @ chosen.T
+    expected = quantizer.project(queries) @ chosen.T
     found = first.search(queries, 20)
     best = -np.sort(-expected, axis=1)[:, :20]
     np.testing.assert_allclose(found.scores, best, atol=0.02)  # faiss rounds its tables to 8 bits
     np.testing.assert_allclose(np.take_along_axis(expected, found.rows, axis=1), best, atol=0.03)
     # x y spreads less than for the nearest centroids, and what is left out hardly grows.
-    plain = faiss.downcast_index(first._index.index).pq
-    nearest = plain.decode(plain.compute_codes(np.ascontiguousarray(transformed)))
+    plain = dataclasses.replace(quantizer, target=None)
+    nearest = plain.stand_ins(plain.assign(documents))
     spreads, errors = (
         [float(measure(one)) for one in (chosen, nearest)]
         for measure in (
-            lambda one: (one * transformed).sum(axis=1).std(),
-            lambda one: ((one - transformed) ** 2).sum(axis=1).mean(),
+            lambda one: (one * projected).sum(axis=1).std(),
+            lambda one: ((one - projected) ** 2).sum(axis=1).mean(),
         )
     )
     assert spreads[0] < 0.6 * spreads[1]
@@ -104,7 +127,7 @@ def test_codes_stand_for_all_vectors_alike(lists: int | None) -> None:
 @pytest.mark.parametrize("lists", [None, 8])
 def test_faiss_alone_reads_the_codes_and_finds_the_same(tmp_path: Path, lists: int | None) -> None:
     documents, queries = vectors(3000), vectors(20, seed=1)
-    first = FirstStage.train(documents, CodeSettings(36, lists=lists))
+    first = FirstStage.train(documents, CodeSettings(48, "pq6", lists))
     first.add(documents)
     first.save(tmp_path / "codes")
     alone = faiss.read_index(str(tmp_path / "codes"))
@@ -119,7 +142,7 @@ def test_faiss_alone_reads_the_codes_and_finds_the_same(tmp_path: Path, lists: i
 @pytest.mark.parametrize("lists", [None, 8])
 def test_any_number_of_threads_stores_the_same(tmp_path: Path, lists: int | None) -> None:
     documents = vectors(20_000)
-    first = FirstStage.train(documents[:3000], CodeSettings(36, lists=lists))
+    first = FirstStage.train(documents[:3000], CodeSettings(48, "pq6", lists))
     for count in (1, 4):
         codes = first.empty()
         with faiss_threads(count):
@@ -131,22 +154,23 @@ def test_any_number_of_threads_stores_the_same(tmp_path: Path, lists: int | None
 def test_an_error_in_a_thread_is_raised_and_what_was_stored_before_it_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = FirstStage.train(vectors(3000), CodeSettings(36, lists=8))
+    first = FirstStage.train(vectors(3000), CodeSettings(48, "pq6", 8))
     before = threadpool_info()
 
-    def fails_late(transformed: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-        if transformed[0, 0] == last:
+    def fails_late(projected: np.ndarray, centroids: np.ndarray, target: float) -> np.ndarray:
+        if projected[0, 0] == last:
             raise MemoryError
-        return choose_codes(transformed, centroids)
+        return choose_codes(projected, centroids, target)
 
     documents = vectors(20_000, seed=1)
-    product = ProductCodes(first._index)
+    quantizer = first.quantizer
+    assert isinstance(quantizer, ProductQuantizer)
     with one_thread_for_products():
-        last = product.transform(documents[18 * 1024 : 19 * 1024])[0, 0]
-    monkeypatch.setattr(product_codes, "choose_codes", fails_late)
+        last = quantizer.project(documents[18 * 1024 : 19 * 1024])[0, 0]
+    monkeypatch.setattr(product, "choose_codes", fails_late)
     with faiss_threads(4), pytest.raises(MemoryError):
-        product.add(documents)
-    assert first._index.ntotal == 18 * 1024
+        first.add(documents)
+    assert first._index.ntotal == 16 * 1024
     assert threadpool_info() == before
 
 
@@ -171,8 +195,8 @@ def test_products_take_one_thread_and_leave_those_of_faiss_alone() -> None:
 
 
 def test_lists_need_codes_that_can_number_them() -> None:
-    with pytest.raises(PrecisionError, match="Codes of 9 numbers are too short for 16 lists. Choose 12"):
-        FirstStage.train(vectors(300), CodeSettings(9, lists=16))
+    with pytest.raises(PrecisionError, match="pq1 is too short for 16 lists. Choose pq2"):
+        FirstStage.train(vectors(300), CodeSettings(48, "pq1", 16))
 
 
 def test_without_threadpoolctl_the_pip_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
