@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -202,7 +203,9 @@ def test_retention_and_gain_are_of_the_headline_metric() -> None:
 
 def test_a_cell_has_the_shape_that_reports_keep() -> None:
     latency = Latency(0.5, 0.75, 4000.0)
-    cell = make_cells("mine", scores_of([1.0, 0.0], [0.5, 0.0]), latencies={SHORT: latency})[1].as_json()
+    cell = make_cells("mine", dataclasses.replace(scores_of([1.0, 0.0], [0.5, 0.0]), latencies={SHORT: latency}))[
+        1
+    ].as_json()
     assert cell["metrics"]["MRR@10"].keys() == {"value", "low", "high"}
     assert cell["retention"] == 0.5
     assert cell["retention_interval"].keys() == {"value", "low", "high"}

@@ -255,7 +255,8 @@ def test_a_shortlist_never_holds_the_query_itself() -> None:
         assert shortlist[place, -1] == -1
         some = task.search(vectors.queries[[place]], vectors.documents, [DIM], depth=3, rows=[place])[DIM].indices
         np.testing.assert_array_equal(some[0], shortlist[place, :3])
-    best = task.rerank(vectors.queries, vectors.documents, [shortlist])[0]["Recall@40"].values
+    reranked = measure_grid(task, vectors, [DIM], reranks=[Rerank("float32", 40)])
+    expected = task.score(task.search(vectors.queries, vectors.documents, [DIM], depth=40)[DIM])["Recall@40"].values
     np.testing.assert_allclose(
-        best, task.score(task.search(vectors.queries, vectors.documents, [DIM], depth=40)[DIM])["Recall@40"].values
+        reranked.scores[CellKey(DIM, "float32", Rerank("float32", 40))]["Recall@40"].values, expected
     )

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nestvec.data import Benchmark
 from nestvec.errors import DimensionError, MissingExtraError, PrecisionError, SearchIndexError, VectorError
-from nestvec.evaluation import CellKey, Rerank, TaskVectors, measure_latency
+from nestvec.evaluation import Retrieval, TaskVectors, measure_latency
+from nestvec.evaluation.searched import measure_searches
 from nestvec.index import (
     Candidates,
     CodeSettings,
@@ -24,6 +26,8 @@ from nestvec.index.settings import default_codes
 from nestvec.quantization import BITS_PER_DIMENSION, RotatedQuantizer, bytes_per_vector, fit_codes, fit_quantizer
 from nestvec.threads import faiss_threads
 from nestvec.vectors import normalize, truncate
+
+TASK = Retrieval(Benchmark({"q": "x"}, {"d": "y"}, {"q": {"d": 1}}))
 
 
 def vectors(n: int, dim: int = 30, seed: int = 0) -> np.ndarray:
@@ -233,7 +237,7 @@ def test_without_faiss_the_pip_command_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
         scan(vectors(30), 8, "int8")
     with pytest.raises(MissingExtraError, match=r"pip install 'nestvec\[index\]'"):
-        measure_latency(TaskVectors(vectors(5), vectors(30)), [CellKey(8)])
+        list(measure_searches(TASK, TaskVectors(vectors(5), vectors(30)), [(8, "int8")], [None], sample=vectors(30)))
 
 
 @pytest.mark.parametrize(
@@ -262,16 +266,11 @@ def test_threads_are_put_back() -> None:
 
 
 def test_every_cell_is_timed_and_more_work_takes_longer() -> None:
-    task_vectors = TaskVectors(vectors(40, 64, seed=1), vectors(20000, 64))
-    keys = [
-        CellKey(64),
-        CellKey(8, "int8"),
-        CellKey(8, "int8", Rerank("float16", 50)),
-        CellKey(8, "int8", Rerank("float16", 5000)),
-    ]
-    times = measure_latency(task_vectors, keys)
-    assert list(times) == keys
-    for one in times.values():
+    documents = vectors(20000, 64)
+    queries = vectors(40, 64, seed=1)
+    first, second = scan(documents, 8, "int8"), stored(documents, "float16")
+    times = [measure_latency(Stages(first, second), queries, SearchSettings(count)) for count in (50, 5000)]
+    for one in times:
         assert 0 < one.median_ms <= one.p95_ms
         assert one.queries_per_second > 0
-    assert times[keys[3]].median_ms > times[keys[2]].median_ms
+    assert times[1].median_ms > times[0].median_ms

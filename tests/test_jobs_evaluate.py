@@ -31,6 +31,7 @@ from nestvec.evaluation import Cell, CellKey, Rerank, Retrieval, encode_task, ma
 from nestvec.jobs.evaluate import GridSettings, evaluate
 from nestvec.jobs.ready_vectors import read_task_vectors
 from nestvec.jobs.tasks import TASKS, TaskSettings, load_task
+from nestvec.quantization import PRECISIONS
 from nestvec.report import csv_grid, efficient_cells, markdown_grid, read_grid, terminal_grid
 from test_evaluation_grid import TableEncoder, made_up, random_benchmark
 
@@ -226,7 +227,9 @@ def test_a_real_model_is_encoded_once_for_all_runs(
     settings = GridSettings(latency=False, samples=50)
     first = evaluate(str(tiny_model), ready / "bench", settings=settings)
     assert {cell.dim for cell in first.cells} == {128, 64, 32}  # sizes that follow from the model
-    assert len(first.cells) == 3 * 5 * 2
+    assert len(first.cells) == 3 * len(PRECISIONS) * 2 - 2 * len(first.impossible)
+    assert [one.split(":")[0] for one in first.impossible] == ["64 x pq64", "32 x pq64", "32 x pq32"]
+    assert str(first.fitted_on).endswith("documents that were measured")
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("encoded again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from nestvec.errors import DimensionError, VectorError
 from nestvec.progress import Progress, silent
 from nestvec.vectors import check_dims, hash_factors, hash_rows
 
-__all__ = ["TopK", "rerank", "search_prefixes"]
+__all__ = ["TopK", "search_prefixes"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -97,56 +97,6 @@ def search_prefixes(
                 found[dim].indices[rows], found[dim].scores[rows] = _largest(
                     products, k, query_scales[dim][rows], document_scales[dim]
                 )
-            advance(rows.stop - rows.start)
-    return found
-
-
-def rerank(
-    queries: Float32s,
-    documents: Float32s,
-    shortlists: Sequence[NDArray[np.integer[Any]]],
-    *,
-    k: int,
-    progress: Progress = silent,
-) -> list[TopK]:
-    """Order shortlists anew by the cosine of other, usually longer vectors.
-
-    The scores of all documents are computed once for all shortlists: with more than a few of them that is cheaper
-    than gathering the vectors of each.
-
-    Args:
-        queries: [n_queries, dim], float32.
-        documents: [n_documents, dim], float32: what the reranking stage stores.
-        shortlists: Rows of documents, [n_queries, depth] each; depths may differ, and -1 is none.
-        k: Documents to keep for each query; fewer where a shortlist is shorter.
-        progress: How to report progress, in queries.
-
-    Returns:
-        The best of each shortlist. Scores that agree to six decimals are equal, and ordered by row, first first.
-
-    Raises:
-        DimensionError: The two have vectors of different sizes.
-        VectorError: There are no documents, k is below 1, or a number is not finite.
-    """
-    _check(queries, documents, k)
-    shapes = [(len(queries), min(k, shortlist.shape[1])) for shortlist in shortlists]
-    found = [TopK(np.empty(shape, np.int64), np.empty(shape, np.float32)) for shape in shapes]
-    rows_again, first_rows = _repeated_rows(documents, [documents.shape[1]])[documents.shape[1]]
-    document_scales, query_scales = _inverse_lengths(documents), _inverse_lengths(queries)
-    block = max(1, _SCORES_IN_MEMORY // len(documents))
-    with progress("reranking", len(queries)) as advance:
-        for first in range(0, len(queries), block):
-            rows = slice(first, min(first + block, len(queries)))
-            scores = queries[rows] @ documents.T
-            scores *= document_scales
-            scores[:, rows_again] = scores[:, first_rows]
-            for shortlist, top in zip(shortlists, found, strict=True):
-                short = np.take_along_axis(scores, shortlist[rows], axis=1) * query_scales[rows, None]
-                np.clip(short, -1, 1, out=short)
-                short[shortlist[rows] < 0] = -np.inf
-                order = np.lexsort((shortlist[rows], -short.round(_DECIMALS)), axis=1)[:, : top.indices.shape[1]]
-                top.indices[rows] = np.take_along_axis(shortlist[rows], order, axis=1)
-                top.scores[rows] = np.take_along_axis(short, order, axis=1)
             advance(rows.stop - rows.start)
     return found
 

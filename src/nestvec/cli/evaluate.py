@@ -66,7 +66,16 @@ def _read_picture(context: click.Context, option: click.Parameter, value: Path |
 @click.option("--draws", type=click.IntRange(min=1), help="Draws of examples to average, for few-shot.  [default: 10]")
 @click.option("--metrics", callback=separated(str), help="Such as nDCG@10,Recall@100; the first is the headline.")
 @click.option("--dims", callback=separated(int), help="Such as 384,64; default: those the model was trained for.")
-@click.option("--precisions", callback=separated(str), help="Default: float32,float16,int8,int4,binary.")
+@click.option(
+    "--precisions",
+    callback=separated(str),
+    help="Such as int8,pq32.  [default: float32,float16,int8,int4,binary,pq64,pq32,pq16,pq8]",
+)
+@click.option(
+    "--fit-on",
+    type=click.Path(path_type=Path),
+    help="Rows or texts that ranges and codebooks are learned from.  [default: the documents that are measured]",
+)
 @click.option("--rerank", callback=separated(_read_rerank), help="Second stages, such as none,int8:100,float16:400.")
 @click.option("--reference", help="A model that gains are relative to, or pca.")
 @click.option("--baseline", "baselines", multiple=True, callback=_read_baselines, help="pca, or NAME=MODEL.")
@@ -107,7 +116,7 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
         from nestvec.jobs.evaluate import GridSettings
         from nestvec.jobs.evaluate import evaluate as run
         from nestvec.jobs.tasks import TaskSettings
-        from nestvec.quantization import BITS_PER_DIMENSION
+        from nestvec.quantization import PRECISIONS
         from nestvec.report import GridReport, csv_grid, html_grid, markdown_grid, save_grid_plot, terminal_grid
 
     if options["plot_file"] is not None:
@@ -131,7 +140,8 @@ def evaluate(model: str, benchmark: Path, **options: Any) -> None:
         ),
         settings=GridSettings(
             dims=options["dims"],
-            precisions=options["precisions"] or tuple(BITS_PER_DIMENSION),
+            precisions=options["precisions"] or PRECISIONS,
+            fit_on=options["fit_on"],
             reranks=options["rerank"],
             latency=options["latency"],
             cache=options["cache"],

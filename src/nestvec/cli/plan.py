@@ -77,7 +77,7 @@ def _draw(made: MadePlan) -> RenderableType:
     """The chosen cell, the runners-up and the full vector, with what each costs."""
     from rich.table import Table
 
-    from nestvec.planning import describe_cell, expenses
+    from nestvec.planning import describe_cell, expenses, times_longer
     from nestvec.report import spell, spell_bytes, spell_percent
 
     headline, timed, priced = made.report.headline, made.choice.cell.latency is not None, made.corpus.prices is not None
@@ -93,7 +93,7 @@ def _draw(made: MadePlan) -> RenderableType:
         row += [spell_bytes(spent.memory_gb * 1e9), spell_bytes(spent.disk_gb * 1e9)]
         row += [] if spent.money is None else [f"{spent.money:,.2f}"]
         if timed:
-            row.append("" if cell.latency is None else f"{cell.latency.p95_ms * made.corpus.growth:,.2f}")
+            row.append("" if cell.latency is None else f"{cell.latency.p95_ms * times_longer(cell, made.corpus):,.2f}")
         table.add_row(*row, style="" if label == "plan" else "dim")
     return table
 

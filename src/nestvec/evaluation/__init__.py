@@ -1,19 +1,9 @@
 """Vectors and relevance to a grid: tasks, metrics, exact search at every size, intervals, cells."""
 
 from nestvec.evaluation.bootstrap import Interval, interval, resample
+from nestvec.evaluation.cell_keys import CellKey, Rerank, TaskVectors, parse_rerank
 from nestvec.evaluation.cells import Cell, make_cells
-from nestvec.evaluation.grid import (
-    CellKey,
-    GridScores,
-    Rerank,
-    TaskVectors,
-    check_cells,
-    check_task_vectors,
-    encode_task,
-    measure_grid,
-    parse_rerank,
-    stored_vectors,
-)
+from nestvec.evaluation.grid import GridScores, check_cells, check_task_vectors, encode_task, measure_grid
 from nestvec.evaluation.latency import Latency, measure_latency
 from nestvec.evaluation.metrics import DEFAULT_METRICS, Metric, measure_run, parse_metric
 from nestvec.evaluation.mteb_model import MTEBModel
@@ -79,5 +69,4 @@ __all__ = [
     "parse_rerank",
     "resample",
     "searches",
-    "stored_vectors",
 ]

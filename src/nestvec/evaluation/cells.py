@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from nestvec.errors import GridError
 from nestvec.evaluation.bootstrap import Interval, interval, resample
-from nestvec.evaluation.grid import CellKey, GridScores, Rerank, parse_rerank
+from nestvec.evaluation.cell_keys import CellKey, Rerank, parse_rerank
+from nestvec.evaluation.grid import GridScores
 from nestvec.evaluation.latency import Latency
 from nestvec.evaluation.scores import Score
 from nestvec.evaluation.significance import Difference, difference
@@ -118,7 +119,6 @@ def make_cells(
     scores: GridScores,
     *,
     before: GridScores | None = None,
-    latencies: Mapping[CellKey, Latency] | None = None,
     samples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -133,7 +133,6 @@ def make_cells(
         scores: Its scores.
         before: Scores of the model it is compared with, on the same task; cells that it lacks have no gain. None for
             no comparison.
-        latencies: How fast cells are searched.
         samples: Bootstrap resamples.
         confidence: Confidence of the intervals, between 0 and 1.
         seed: Seed of the resampling.
@@ -147,7 +146,7 @@ def make_cells(
     resampled = _resample(scores, before, samples, seed)
     headline = next(iter(scores.scores[scores.full]))
     return [
-        _make_cell(model, key, scores, before, resampled, headline, confidence, seed, (latencies or {}).get(key))
+        _make_cell(model, key, scores, before, resampled, headline, confidence, seed, scores.latencies.get(key))
         for key in scores.scores
     ]
 

@@ -4,65 +4,34 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nestvec.encoders.protocol import Encoder
-from nestvec.errors import GridError, VectorError
-from nestvec.evaluation.tasks import Retrieval, Scores, Task, searches
+from nestvec.errors import DimensionError, GridError, VectorError
+from nestvec.evaluation.cell_keys import CellKey, Rerank, TaskVectors
+from nestvec.evaluation.latency import Latency
+from nestvec.evaluation.searched import measure_searches
+from nestvec.evaluation.tasks import Scores, Task, searches
+from nestvec.index import CodeSettings
 from nestvec.progress import Progress, about, silent
-from nestvec.quantization import ROTATED, Quantizer, check_precision, fit_codes, fit_quantizer
+from nestvec.quantization import (
+    Quantizer,
+    check_precision,
+    fit_codes,
+    fit_quantizer,
+    is_fitted_by_size,
+    why_impossible,
+)
 from nestvec.vectors import check_dims, truncate, unit_float32
 
-__all__ = [
-    "CellKey",
-    "GridScores",
-    "Rerank",
-    "TaskVectors",
-    "check_cells",
-    "check_task_vectors",
-    "encode_task",
-    "measure_grid",
-    "parse_rerank",
-    "stored_vectors",
-]
+__all__ = ["GridScores", "check_cells", "check_task_vectors", "encode_task", "measure_grid"]
 
 Float32s = NDArray[np.float32]
 _ROWS_AT_A_TIME = 16_384
 _NO_DIFFERENCE = 1e-6
-
-
-class Rerank(NamedTuple):
-    """A second stage: order a shortlist anew by longer vectors."""
-
-    precision: str
-    """How the full vectors of the second stage are stored."""
-    shortlist: int
-    """Documents that the first stage hands over."""
-
-    def __str__(self) -> str:
-        """Write it as the command line does: `int8:100`."""
-        return f"{self.precision}:{self.shortlist}"
-
-
-class CellKey(NamedTuple):
-    """Which cell of a grid."""
-
-    dim: int
-    precision: str = "float32"
-    rerank: Rerank | None = None
-
-
-class TaskVectors(NamedTuple):
-    """A task as one model sees it: encoded once, measured in every cell."""
-
-    queries: Float32s
-    """Unit vectors of the task's queries, [n_queries, full_dim]."""
-    documents: Float32s
-    """Unit vectors of the task's documents, [n_documents, full_dim]."""
 
 
 @dataclass(frozen=True)
@@ -72,40 +41,19 @@ class GridScores:
     Attributes:
         full_dim: Size of the full vector; it is always measured, at float32.
         scores: Scores by cell, largest size first within each precision and rerank.
+        latencies: How fast cells are searched, where that was measured.
+        impossible: Why there is no cell, by size and precision.
     """
 
     full_dim: int
     scores: Mapping[CellKey, Scores]
+    latencies: Mapping[CellKey, Latency] = field(default_factory=dict)
+    impossible: Mapping[tuple[int, str], str] = field(default_factory=dict)
 
     @property
     def full(self) -> CellKey:
         """The cell that retention is relative to: the full float32 vector."""
         return CellKey(self.full_dim)
-
-
-def parse_rerank(text: str) -> Rerank | None:
-    """Read a second stage from its name.
-
-    Args:
-        text: `none`, or a precision and the length of the shortlist, such as `int8:100`.
-
-    Returns:
-        The second stage; None for none.
-
-    Raises:
-        GridError: It is neither.
-        PrecisionError: The precision is not known.
-
-    Example:
-        >>> parse_rerank("int8:100")
-        Rerank(precision='int8', shortlist=100)
-    """
-    if text == "none":
-        return None
-    precision, _, shortlist = text.partition(":")
-    if not shortlist.isdecimal() or int(shortlist) < 1:
-        raise GridError(f"Cannot read the rerank {text!r}. Write none, or a precision and a length, such as int8:100.")
-    return Rerank(check_precision(precision), int(shortlist))
 
 
 def encode_task(task: Task, encoder: Encoder, *, progress: Progress = silent) -> TaskVectors:
@@ -172,123 +120,126 @@ def measure_grid(
     *,
     precisions: Sequence[str] = ("float32",),
     reranks: Sequence[Rerank | None] = (None,),
+    sample: Float32s | None = None,
+    timed: bool = False,
     progress: Progress = silent,
 ) -> GridScores:
-    """Measure every cell of dims x precisions x reranks.
+    """Measure every cell of dims x precisions x reranks that is possible.
 
-    A document is stored at a precision and cut to a dim, both of which a search can undo only in part: a cell compares
-    the query, truncated and otherwise as it is, with what the codes of the document stand for. Quantizers are fitted
-    on the documents. All sizes of one precision come from one pass over the numbers. Memory beyond the vectors: those
-    of the documents once more, about 300 MiB, and with reranks 4 bytes for each query, size, precision and document of
-    the longest shortlist.
+    A task that searches is searched as an index of the same plan searches it: codes are scanned, and the best 100, or
+    the shortlist of a rerank, are rescored by cosine with what is stored. float32 without a rerank is exact, and takes
+    one pass over the numbers for all sizes. Other tasks compare what the codes stand for.
 
     Args:
         task: What to measure.
         vectors: Its texts as the model sees them.
         dims: Sizes, strictly rising or falling.
-        precisions: Names in `BITS_PER_DIMENSION`.
+        precisions: Names in `BITS_PER_DIMENSION`, or `pq` and a number of bytes.
         reranks: Second stages for every size and precision; None measures without. They store full vectors.
+        sample: What quantizers are fitted on, [n, full_dim], floating point; None fits them on the documents.
+        timed: Measure how long a search takes too; only of tasks that search.
         progress: How to report progress.
 
     Returns:
         Scores of every cell, and of the full float32 vector.
 
     Raises:
-        DimensionError: A dim is outside the vectors, repeated or out of order.
+        DimensionError: A dim is outside the vectors, repeated or out of order; or the sample has other dimensions.
         PrecisionError: A precision is not known.
         GridError: There are less than two units, nothing is to be measured, something is given twice, the task has no
-            shortlists to rerank, or a shortlist is shorter than the ranks that the metrics look at.
+            shortlists to rerank, a shortlist is shorter than the ranks that the metrics look at, or no cell is
+            possible.
+        MissingExtraError: faiss is not installed, and there is more than float32 to search.
     """
     full_dim = vectors.documents.shape[1]
     checked = tuple(sorted(check_dims(dims, full_dim), reverse=True))
     check_cells(task, precisions, reranks)
-    depths = [stage.shortlist for stage in reranks if stage is not None]
-    measured: dict[CellKey, Scores] = {}
-    shortlists: dict[CellKey, NDArray[np.int32]] = {}
-    stored = [*precisions, *(["float32"] if "float32" not in precisions else [])]
-    for precision in stored:
-        sizes = checked if precision in precisions else ()
-        if precision == "float32":
-            sizes = tuple(sorted({full_dim, *sizes}, reverse=True))
-        for some, queries, documents in _by_size(vectors, precision, sizes):
-            shown = about(precision, progress)
-            if not (depths and searches(task)):
-                found = task.measure(queries, documents, some, progress=shown)
-                measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
-                continue
-            depth = max(task.depth, *depths)
-            found_at = task.search(queries, documents, some, depth=depth, progress=shown)
-            for dim, top in found_at.items():
-                measured[CellKey(dim, precision)] = task.score(top)
-                if precision in precisions and dim in checked:
-                    shortlists[CellKey(dim, precision)] = top.indices.astype(np.int32)
-    if searches(task):
-        second = _rerank_all(task, vectors, [stage for stage in reranks if stage], shortlists, progress)
-        measured.update(second)
+    if sample is not None and sample.shape[1:] != (full_dim,):
+        raise DimensionError(f"Quantizers are fitted on vectors of {full_dim} dimensions, not {list(sample.shape)}.")
+    fitted_on = vectors.documents if sample is None else unit_float32(sample)
     wanted = [CellKey(*key) for key in itertools.product(checked, precisions, reranks)]
+    impossible = {
+        (key.dim, precision): reason
+        for key in wanted
+        for precision in (key.precision, *([key.rerank.precision] if key.rerank else []))
+        if (reason := _why_impossible(key.dim if precision == key.precision else full_dim, precision, fitted_on))
+    }
+    wanted = [
+        key
+        for key in wanted
+        if (key.dim, key.precision) not in impossible
+        and (key.rerank is None or (key.dim, key.rerank.precision) not in impossible)
+    ]
+    if not wanted:
+        raise GridError(f"No cell is possible. {next(iter(impossible.values()))}")
+    measured: dict[CellKey, Scores] = {}
+    latencies: dict[CellKey, Latency] = {}
+    exact = sorted({full_dim, *(key.dim for key in wanted if key == CellKey(key.dim))}, reverse=True)
+    plain = task.measure(vectors.queries, vectors.documents, exact, progress=about("float32", progress))
+    measured.update({CellKey(dim): scores for dim, scores in plain.items()})
     full = CellKey(full_dim)
-    return GridScores(full_dim, {key: measured[key] for key in dict.fromkeys([full, *wanted])})
+    if searches(task):
+        for stages, firsts in _by_reranks([key for key in wanted if timed or key not in measured]).items():
+            cells = measure_searches(task, vectors, firsts, stages, sample=fitted_on, timed=timed, progress=progress)
+            for cell in cells:
+                measured.setdefault(cell.key, cell.scores)
+                if cell.latency is not None:
+                    latencies[cell.key] = cell.latency
+    else:
+        for precision, keys in itertools.groupby(sorted(wanted, key=_precision), key=_precision):
+            if precision == full.precision:
+                continue
+            sizes = sorted({key.dim for key in keys}, reverse=True)
+            for some, documents in _by_size(vectors.documents, fitted_on, precision, sizes):
+                queries = np.ascontiguousarray(vectors.queries[:, : documents.shape[1]])
+                found = task.measure(queries, documents, some, progress=about(precision, progress))
+                measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
+    return GridScores(full_dim, {key: measured[key] for key in dict.fromkeys([full, *wanted])}, latencies, impossible)
+
+
+def _precision(key: CellKey) -> str:
+    return key.precision
+
+
+def _why_impossible(dim: int, precision: str, sample: Float32s) -> str | None:
+    """Say why vectors cannot be stored so: they have too few dimensions, or there are too few to learn from."""
+    fewest = CodeSettings(dim, precision).fewest_to_train
+    if reason := why_impossible(dim, precision):
+        return reason
+    if len(sample) < fewest:
+        return f"{precision} is learned from {fewest} vectors at least, and there are {len(sample)}."
+    return None
+
+
+def _by_reranks(keys: Sequence[CellKey]) -> dict[tuple[Rerank | None, ...], list[tuple[int, str]]]:
+    """First stages by the second ones that are measured behind them, so that each is built once."""
+    behind: dict[tuple[int, str], list[Rerank | None]] = {}
+    for key in keys:
+        behind.setdefault((key.dim, key.precision), []).append(key.rerank)
+    found: dict[tuple[Rerank | None, ...], list[tuple[int, str]]] = {}
+    for first, stages in behind.items():
+        found.setdefault(tuple(stages), []).append(first)
+    return found
 
 
 def _by_size(
-    vectors: TaskVectors, precision: str, dims: Sequence[int]
-) -> Iterator[tuple[Sequence[int], Float32s, Float32s]]:
-    """Sizes, with queries and what documents are worth at them: all at once, or one by one where each has its codes."""
-    if precision not in ROTATED:
-        yield dims, vectors.queries, stored_vectors(vectors.documents, precision)
+    documents: Float32s, sample: Float32s, precision: str, dims: Sequence[int]
+) -> Iterator[tuple[Sequence[int], Float32s]]:
+    """Sizes, with what documents are worth at them: all at once, or one by one where each has codes of its own."""
+    if not is_fitted_by_size(precision):
+        yield dims, _restored(fit_quantizer(sample, precision), documents)
         return
     for dim in dims:
-        quantizer = fit_codes(vectors.documents, dim, precision)
-        prefixes = truncate(vectors.documents, dim)
-        yield (dim,), np.ascontiguousarray(vectors.queries[:, :dim]), _restored(quantizer, prefixes)
-
-
-def stored_vectors(vectors: Float32s, precision: str) -> Float32s:
-    """Return what vectors are worth once they are stored at a precision.
-
-    Args:
-        vectors: [n, full_dim], float32; the quantizer is fitted on them.
-        precision: A name in `BITS_PER_DIMENSION`.
-
-    Returns:
-        What their codes stand for, [n, full_dim], float32; the same array for float32.
-
-    Raises:
-        PrecisionError: The precision is not known.
-        VectorError: The vectors are no finite vectors.
-    """
-    if precision == "float32":
-        return vectors
-    return _restored(fit_quantizer(vectors, precision), vectors)
+        yield (dim,), _restored(fit_codes(sample, dim, precision), truncate(documents, dim))
 
 
 def _restored(quantizer: Quantizer, vectors: Float32s) -> Float32s:
+    """What vectors are worth once they are stored, [n, full_dim]."""
     decoded = np.empty_like(vectors)
     for first in range(0, len(vectors), _ROWS_AT_A_TIME):
         rows = slice(first, first + _ROWS_AT_A_TIME)
         decoded[rows] = quantizer.decode(quantizer.encode(vectors[rows]))
     return decoded
-
-
-def _rerank_all(
-    task: Retrieval,
-    vectors: TaskVectors,
-    stages: Sequence[Rerank],
-    shortlists: Mapping[CellKey, NDArray[np.int32]],
-    progress: Progress,
-) -> Iterator[tuple[CellKey, Scores]]:
-    """Scores of every first stage with every second one; each precision of the second is computed once."""
-    for precision in dict.fromkeys(stage.precision for stage in stages):
-        cells = [
-            (CellKey(first.dim, first.precision, stage), rows[:, : stage.shortlist])
-            for first, rows in shortlists.items()
-            for stage in stages
-            if stage.precision == precision
-        ]
-        documents = stored_vectors(vectors.documents, precision)
-        rows_of_cells = [rows for _, rows in cells]
-        scores = task.rerank(vectors.queries, documents, rows_of_cells, progress=about(precision, progress))
-        yield from zip((key for key, _ in cells), scores, strict=True)
 
 
 def check_cells(task: Task, precisions: Sequence[str], reranks: Sequence[Rerank | None]) -> None:

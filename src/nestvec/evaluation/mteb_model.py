@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nestvec.encoders.protocol import Encoder
 from nestvec.errors import PrecisionError
 from nestvec.extras import require
-from nestvec.quantization import ROTATED, Quantizer, check_precision, fit_codes, fit_quantizer
+from nestvec.quantization import Quantizer, check_precision, fit_codes, fit_quantizer, is_fitted_by_size
 from nestvec.vectors import cosine, default_dims, truncate
 
 __all__ = ["MTEBModel"]
@@ -105,7 +105,7 @@ class MTEBModel:
 
     def _fit(self, vectors: Float32s) -> Quantizer:
         """As a grid does: codes of a size of their own where they are rotated, else those of all sizes."""
-        if self.precision in ROTATED:
+        if is_fitted_by_size(self.precision):
             return fit_codes(vectors, self.dim, self.precision)
         return fit_quantizer(vectors, self.precision)
 

@@ -10,11 +10,13 @@ from nestvec.index.embedded.two_stages import Stages, search_stages
 from nestvec.index.filters import parse_filter
 from nestvec.index.protocol import Batch, QueryEncoder, SearchIndex
 from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits, StageDetails
-from nestvec.index.settings import CodeSettings, SearchSettings
+from nestvec.index.settings import DEFAULT_SHORTLIST, IDENTITY_BYTES, CodeSettings, SearchSettings, default_lists
 from nestvec.index.tuning import Trial, Tuned
 
 __all__ = [
+    "DEFAULT_SHORTLIST",
     "EXPORTS",
+    "IDENTITY_BYTES",
     "Batch",
     "Candidates",
     "CodeSettings",
@@ -35,6 +37,7 @@ __all__ = [
     "StoredVectors",
     "Trial",
     "Tuned",
+    "default_lists",
     "encode",
     "export",
     "find_damage",

@@ -14,6 +14,7 @@ from nestvec.quantization import bytes_per_vector, product_code
 
 __all__ = [
     "DEFAULT_SHORTLIST",
+    "IDENTITY_BYTES",
     "CodeSettings",
     "SearchSettings",
     "default_codes",
@@ -24,12 +25,13 @@ __all__ = [
 
 DEFAULT_SHORTLIST = 100
 """Candidates that are rescored until an index is tuned, and where codes are all that is stored."""
+IDENTITY_BYTES = 8
+"""Of a row number, which faiss keeps beside each code in IVF lists."""
 
 _ROWS_TO_TRAIN = 100_000
 _ROWS_PER_LIST_TO_TRAIN = 20
 _FLOATS_TO_TRAIN = 1 << 28  # 1 GiB, in memory while an index is built
 _FEWEST_OF_MANY = 16_384
-_IDENTITY_BYTES = 8  # of a row number, which faiss keeps beside each code in lists
 _DIMENSIONS_PER_BYTE = 12  # half the dimensions as components, three to a 4-bit codebook
 _LONGEST_DEFAULT = 128  # bytes
 _SHORTEST_TO_LEARN = 24
@@ -53,7 +55,7 @@ class CodeSettings(NamedTuple):
     @property
     def bytes_per_vector(self) -> int:
         """Memory for each vector."""
-        return bytes_per_vector(self.dim, self.precision) + (0 if self.lists is None else _IDENTITY_BYTES)
+        return bytes_per_vector(self.dim, self.precision) + (0 if self.lists is None else IDENTITY_BYTES)
 
     @property
     def fewest_to_train(self) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nestvec.adaptors import SIDES, fit_pca, load
 from nestvec.data import naming_places
 from nestvec.encoders import CachedEncoder, load_base, trained_dims
-from nestvec.errors import DimensionError, GridError
+from nestvec.errors import DimensionError, GridError, VectorError
 from nestvec.evaluation import (
     Cell,
     Rerank,
@@ -26,18 +26,18 @@ from nestvec.evaluation import (
     encode_task,
     make_cells,
     measure_grid,
-    measure_latency,
     searches,
 )
 from nestvec.extras import require
 from nestvec.jobs.encoders import make_encoder, split_adaptor
+from nestvec.jobs.fitted_on import encode_sample
 from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.ready_vectors import read_task_vectors
 from nestvec.jobs.tasks import TaskSettings, load_task
 from nestvec.progress import Progress, about, silent
-from nestvec.quantization import BITS_PER_DIMENSION
-from nestvec.report import GridReport, SampleQuery
-from nestvec.vectors import check_dims, default_dims
+from nestvec.quantization import PRECISIONS
+from nestvec.report import FittedOn, GridReport, SampleQuery
+from nestvec.vectors import check_dims, default_dims, unit_float32
 
 __all__ = ["PCA_PREFIX", "GridSettings", "evaluate"]
 
@@ -62,6 +62,8 @@ class _Encoded(NamedTuple):
     """Sizes that the source says it was trained for."""
     identities: Mapping[str, str] = MappingProxyType({})
     """Identity of the encoder by side, where it is known."""
+    sample: NDArray[np.float32] | None = None
+    """Unit vectors that quantizers are fitted on; None for the documents."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class GridSettings:
 
     Attributes:
         dims: Sizes; None takes those that the model was trained for, or the full size and powers of two below it.
-        precisions: Names in `BITS_PER_DIMENSION`.
+        precisions: Names in `BITS_PER_DIMENSION`, or `pq` and a number of bytes.
+        fit_on: File of texts or rows that ranges and codebooks are learned from, whose documents count; None learns
+            them from the documents that are measured.
         reranks: Second stages, None for none; None in their place is `none` and, for retrieval, `int8:100`.
         latency: Time the search of each cell, where the task searches.
         cache: Keep vectors on disk, and take them from there.
@@ -84,7 +88,8 @@ class GridSettings:
     """
 
     dims: Sequence[int] | None = None
-    precisions: Sequence[str] = tuple(BITS_PER_DIMENSION)
+    precisions: Sequence[str] = PRECISIONS
+    fit_on: str | Path | None = None
     reranks: Sequence[Rerank | None] | None = None
     latency: bool = True
     cache: bool = True
@@ -153,11 +158,14 @@ def evaluate(
         require("faiss", extra="index")  # sooner than after all the encoding
 
     vectors: dict[str, TaskVectors] = {}
+    samples_of: dict[str, NDArray[np.float32] | None] = {}
     encoded: dict[str, _Encoded] = {}
     dims: Sequence[int] = ()
     for label, source in models.items():
         started = time.perf_counter()
-        vectors[label], trained, _ = _encode_source(source, task, benchmark, encoded, settings, progress)
+        known = _encode_source(source, task, benchmark, encoded, settings, progress)
+        vectors[label], trained = known.vectors, known.trained
+        samples_of[label] = known.sample
         seconds["encode"] = seconds.get("encode", 0.0) + time.perf_counter() - started
         if label == own:
             full_dim = vectors[label].documents.shape[1]
@@ -170,15 +178,16 @@ def evaluate(
         if not sizes:
             raise DimensionError(f"None of the dims {list(dims)} is within the {one.documents.shape[1]} of {label}.")
         scores[label] = measure_grid(
-            task, one, sizes, precisions=settings.precisions, reranks=reranks, progress=about(label, progress)
+            task,
+            one,
+            sizes,
+            precisions=settings.precisions,
+            reranks=reranks,
+            sample=samples_of[label],
+            timed=timed,
+            progress=about(label, progress),
         )
     seconds["measure"] = time.perf_counter() - started
-    started = time.perf_counter()
-    latencies = {}
-    if timed:
-        for label, one in vectors.items():
-            latencies[label] = measure_latency(one, scores[label].scores, progress=about(label, progress))
-        seconds["time"] = time.perf_counter() - started
     started = time.perf_counter()
     cells: list[Cell] = []
     with progress("resampling", None):
@@ -188,7 +197,6 @@ def evaluate(
                 label,
                 measured,
                 before=before,
-                latencies=latencies.get(label),
                 samples=settings.samples,
                 confidence=settings.confidence,
                 seed=settings.seed,
@@ -202,6 +210,8 @@ def evaluate(
         models=models,
         reference=named_reference,
         benchmark={"name": task.name, "task": task.kind, "unit": task.unit, **task.counts()},
+        fitted_on=_fitted_on(settings, samples_of[own], task),
+        impossible=[f"{dim} x {precision}: {why}" for (dim, precision), why in scores[own].impossible.items()],
         corpus_size=settings.corpus_size or len(task.documents),
         measured_size=len(task.documents),
         samples=samples,
@@ -212,6 +222,12 @@ def evaluate(
         seed=settings.seed,
         folder=str(Path.cwd()),
     )
+
+
+def _fitted_on(settings: GridSettings, sample: NDArray[np.float32] | None, task: Task) -> FittedOn:
+    if settings.fit_on is None or sample is None:
+        return FittedOn("documents", len(task.documents))
+    return FittedOn(str(Path(settings.fit_on).absolute()), len(sample))
 
 
 def _name_models(model: str, name: str | None, reference: str | None, baselines: Mapping[str, str]) -> dict[str, str]:
@@ -256,18 +272,24 @@ def _encode_source(
         return encoded[source]
     adaptor_file, behind = split_adaptor(source)
     if source.startswith(PCA_PREFIX):
-        plain = _encode_source(source.removeprefix(PCA_PREFIX), task, benchmark, encoded, settings, progress).vectors
-        pca = fit_pca(plain.documents)
-        vectors = check_task_vectors(task, _map(plain, pca.transform, pca.transform))
-        encoded[source] = _Encoded(vectors)
+        plain = _encode_source(source.removeprefix(PCA_PREFIX), task, benchmark, encoded, settings, progress)
+        pca = fit_pca(plain.vectors.documents)
+        vectors = check_task_vectors(task, _map(plain.vectors, pca.transform, pca.transform))
+        sample = None if plain.sample is None else unit_float32(pca.transform(plain.sample))
+        encoded[source] = _Encoded(vectors, sample=sample)
     elif adaptor_file is not None:
         adaptor = load(adaptor_file)
         frozen = _encode_source(behind, task, benchmark, encoded, settings, progress, behind_adaptor=True)
         adaptor.check_encoder(frozen.identities, force=settings.force)
         tower = adaptor.towers
         vectors = check_task_vectors(task, _map(frozen.vectors, tower.query.transform, tower.document.transform))
-        encoded[source] = _Encoded(vectors, adaptor.dims)
+        sample = None if frozen.sample is None else unit_float32(tower.document.transform(frozen.sample))
+        encoded[source] = _Encoded(vectors, adaptor.dims, sample=sample)
     elif source.startswith(_VECTORS):
+        if settings.fit_on is not None:
+            raise VectorError(
+                f"{source} has vectors of the benchmark alone, and none of {settings.fit_on}. Leave --fit-on out."
+            )
         encoded[source] = _Encoded(read_task_vectors(source.removeprefix(_VECTORS), task, benchmark))
     else:
         with progress(f"loading {source}", None):
@@ -280,7 +302,10 @@ def _encode_source(
         identities = {side: encoder.identity(side) for side in SIDES}
         with naming_places(benchmark):
             vectors = encode_task(task, encoder, progress=progress)
-        encoded[source] = _Encoded(vectors, trained_dims(source, model), identities)
+        sample = None
+        if settings.fit_on is not None:
+            sample = encode_sample(settings.fit_on, encoder, progress=progress)
+        encoded[source] = _Encoded(vectors, trained_dims(source, model), identities, sample)
     return encoded[source]
 
 

@@ -12,7 +12,17 @@ from nestvec.files import write_text
 from nestvec.jobs.evaluate import PCA_PREFIX
 from nestvec.jobs.sources import absolute_source
 from nestvec.plan import Plan, dump_plan, read_plan
-from nestvec.planning import Choice, Corpus, Prices, choose, expenses, parse_budget, parse_target
+from nestvec.planning import (
+    Choice,
+    Corpus,
+    Prices,
+    choose,
+    expenses,
+    lists_of,
+    parse_budget,
+    parse_target,
+    times_longer,
+)
 from nestvec.report import GridReport, read_grid
 
 __all__ = ["MadePlan", "make_plan", "write_plan"]
@@ -81,12 +91,14 @@ def make_plan(
     )
     notes = _notes(report, choice, corpus)
     cell = choice.cell
-    stages: dict[str, Any] = {"first_stage": {"dim": cell.dim, "precision": cell.precision}}
+    lists = lists_of(cell, corpus)
+    stages: dict[str, Any] = {"first_stage": {"dim": cell.dim, "precision": cell.precision, "lists": lists}}
     if cell.rerank is not None:
         stages["second_stage"] = cell.rerank._asdict()
     plan = Plan(
         model=absolute_source(source, report.folder or None),
         full_dim=choice.full.dim,
+        fitted_on=report.fitted_on.source,
         reason=choice.reason,
         measured={
             "benchmark": str(report.benchmark.get("name", "")),
@@ -138,7 +150,7 @@ def _describe_costs(choice: Choice, corpus: Corpus) -> dict[str, Any]:
     costs = {name: getattr(spent, name) for name in spent._fields}
     saved = {f"saved_{name}": getattr(full, name) - value for name, value in costs.items() if value is not None}
     rounded = {name: round(value, 6) for name, value in {**costs, **saved}.items() if value is not None}
-    times = {} if cell.latency is None else {"p95_ms": round(cell.latency.p95_ms * corpus.growth, 3)}
+    times = {} if cell.latency is None else {"p95_ms": round(cell.latency.p95_ms * times_longer(cell, corpus), 3)}
     return {
         "corpus_size": corpus.size,
         "bytes_per_vector": cell.bytes_per_vector,
@@ -150,13 +162,18 @@ def _describe_costs(choice: Choice, corpus: Corpus) -> dict[str, Any]:
 
 def _notes(report: GridReport, choice: Choice, corpus: Corpus) -> list[str]:
     notes = []
+    cell, growth = choice.cell, corpus.size / corpus.measured
     larger = f"{corpus.measured:,} vectors were measured and {corpus.size:,} will be stored"
-    if corpus.growth > 1 and choice.cell.latency is not None:
-        notes.append(f"{larger}: times are scaled as those of a scan, {corpus.growth:,.1f} fold.")
-    if corpus.growth > _GROWTH_TO_MENTION and choice.cell.rerank is not None:
+    if growth > 1 and cell.latency is not None:
+        lists = lists_of(cell, corpus)
+        how = "a scan of all codes" if lists is None else f"a search of {lists:,} IVF lists"
         notes.append(
-            f"{larger}: among more documents a shortlist of {choice.cell.rerank.shortlist} misses more of the right "
-            "ones. Measure on as large a part of your corpus as you can."
+            f"{larger}: times are those of {how}, {times_longer(cell, corpus):,.1f} times as long as measured."
+        )
+    if growth > _GROWTH_TO_MENTION and cell.rerank is not None:
+        notes.append(
+            f"{larger}: among more documents a shortlist of {cell.rerank.shortlist} misses more of the right ones. "
+            "Measure on as large a part of your corpus as you can."
         )
     units = report.benchmark.get(report.benchmark.get("unit", "queries"), _UNITS_TO_TRUST)
     if units < _UNITS_TO_TRUST:

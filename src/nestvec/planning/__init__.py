@@ -1,7 +1,8 @@
 """A grid and a budget to a plan."""
 
 from nestvec.planning.choose import Choice, choose, describe_cell
-from nestvec.planning.costs import Corpus, Expenses, Prices, expenses
+from nestvec.planning.costs import Corpus, Expenses, Prices, disk_bytes, expenses
+from nestvec.planning.growth import lists_of, times_longer
 from nestvec.planning.limits import COSTS, Limit, check_limits, parse_budget, parse_target
 
 __all__ = [
@@ -14,7 +15,10 @@ __all__ = [
     "check_limits",
     "choose",
     "describe_cell",
+    "disk_bytes",
     "expenses",
+    "lists_of",
     "parse_budget",
     "parse_target",
+    "times_longer",
 ]

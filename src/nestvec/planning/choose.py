@@ -92,10 +92,10 @@ def describe_cell(cell: Cell) -> str:
         cell: The cell.
 
     Returns:
-        Such as `128 numbers of binary, the best 100 reranked by int8`.
+        Such as `128 x binary, the best 100 reranked by int8`.
     """
     second = "" if cell.rerank is None else f", the best {cell.rerank.shortlist} reranked by {cell.rerank.precision}"
-    return f"{cell.dim} numbers of {cell.precision}{second}"
+    return f"{cell.dim} x {cell.precision}{second}"
 
 
 def _low(cell: Cell, target: Limit) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nestvec.evaluation import Cell
+from nestvec.index import IDENTITY_BYTES, default_lists
 
-__all__ = ["Corpus", "Expenses", "Prices", "expenses"]
+__all__ = ["Corpus", "Expenses", "Prices", "disk_bytes", "expenses"]
 
 _GIGABYTE = 1e9
 
@@ -27,21 +28,21 @@ class Corpus(NamedTuple):
     """Vectors that the grid was measured, and timed, on."""
     prices: Prices | None = None
 
-    @property
-    def growth(self) -> float:
-        """How many times longer a scan of it takes than of what was measured; not below 1."""
-        return max(1.0, self.size / self.measured)
-
 
 class Expenses(NamedTuple):
     """What a corpus costs in one cell."""
 
     memory_gb: float
-    """Codes of the first stage, in memory."""
+    """Codes of the first stage, in memory, with the row numbers of IVF lists where there are some."""
     disk_gb: float
-    """Codes of both stages, on disk."""
+    """Codes of both stages, on disk; where there is no second one, those of the first are kept for it as well."""
     money: float | None
     """At the stated prices; None without prices."""
+
+
+def disk_bytes(cell: Cell) -> int:
+    """Return the bytes of a vector on disk: its codes and what is rescored, which may be the codes once more."""
+    return cell.bytes_per_vector + (cell.rerank_bytes_per_vector or cell.bytes_per_vector)
 
 
 def expenses(cell: Cell, corpus: Corpus) -> Expenses:
@@ -54,8 +55,9 @@ def expenses(cell: Cell, corpus: Corpus) -> Expenses:
     Returns:
         Memory and disk in gigabytes of 10^9 bytes, and money where there are prices.
     """
-    memory_gb = cell.bytes_per_vector * corpus.size / _GIGABYTE
-    disk_gb = (cell.bytes_per_vector + cell.rerank_bytes_per_vector) * corpus.size / _GIGABYTE
+    identity = 0 if default_lists(cell.precision, corpus.size) is None else IDENTITY_BYTES
+    memory_gb = (cell.bytes_per_vector + identity) * corpus.size / _GIGABYTE
+    disk_gb = (disk_bytes(cell) + identity) * corpus.size / _GIGABYTE
     prices = corpus.prices
     money = None if prices is None else memory_gb * prices.memory_per_gb + disk_gb * prices.disk_per_gb
     return Expenses(memory_gb, disk_gb, money)

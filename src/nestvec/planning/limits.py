@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from nestvec.errors import PlanError
 from nestvec.evaluation import Cell, Interval
-from nestvec.planning.costs import Corpus, expenses
+from nestvec.planning.costs import Corpus, disk_bytes, expenses
+from nestvec.planning.growth import times_longer
 
 __all__ = ["COSTS", "Limit", "check_limits", "parse_budget", "parse_target", "score_of"]
 
@@ -38,20 +39,22 @@ class Limit(NamedTuple):
 
 COSTS: dict[str, Callable[[Cell, Corpus], float | None]] = {
     "bytes": lambda cell, _: cell.bytes_per_vector,
-    "disk_bytes": lambda cell, _: cell.bytes_per_vector + cell.rerank_bytes_per_vector,
+    "disk_bytes": lambda cell, _: disk_bytes(cell),
     "memory_gb": lambda cell, corpus: expenses(cell, corpus).memory_gb,
     "disk_gb": lambda cell, corpus: expenses(cell, corpus).disk_gb,
     "dim": lambda cell, _: cell.dim,
-    "latency_ms": lambda cell, corpus: None if cell.latency is None else cell.latency.median_ms * corpus.growth,
-    "p95_ms": lambda cell, corpus: None if cell.latency is None else cell.latency.p95_ms * corpus.growth,
+    "latency_ms": lambda cell, corpus: (
+        None if cell.latency is None else cell.latency.median_ms * times_longer(cell, corpus)
+    ),
+    "p95_ms": lambda cell, corpus: None if cell.latency is None else cell.latency.p95_ms * times_longer(cell, corpus),
     "queries_per_second": lambda cell, corpus: (
-        None if cell.latency is None else cell.latency.queries_per_second / corpus.growth
+        None if cell.latency is None else cell.latency.queries_per_second / times_longer(cell, corpus)
     ),
 }
 """What a cell costs, by the name that a budget gives it; None if it was not measured.
 
-`bytes` are those of one vector in memory, where the first stage scans it; on disk the second stage's come on top. Times
-grow with the corpus, as those of a scan do."""
+`bytes` are those of one vector in memory, where the first stage scans it; on disk those that are rescored come on top.
+Times grow with the corpus, as those of the index that would be built."""
 
 
 def parse_target(text: str, scores: Sequence[str]) -> Limit:

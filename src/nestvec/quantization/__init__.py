@@ -9,6 +9,7 @@ from nestvec.quantization.fitting import (
     fit_codes,
     fit_quantizer,
     in_fixed_order,
+    is_fitted_by_size,
     quantizer_class,
 )
 from nestvec.quantization.floats import FloatQuantizer
@@ -49,6 +50,7 @@ __all__ = [
     "fit_quantizer",
     "hamming",
     "in_fixed_order",
+    "is_fitted_by_size",
     "itq_rotation",
     "load_codes",
     "product_code",

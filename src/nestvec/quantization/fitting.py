@@ -26,6 +26,7 @@ __all__ = [
     "fit_codes",
     "fit_quantizer",
     "in_fixed_order",
+    "is_fitted_by_size",
     "quantizer_class",
 ]
 
@@ -45,6 +46,11 @@ _QUANTIZERS: dict[str, type[FloatQuantizer | ScalarQuantizer | BinaryQuantizer]]
     "int4": ScalarQuantizer,
     "binary": BinaryQuantizer,
 }
+
+
+def is_fitted_by_size(precision: str) -> bool:
+    """Tell whether codes of every size are fitted by themselves: those of the full size cannot be cut."""
+    return precision in ROTATED or product_code(precision) is not None
 
 
 def quantizer_class(precision: str) -> type[FloatQuantizer | ScalarQuantizer | BinaryQuantizer | ProductQuantizer]:

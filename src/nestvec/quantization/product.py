@@ -29,6 +29,7 @@ _SHORT = 16  # bytes
 _ROWS_TO_FIT = 65_536
 _ROWS_FOR_OPQ = 16_384
 _OPQ_ITERATIONS = 10
+_ROWS_PER_DIMENSION = 2  # for OPQ: of fewer than there are dimensions faiss crashes
 _MOST_FOR_EIGEN = 1_536  # dimensions: their covariance takes seconds to diagonalise
 _ROWS_FOR_ITERATION = 16_384
 _OVERSAMPLED, _POWER_ITERATIONS = 32, 4
@@ -70,8 +71,9 @@ class ProductQuantizer(Quantizer):
             vectors: A sample, [n, full_dim], of unit length; at most 65,536 rows, evenly spread, are looked
                 at.
             precision: `pq` and a number of bytes.
-            opq: Learn the projection that leaves the least error. Without, the leading principal components are
-                rotated at random, so that every codebook has as much to say.
+            opq: Learn the projection that leaves the least error, from two vectors for each dimension at least.
+                Otherwise the leading principal components are rotated at random, so that every codebook has as much to
+                say.
             components: Dimensions to keep of the projection, a multiple of the codebooks; None keeps 4 for each
                 codebook up to 16 bytes and 3 beyond (twice as many of 8-bit codes), or as many as there are.
             score_aware: Assign codes with a score-aware loss, see `choose_codes`.
@@ -101,7 +103,8 @@ class ProductQuantizer(Quantizer):
                 "them from. Give more, or choose another precision."
             )
         sample = np.ascontiguousarray(sample[:: -(-len(sample) // _ROWS_TO_FIT)])
-        matrix = _opq(sample, kept, code, seed) if opq else _components(sample, kept, seed)
+        enough = len(sample) >= _ROWS_PER_DIMENSION * sample.shape[1]
+        matrix = _opq(sample, kept, code, seed) if opq and enough else _components(sample, kept, seed)
         projected = sample @ matrix
         centroids = _centroids(projected, code, seed)
         found = cls(precision, sample.shape[1], components=matrix, centroids=centroids)

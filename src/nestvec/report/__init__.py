@@ -2,7 +2,7 @@
 
 from nestvec.report.adaptor_table import adaptor_outcome, adaptor_table
 from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Report, Stage
-from nestvec.report.grid_document import GridReport, SampleQuery, efficient_cells, read_grid
+from nestvec.report.grid_document import FittedOn, GridReport, SampleQuery, efficient_cells, read_grid
 from nestvec.report.grid_page import html_grid
 from nestvec.report.grid_plot import save_grid_plot
 from nestvec.report.grid_table import csv_grid, markdown_grid, spell_bytes, terminal_grid
@@ -14,6 +14,7 @@ from nestvec.report.table import markdown_table, terminal_examples, terminal_tab
 __all__ = [
     "Example",
     "ExampleAnswer",
+    "FittedOn",
     "FoundDocument",
     "GridReport",
     "Report",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from nestvec.errors import GridError, SourceNotFoundError
 from nestvec.evaluation import Cell
 
-__all__ = ["GridReport", "SampleQuery", "efficient_cells", "read_grid"]
+__all__ = ["FittedOn", "GridReport", "SampleQuery", "efficient_cells", "read_grid"]
 
 
 class SampleQuery(NamedTuple):
@@ -22,6 +22,22 @@ class SampleQuery(NamedTuple):
     """Ids of the relevant documents."""
     answers: dict[str, dict[int, list[str]]]
     """Ids of the first documents, best first, by model and dim, from float32 vectors."""
+
+
+class FittedOn(NamedTuple):
+    """What ranges and codebooks of quantizers were learned from."""
+
+    source: str = "documents"
+    """`documents` for those that were measured, or a file of texts or rows."""
+    texts: int | None = None
+    """How many; None where it is not known."""
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        count = "" if self.texts is None else f"{self.texts:,} "
+        if self.source == "documents":
+            return f"the {count}documents that were measured"
+        return f"{count}texts of {Path(self.source).name}"
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,8 @@ class GridReport:
         models: Where each model comes from, by the name that its cells carry; the first is the one evaluated.
         reference: Name of the model that gains are relative to; None without one.
         benchmark: Name, task, unit and counts of what was measured with.
+        fitted_on: What ranges and codebooks were learned from.
+        impossible: Cells that there cannot be, a sentence each.
         corpus_size: Vectors that total bytes are stated for.
         measured_size: Vectors that were measured and timed.
         samples: A few queries with what is found for them; empty where the task has none.
@@ -54,6 +72,8 @@ class GridReport:
     benchmark: Mapping[str, Any]
     corpus_size: int
     measured_size: int
+    fitted_on: FittedOn = field(default_factory=FittedOn)
+    impossible: Sequence[str] = ()
     samples: Sequence[SampleQuery] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
@@ -76,6 +96,8 @@ class GridReport:
             "folder": self.folder,
             "reference": self.reference,
             "benchmark": dict(self.benchmark),
+            "fitted_on": self.fitted_on._asdict(),
+            "impossible": list(self.impossible),
             "corpus_size": self.corpus_size,
             "measured_size": self.measured_size,
             "samples": [sample._asdict() for sample in self.samples],
@@ -134,6 +156,8 @@ def read_grid(path: str | Path) -> GridReport:
             folder=document.get("folder") or "",
             reference=document.get("reference"),
             benchmark=benchmark,
+            fitted_on=FittedOn(**document.get("fitted_on", {})),
+            impossible=document.get("impossible", []),
             corpus_size=document.get("corpus_size") or benchmark["documents"],
             measured_size=document.get("measured_size") or benchmark["documents"],
             samples=samples,

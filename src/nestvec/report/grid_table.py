@@ -176,7 +176,8 @@ def _model_title(report: GridReport, model: str) -> str:
 def _legend(report: GridReport) -> str:
     parts = [
         "* no other cell is smaller in memory, no larger on disk, and as good.",
-        "Documents are cut to dim numbers and stored at the precision; bytes are per vector.",
+        "Documents are cut to dim dimensions and stored at the precision; bytes are per vector.",
+        f"Ranges and codebooks are learned from {report.fitted_on}.",
         f"The total is for {report.corpus_size:,} vectors.",
     ]
     if _has(report, "rerank"):
@@ -195,4 +196,6 @@ def _legend(report: GridReport) -> str:
             f"({report.hardware.get('cpu', 'this machine')}), median and 95th percentile, encoding not included; "
             "queries/s: many at once on all threads."
         )
+    if report.impossible:
+        parts.append(f"Not possible: {' '.join(report.impossible)}")
     return " ".join(parts)

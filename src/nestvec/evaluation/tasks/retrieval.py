@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, TypeGuard
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from nestvec.errors import BenchmarkError, DataError, MetricError
 from nestvec.evaluation.metrics import DEFAULT_METRICS, Judged, judge, parse_metric, score_queries
 from nestvec.evaluation.scores import MeanScore
 from nestvec.evaluation.tasks.base import Float32s, Scores, Task
-from nestvec.exact_search import TopK, rerank, search_prefixes
+from nestvec.exact_search import TopK, search_prefixes
 from nestvec.progress import Progress, silent
 
 __all__ = ["BitextMining", "Reranking", "Retrieval", "searches"]
@@ -95,6 +95,11 @@ class Retrieval(Task):
         """Ranks that the metrics look at."""
         return min(max(metric.cutoff for metric in self._metrics), len(self.document_ids))
 
+    @property
+    def search_depth(self) -> int:
+        """Documents that a search is to find: one more where queries are documents, and no answer to themselves."""
+        return min(self.depth + int((self._own_rows >= 0).any()), len(self.document_ids))
+
     def counts(self) -> dict[str, int]:
         """Return how many queries, documents and relevant judgements there are."""
         return self.benchmark.counts()
@@ -145,34 +150,23 @@ class Retrieval(Task):
         found = search_prefixes(queries, documents, dims=dims, k=depth + 1, progress=progress)
         return {dim: _without(top, own, depth) for dim, top in found.items()}
 
+    def without_own(self, top: TopK) -> TopK:
+        """Take the document that is the query itself out of what was found for every query.
+
+        Args:
+            top: Rows of the best `search_depth` documents, [n_queries, search_depth].
+
+        Returns:
+            [n_queries, up to depth]; -1 where there are fewer.
+        """
+        return _without(top, self._own_rows, min(self.depth, top.indices.shape[1]))
+
     @cached_property
     def _own_rows(self) -> NDArray[np.int64]:
         """Row of the document that is each query itself, [n_queries]; -1 where there is none."""
         row_of = {key: row for row, key in enumerate(self.document_ids)}
         own = [self.benchmark.own_document(key) for key in self.query_ids]
         return np.array([-1 if key is None else row_of.get(key, -1) for key in own], np.int64)
-
-    def rerank(
-        self,
-        queries: Float32s,
-        documents: Float32s,
-        shortlists: Sequence[NDArray[np.integer[Any]]],
-        *,
-        progress: Progress = silent,
-    ) -> list[Scores]:
-        """Score shortlists that are ordered anew by other vectors.
-
-        Args:
-            queries: Unit vectors of `queries`, [n_queries, dim], float32.
-            documents: What the second stage stores of `documents`, [n_documents, dim], float32.
-            shortlists: Rows of documents, [n_queries, depth] each.
-            progress: How to report progress, in queries.
-
-        Returns:
-            Means over the queries for each shortlist.
-        """
-        found = rerank(queries, documents, shortlists, k=self.depth, progress=progress)
-        return [self.score(top) for top in found]
 
     def score(self, top: TopK) -> Scores:
         """Judge what was found for every query of `query_ids`.

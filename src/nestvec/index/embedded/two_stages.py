@@ -29,6 +29,7 @@ _SURPLUS = 1.1  # asked of the first stage beyond what is left of it on average
 _GROWTH = 8  # of what it is asked for, where that was not enough
 _CELLS = 1 << 20  # candidates of all queries together that are put in order at once
 _QUERIES_AT_A_TIME = 512  # compared with all documents, block by block
+_DECIMALS = 6
 _TIES = 256  # documents beyond the best k that are put in order with them
 
 
@@ -138,7 +139,7 @@ def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | 
             raise VectorError("There are no stored vectors to compare.")
         start = 0
         for block in part.second.blocks():
-            scores = cut @ (block if dim is None else truncate(block, dim)).T
+            scores = _rounded(cut @ (block if dim is None else truncate(block, dim)).T)
             rows = np.arange(start, start + len(block))
             start += len(block)
             if part.allowed is not None:
@@ -268,10 +269,10 @@ def _rerank_whole(found: _Shortlist, part: Stages, queries: Float32s, k: int, se
     rows, scores = found.rows, found.scores
     if settings.shortlist is not None and part.second is not None:
         if settings.margin is None:
-            scores = part.second.score(queries, rows, settings.dim)
+            scores = _rounded(part.second.score(queries, rows, settings.dim))
         else:
             counts = (scores >= scores[:, k - 1 : k] - np.float32(settings.margin)).sum(axis=1)
-            scores = part.second.score_some(queries, rows[:, : counts.max()], counts, settings.dim)
+            scores = _rounded(part.second.score_some(queries, rows[:, : counts.max()], counts, settings.dim))
     order = _order(scores, (rows[:, : scores.shape[1]],), k)
     return Candidates(
         np.zeros(order.shape, np.int64),
@@ -301,7 +302,7 @@ def _score(found: Candidates, parts: Sequence[Stages], queries: Float32s, dim: i
         found = _of(np.repeat(one, len(queries), axis=0) for one in found[:5])
     there = found.rows >= 0
     if len(parts) == 1 and parts[0].second is not None and there.all():
-        return found._replace(scores=parts[0].second.score(queries, found.rows, dim))
+        return found._replace(scores=_rounded(parts[0].second.score(queries, found.rows, dim)))
     scores = np.full(found.rows.shape, -np.inf, np.float32)
     for place, part in enumerate(parts):
         if part.second is None:
@@ -310,7 +311,13 @@ def _score(found: Candidates, parts: Sequence[Stages], queries: Float32s, dim: i
         for query in np.flatnonzero(wanted.any(axis=1)):
             here = wanted[query]
             scores[query, here] = part.second.score(queries[query, None], found.rows[query][None, here], dim)[0]
-    return found._replace(scores=scores)
+    return found._replace(scores=_rounded(scores))
+
+
+def _rounded(scores: Float32s) -> Float32s:
+    """Cosines to the six decimals that float32 is sure of, so that equal documents have equal scores."""
+    rounded: Float32s = scores.round(_DECIMALS)
+    return rounded
 
 
 def _best(found: Candidates, k: int) -> Candidates:

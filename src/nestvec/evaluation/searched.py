@@ -1,0 +1,115 @@
+"""Cells of tasks that search a corpus: measured, and timed, by the search that an index does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nestvec.evaluation.cell_keys import CellKey, Rerank, TaskVectors
+from nestvec.evaluation.latency import Latency, measure_latency
+from nestvec.evaluation.tasks import Retrieval, Scores
+from nestvec.exact_search import TopK
+from nestvec.index import (
+    DEFAULT_SHORTLIST,
+    CodeSettings,
+    FirstStage,
+    SearchSettings,
+    Stages,
+    StoredVectors,
+    encode,
+    search_stages,
+)
+from nestvec.progress import Progress, silent
+from nestvec.quantization import fit_quantizer
+from nestvec.threads import one_thread_for_products
+from nestvec.vectors import truncate
+
+__all__ = ["SearchedCell", "measure_searches"]
+
+Float32s = NDArray[np.float32]
+
+_QUERIES_AT_A_TIME = 2_000  # whose shortlists are in memory
+_ROWS_AT_A_TIME = 16_384
+
+
+class SearchedCell(NamedTuple):
+    """One cell, as it was searched."""
+
+    key: CellKey
+    scores: Scores
+    latency: Latency | None
+
+
+def measure_searches(
+    task: Retrieval,
+    vectors: TaskVectors,
+    firsts: Sequence[tuple[int, str]],
+    reranks: Sequence[Rerank | None],
+    *,
+    sample: Float32s,
+    timed: bool = False,
+    progress: Progress = silent,
+) -> Iterator[SearchedCell]:
+    """Search a task's corpus in every cell, as an index of the same plan does.
+
+    Codes are scanned by faiss, and the shortlist is rescored with the stored vectors of the second stage; without one,
+    with what the codes stand for.
+
+    Args:
+        task: What to search.
+        vectors: Its texts as the model sees them.
+        firsts: Dimensions and precision of each first stage.
+        reranks: Second stages, None for none; each is measured behind every first stage.
+        sample: What quantizers are fitted on, [n, full_dim], unit vectors of float32.
+        timed: Measure how long a search takes too.
+        progress: How to report progress, in cells.
+
+    Yields:
+        The cells, as they are measured.
+
+    Raises:
+        MissingExtraError: faiss is not installed.
+    """
+    seconds: dict[str, StoredVectors] = {}
+    for stage in reranks:
+        if stage is not None and stage.precision not in seconds:
+            seconds[stage.precision] = _stored(vectors.documents, sample, stage.precision)
+    with progress("searching", len(firsts) * len(reranks)) as advance:
+        for dim, precision in firsts:
+            first = FirstStage.train(sample, CodeSettings(dim, precision))
+            first.add(vectors.documents)
+            for stage in reranks:
+                if stage is None:
+                    prefixes = truncate(vectors.documents, dim)
+                    searched, queries = Stages(first, _encoded(first, prefixes)), truncate(vectors.queries, dim)
+                else:
+                    searched, queries = Stages(first, seconds[stage.precision]), vectors.queries
+                settings = SearchSettings(DEFAULT_SHORTLIST if stage is None else stage.shortlist)
+                found = _search(task, searched, queries, settings)
+                latency = measure_latency(searched, queries, settings) if timed else None
+                yield SearchedCell(CellKey(dim, precision, stage), task.score(task.without_own(found)), latency)
+                advance(1)
+
+
+def _search(task: Retrieval, searched: Stages, queries: Float32s, settings: SearchSettings) -> TopK:
+    parts, k = [], task.search_depth
+    with one_thread_for_products():
+        for first in range(0, len(queries), _QUERIES_AT_A_TIME):
+            found = search_stages([searched], queries[first : first + _QUERIES_AT_A_TIME], k, settings)
+            missing = [(0, 0), (0, k - found.rows.shape[1])]
+            rows = np.pad(found.rows, missing, constant_values=-1)
+            parts.append(TopK(rows, np.pad(found.scores, missing, constant_values=-np.inf)))
+    return TopK(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _stored(documents: Float32s, sample: Float32s, precision: str) -> StoredVectors:
+    quantizer = fit_quantizer(sample, precision)
+    return StoredVectors(quantizer, encode(quantizer, documents))
+
+
+def _encoded(first: FirstStage, prefixes: Float32s) -> StoredVectors:
+    """What the codes of a first stage stand for, as its index stores it where there is nothing else."""
+    return StoredVectors(first.quantizer, encode(first.quantizer, prefixes))
