@@ -16,14 +16,16 @@ LAYERS = [
     {"tensor_files", "threads"},
     {"data", "quantization", "exact_search"},
     {"losses", "encoders"},
-    {"adaptors", "index"},
+    {"adaptors"},
+    {"sources"},
+    {"index"},
     {"evaluation", "training"},
     {"planning", "report", "serving", "scale"},
     {"jobs"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-TORCH_MAY_BE_IMPORTED_IN = {"losses", "training", "adaptors", "encoders", "jobs", "scale"}
+TORCH_MAY_BE_IMPORTED_IN = {"losses", "training", "adaptors", "encoders", "sources", "jobs", "scale"}
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -29,8 +29,8 @@ from nestvec.encoders import (
 from nestvec.encoders.folder_kinds import check_kind, needs_own_code
 from nestvec.errors import ModelError, NestvecWarning
 from nestvec.index import Index
-from nestvec.jobs.encoders import load_encoder, make_encoder
 from nestvec.jobs.evaluate import GridSettings, evaluate
+from nestvec.sources import load_encoder, make_encoder
 from nestvec.vectors import cosine, truncate
 
 TEXTS = ["the river crosses stone", "the engine powers paper every day", "what does the planet do", "silver"]

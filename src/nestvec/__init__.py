@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from nestvec.errors import NestvecError
     from nestvec.evaluation import Retrieval, encode_task, make_cells, measure_grid, measure_run
     from nestvec.exact_search import search_prefixes
+    from nestvec.index import Index
     from nestvec.jobs.evaluate import evaluate
+    from nestvec.jobs.index import open_index
     from nestvec.jobs.plan import make_plan
     from nestvec.jobs.train_and_measure import train_and_measure
     from nestvec.losses import NestedInfoNCE, nested_info_nce
@@ -28,6 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Benchmark": "nestvec.data",
     "CachedEncoder": "nestvec.encoders",
+    "Index": "nestvec.index",
     "NestedInfoNCE": "nestvec.losses",
     "NestvecError": "nestvec.errors",
     "Recipe": "nestvec.training",
@@ -46,6 +49,7 @@ _HOMES = {
     "measure_run": "nestvec.evaluation",
     "nested_info_nce": "nestvec.losses",
     "normalize": "nestvec.vectors",
+    "open_index": "nestvec.jobs.index",
     "read_benchmark": "nestvec.data",
     "read_plan": "nestvec.plan",
     "read_records": "nestvec.data",
@@ -58,6 +62,7 @@ _HOMES = {
 __all__ = [
     "Benchmark",
     "CachedEncoder",
+    "Index",
     "NestedInfoNCE",
     "NestvecError",
     "Recipe",
@@ -77,6 +82,7 @@ __all__ = [
     "measure_run",
     "nested_info_nce",
     "normalize",
+    "open_index",
     "read_benchmark",
     "read_plan",
     "read_records",

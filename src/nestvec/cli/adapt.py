@@ -335,7 +335,7 @@ def _require_free(out: Path, model: Path | None, *, overwrite: bool) -> None:
 def _read(options: dict[str, Any]) -> EncodedTexts:
     from nestvec.encoders import CachedEncoder, RemoteEncoder, load_base
     from nestvec.jobs.adapt import EncodedTexts, encode_texts, read_frozen_vectors
-    from nestvec.jobs.encoders import make_encoder
+    from nestvec.sources import make_encoder
 
     labeled = not options["unsupervised"]
     if options["model"] is None:

@@ -84,6 +84,9 @@ def index() -> None:
 )
 @click.option("--lists", type=click.IntRange(min=2), help="IVF lists (nlist).  [default: beyond 800,000 documents]")
 @click.option("--precision", type=PRECISION, help="Of the vectors on disk.  [default: float16]")
+@click.option(
+    "--fit-on", type=_Source, help="Rows or texts that codebooks are learned from.  [default: as the plan, documents]"
+)
 @click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts.")
 @trust_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of every draw.")
@@ -102,6 +105,7 @@ def build(
     codes: str | None,
     lists: int | None,
     precision: str | None,
+    fit_on: Path | None,
     no_cache: bool,
     trust_remote_code: bool,
     seed: int,
@@ -132,6 +136,7 @@ def build(
         codes=None if codes is None else Encoded(codes, dim, lists),
         precision=precision,
         queries=_read_queries(queries),
+        fit_on=fit_on,
         overwrite=overwrite,
         cache=not no_cache,
         trust_remote_code=trust_remote_code,

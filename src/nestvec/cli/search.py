@@ -24,7 +24,8 @@ _SHOWN_CHARACTERS = 400
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("query", type=TYPED_TEXT)
+@click.argument("query", type=TYPED_TEXT, required=False)
+@click.option("--like", type=TYPED_TEXT, metavar="ID", help="Find what is nearest to a stored document, without QUERY.")
 @click.option(
     "-k", "--count", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Documents to find."
 )
@@ -66,7 +67,8 @@ _SHOWN_CHARACTERS = 400
 @click.option("--full", is_flag=True, help="Show whole texts.")
 def search(
     folder: Path,
-    query: str,
+    query: str | None,
+    like: str | None,
     k: int,
     condition: str | None,
     hybrid: bool,
@@ -85,14 +87,17 @@ def search(
     as_json: bool,
     full: bool,
 ) -> None:
-    """Find the documents of the index in FOLDER that are nearest to QUERY.
+    """Find the documents of the index in FOLDER that are nearest to QUERY, or with --like to one of them.
 
     \b
     Example:
       nestvec search runs/index "how do I read a file line by line" -k 5
       nestvec search runs/index "open a socket" --hybrid --filter 'kind = "function"' --explain
+      nestvec search runs/index --like doc-7
     """
-    if not query.strip():
+    if (query is None) == (like is None):
+        raise click.UsageError("Give a QUERY, or the id of a document with --like, and not both.")
+    if query is not None and not query.strip():
         raise click.UsageError("The query is empty.")
     if middle is not None and len(middle) != 2:
         raise click.UsageError("--middle takes two numbers: how many to compare, and how many documents to hand over.")
@@ -107,17 +112,18 @@ def search(
     with Index.open(folder) as index:
         told = {"shortlist": shortlist, "margin": margin, "probes": probes, "probe_ratio": probe_ratio}
         settings = index.search_with(**told, dim=dim, middle=middle)
-        index.encoder = encoder_of(
-            index, model, force=force, trust_remote_code=trust_remote_code, progress=draw_progress
-        )
-        found = index.explain(query, k, condition, settings=settings, distinct=distinct, hybrid=hybrid)
+        if query is not None:
+            index.encoder = encoder_of(
+                index, model, force=force, trust_remote_code=trust_remote_code, progress=draw_progress
+            )
+        found = index.explain(query, k, condition, like=like, settings=settings, distinct=distinct, hybrid=hybrid)
     if as_json:
         print_json(_as_json(found, explain=explain))
         return
     if as_table:
         _draw_table(found)
         return
-    _draw(found, query, explain=explain, full=full)
+    _draw(found, query or "", explain=explain, full=full)
 
 
 def _draw_table(found: Explanation) -> None:

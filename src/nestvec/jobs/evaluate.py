@@ -29,7 +29,6 @@ from nestvec.evaluation import (
     searches,
 )
 from nestvec.extras import require
-from nestvec.jobs.encoders import make_encoder, split_adaptor
 from nestvec.jobs.fitted_on import encode_sample
 from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.ready_vectors import read_task_vectors
@@ -37,6 +36,7 @@ from nestvec.jobs.tasks import TaskSettings, load_task
 from nestvec.progress import Progress, about, silent
 from nestvec.quantization import PRECISIONS
 from nestvec.report import FittedOn, GridReport, SampleQuery
+from nestvec.sources import make_encoder, split_adaptor
 from nestvec.vectors import check_dims, default_dims, unit_float32
 
 __all__ = ["PCA_PREFIX", "GridSettings", "evaluate"]

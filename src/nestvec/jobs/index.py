@@ -14,10 +14,10 @@ from nestvec.data import Columns, TextDocument, naming_places, read_documents
 from nestvec.encoders import Encoder
 from nestvec.errors import DataError, SearchIndexError, VectorError
 from nestvec.index import Batch, CodeSettings, Index
-from nestvec.jobs.encoders import load_encoder
-from nestvec.jobs.sources import absolute_source, find_source
+from nestvec.jobs.fitted_on import encode_sample
 from nestvec.plan import Plan, read_plan
 from nestvec.progress import Progress, silent
+from nestvec.sources import absolute_source, find_source, load_encoder
 
 __all__ = ["DocumentFile", "Encoded", "add_documents", "build_index", "encoder_of", "open_index"]
 
@@ -63,6 +63,7 @@ def build_index(
     codes: Encoded | None = None,
     precision: str | None = None,
     queries: Sequence[str] | None = None,
+    fit_on: str | Path | None = None,
     overwrite: bool = False,
     cache: bool = True,
     trust_remote_code: bool = False,
@@ -81,6 +82,8 @@ def build_index(
         codes: The first stage, in place of the plan's or the default.
         precision: Of the second stage, likewise.
         queries: Texts of queries to measure recall on; None uses documents.
+        fit_on: File of rows or texts that ranges and codebooks are learned from; None takes the plan's, or the
+            documents.
         overwrite: Replace an index that is there.
         cache: Keep vectors in the cache of encoded texts.
         trust_remote_code: Run code that comes with the model, where it needs some.
@@ -109,6 +112,11 @@ def build_index(
     if source is not None:
         encoder = load_encoder(source, cache=cache, trust_remote_code=trust_remote_code, progress=progress)
     _check_width(encoder, width, file)
+    learned = fit_on
+    if learned is None and found is not None and plan is not None and found.fitted_on != "documents":
+        learned = Path(plan).parent / found.fitted_on
+    if learned is not None and encoder is None:
+        raise SearchIndexError(f"Say what encodes the texts of {learned}: --model.")
     encoded = None
     if queries is not None and encoder is not None:
         encoded = encoder.encode_queries(queries, progress=progress)
@@ -121,6 +129,7 @@ def build_index(
         precision=precision,
         recall=recall,
         queries=encoded,
+        learn_from=None if learned is None or encoder is None else encode_sample(learned, encoder, progress=progress),
         overwrite=overwrite,
         seed=seed,
         progress=progress,

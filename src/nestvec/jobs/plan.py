@@ -10,7 +10,6 @@ from nestvec.errors import OutputExistsError, PlanError
 from nestvec.evaluation import Cell
 from nestvec.files import write_text
 from nestvec.jobs.evaluate import PCA_PREFIX
-from nestvec.jobs.sources import absolute_source
 from nestvec.plan import Plan, dump_plan, read_plan
 from nestvec.planning import (
     Choice,
@@ -24,6 +23,7 @@ from nestvec.planning import (
     times_longer,
 )
 from nestvec.report import GridReport, read_grid
+from nestvec.sources import absolute_source
 
 __all__ = ["MadePlan", "make_plan", "write_plan"]
 

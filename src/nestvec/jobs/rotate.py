@@ -35,13 +35,13 @@ from nestvec.errors import DataError, ModelError, OutputExistsError
 from nestvec.evaluation import Retrieval, TaskVectors, encode_task, make_cells, measure_grid
 from nestvec.files import atomic_folder, write_text
 from nestvec.jobs.adapt import encode_records
-from nestvec.jobs.encoders import make_encoder
 from nestvec.jobs.provenance import hardware, package_versions
 from nestvec.jobs.training_data import read_source, retrieval_rows
 from nestvec.jobs.verify import VERIFIED_TEXTS, verify_truncation
 from nestvec.progress import Progress, about, silent
 from nestvec.quantization import check_precision
 from nestvec.report import GridReport, rotated_card
+from nestvec.sources import make_encoder
 from nestvec.training.export import save_model
 from nestvec.vectors import check_dims, default_dims
 

@@ -78,6 +78,7 @@ def fill(
     *,
     search: SearchSettings,
     wanted: Wanted | None = None,
+    learned_from: Float32s | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
@@ -90,6 +91,8 @@ def fill(
         batches: The documents.
         search: How to search.
         wanted: What to tune the search for; None leaves it as it is.
+        learned_from: Unit vectors that ranges, codebooks and lists are learned from, [n, stored_dim]; None draws them
+            from the documents.
         seed: Of every draw.
         progress: How to report progress, in documents.
 
@@ -109,7 +112,7 @@ def fill(
         count = StoredVectors.write(draft, _receive(writing, settings, batches, as_it_comes, sample, progress))
         if not count:
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
-        vectors = sample.vectors()
+        vectors = sample.vectors() if learned_from is None else learned_from
         codes = settings.codes_for(count)
         if wanted is not None and wanted.lists:
             codes = codes._replace(lists=default_lists(codes.precision, count))

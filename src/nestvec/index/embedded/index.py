@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +79,7 @@ class Index:
         self._filters_lock = threading.Lock()
         self._loading = threading.Lock()
         self._changing = threading.Lock()
+        self._temporary: TemporaryDirectory[str] | None = None
         self._seen = self._open()
 
     @staticmethod
@@ -111,6 +113,7 @@ class Index:
         precision: str | None = None,
         recall: float | None = 0.99,
         queries: Float32s | None = None,
+        learn_from: NDArray[Any] | None = None,
         overwrite: bool = False,
         seed: int = 0,
         progress: Progress = silent,
@@ -133,6 +136,8 @@ class Index:
                 and up to 200,000 documents codes are made longer where that is faster. A plan has its own, of what its
                 search finds. None tunes nothing.
             queries: Vectors of queries to measure that on, [n, full_dim]; None uses documents, see `tune`.
+            learn_from: Vectors that ranges and codebooks are learned from, [n, full_dim], such as those of training
+                rows; None learns them from the documents.
             overwrite: Replace an index that is there, once the new one is complete and nobody is changing the old one.
             seed: Of every draw.
             progress: How to report progress, in documents.
@@ -159,11 +164,22 @@ class Index:
             if queries is not None:
                 check_queries(queries, settings)
             wanted = Wanted(recall, queries) if plan is None else Wanted.of(plan, queries)
+        learned_from = None if learn_from is None else check_queries(learn_from, settings)
         with ExitStack() as held, atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(folder, {"model": None if model is None else dict(model)})
             try:
-                fill(folder, manifest, settings, batches, search=search, wanted=wanted, seed=seed, progress=progress)
+                fill(
+                    folder,
+                    manifest,
+                    settings,
+                    batches,
+                    search=search,
+                    wanted=wanted,
+                    learned_from=learned_from,
+                    seed=seed,
+                    progress=progress,
+                )
             finally:
                 manifest.close()
             _check_free(path, overwrite=overwrite)  # now that much time has passed
@@ -171,9 +187,83 @@ class Index:
                 held.enter_context(Manifest.replacing(path, progress))
         return Index(path)
 
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Sequence[str],
+        *,
+        model: str = "minilm",
+        ids: Sequence[str] | None = None,
+        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        path: str | Path | None = None,
+        plan: Plan | None = None,
+        recall: float | None = 0.99,
+        overwrite: bool = False,
+        cache: bool = True,
+        trust_remote_code: bool = False,
+        seed: int = 0,
+        progress: Progress = silent,
+    ) -> Index:
+        """Encode texts and make an index of them.
+
+        Args:
+            texts: The documents.
+            model: What encodes: a model folder, a hub id, `minilm`, `static`, or ADAPTOR.safetensors=MODEL.
+            ids: [n]; None numbers the texts from 0.
+            metadata: [n], JSON objects to filter by; None keeps none.
+            path: Folder to make; None makes a temporary one, which goes when the index is closed or no longer used.
+            plan: What to store and how to search; None stores what suits most vectors.
+            recall: As `build` takes it.
+            overwrite: Replace an index that is at `path`.
+            cache: Keep vectors in the cache of encoded texts.
+            trust_remote_code: Run code that comes with the model, where it needs some.
+            seed: Of every draw.
+            progress: How to report progress.
+
+        Returns:
+            The index, open, which encodes queries itself.
+
+        Raises:
+            DataError: There are no texts, or what `build` raises of ids and metadata.
+            NestvecError: What loading a model and `build` raise.
+        """
+        from nestvec.sources import absolute_source, load_encoder
+
+        if isinstance(texts, str):
+            raise DataError(f"Texts are a list of texts, not the one text {texts!r}.")
+        if not texts:
+            raise DataError("There are no texts. Give one at least; more can be added later.")
+        encoder = load_encoder(model, cache=cache, trust_remote_code=trust_remote_code, progress=progress)
+        vectors = encoder.encode_documents(list(texts), progress=progress)
+        temporary = None
+        if path is None:
+            temporary = TemporaryDirectory(prefix="nestvec-")
+            path = Path(temporary.name) / "index"
+        made = cls.build(
+            path,
+            vectors=vectors,
+            ids=ids,
+            texts=list(texts),
+            metadata=metadata,
+            plan=plan,
+            model={
+                "name": absolute_source(model),
+                "query": encoder.identity("query"),
+                "document": encoder.identity("document"),
+            },
+            recall=recall,
+            overwrite=overwrite,
+            seed=seed,
+            progress=progress,
+        )
+        made.encoder, made._temporary = encoder, temporary
+        return made
+
     def close(self) -> None:
-        """Close the manifest; nothing else is open that a process would have to give back."""
+        """Close the manifest, and remove the folder of an index that was made without a path."""
         self._seen.state.manifest.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def __enter__(self) -> Index:
         """Return the index, to be closed at the end."""
@@ -595,7 +685,7 @@ class Index:
                     found = search_hybrid(seen, vector, texts[place], depth, chosen, distinct=distinct)
                 else:
                     found = (find_distinct if distinct else EmbeddedSnapshot.nearest)(seen, vector, depth, chosen)
-                hits = [hit for hit in found.hits if hit.id != like][:wanted]
+                hits = found.hits[:wanted] if like is None else _others(found.hits, like)[:wanted]
                 known = view.get([hit.id for hit in hits])
                 hits = [hit._replace(text=known[hit.id].text, metadata=known[hit.id].metadata) for hit in hits]
                 explained.append(Explanation(hits, dict(found.seconds), seen.documents, chosen))
@@ -700,6 +790,19 @@ def _read_hits(state: State, found: Candidates) -> list[list[Hit]]:
         described = zip(describe_hits(found, ids, query), documents, strict=True)
         hits.append([hit._replace(text=one.text, metadata=one.metadata) for hit, one in described])
     return hits
+
+
+def _others(hits: Sequence[Hit], id_: str) -> list[Hit]:
+    """Hits without a document, whose place by cosine goes to those after it."""
+    gone = next((hit.details.vector_rank for hit in hits if hit.id == id_), None)
+    others = []
+    for hit in hits:
+        rank = hit.details.vector_rank
+        if gone is not None and rank is not None and rank > gone:
+            hit = hit._replace(details=hit.details._replace(vector_rank=rank - 1))
+        if hit.id != id_:
+            others.append(hit)
+    return others
 
 
 def _hits_of(found: Sequence[Sequence[Hit]], k: int, *, hybrid: bool) -> Hits:

@@ -1,4 +1,4 @@
-"""Indexes, plans and recipes find their files from any folder. Run: pytest tests/test_jobs_sources.py (half a minute)."""
+"""Indexes, plans and recipes find their files from any folder. Run: pytest tests/test_sources_places.py (half a minute)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from builders import synthetic_rows, write_json_lines
 from conftest import RunNestvec
 from nestvec.index import Index
-from nestvec.jobs.sources import absolute_source, find_source
 from nestvec.plan import read_plan
+from nestvec.sources import absolute_source, find_source
 from nestvec.training import load_recipe
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from nestvec.encoders import PACKAGED_BASES
-from nestvec.jobs.encoders import split_adaptor
+from nestvec.sources.loading import split_adaptor
 
 __all__ = ["absolute_source", "find_source"]
 
