@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _SMALLEST_DEFAULT_DIM = 32
+_ROUNDING = 4  # units in the last place by which the squared length of a unit vector may be off
 _SMALLEST, _LARGEST = 1e-280, 1e280  # of a square that float64 holds with all its digits
 
 
@@ -72,7 +73,8 @@ def normalize(vectors: Vectors) -> Vectors:
         vectors: [..., dim], floating point.
 
     Returns:
-        [..., dim], same type and dtype. A zero vector stays zero, and so does its gradient.
+        [..., dim], same type and dtype. A zero vector stays zero, and so does its gradient; an array of unit length is
+        returned bit for bit.
 
     Raises:
         VectorError: `vectors` is not a floating-point array or tensor.
@@ -91,7 +93,8 @@ def normalize(vectors: Vectors) -> Vectors:
         if vectors.dtype.itemsize > 4 and squares.size and not (_SMALLEST < squares.min() <= squares.max() < _LARGEST):
             return _normalize_wide(vectors)
         lengths = np.sqrt(squares)
-        lengths[lengths == 0.0] = 1.0
+        # What is of unit length up to rounding stays bit for bit, however often it is normalised.
+        lengths[(lengths == 0.0) | (np.abs(squares - 1.0) <= _ROUNDING * np.finfo(vectors.dtype).eps)] = 1.0
         scaled: Vectors = np.divide(vectors, lengths, out=np.empty_like(vectors), casting="same_kind")
         return scaled
     # Half precision cannot hold the length of a large vector, nor float32 that of a huge one; dividing by infinity
