@@ -60,7 +60,7 @@ class ProductQuantizer(Quantizer):
         vectors: NDArray[np.floating[Any]],
         precision: str,
         *,
-        opq: bool = True,
+        opq: bool | None = None,
         components: int | None = None,
         score_aware: bool = True,
         seed: int = 0,
@@ -73,7 +73,7 @@ class ProductQuantizer(Quantizer):
             precision: `pq` and a number of bytes.
             opq: Learn the projection that leaves the least error, from two vectors for each dimension at least.
                 Otherwise the leading principal components are rotated at random, so that every codebook has as much to
-                say.
+                say. None learns it of codes up to 16 bytes, where it finds more.
             components: Dimensions to keep of the projection, a multiple of the codebooks; None keeps 4 for each
                 codebook up to 16 bytes and 3 beyond (twice as many of 8-bit codes), or as many as there are.
             score_aware: Assign codes with a score-aware loss, see `choose_codes`.
@@ -103,8 +103,9 @@ class ProductQuantizer(Quantizer):
                 "them from. Give more, or choose another precision."
             )
         sample = np.ascontiguousarray(sample[:: -(-len(sample) // _ROWS_TO_FIT)])
-        enough = len(sample) >= _ROWS_PER_DIMENSION * sample.shape[1]
-        matrix = _opq(sample, kept, code, seed) if opq and enough else _components(sample, kept, seed)
+        wanted = code.n_bytes <= _SHORT if opq is None else opq
+        learned = wanted and len(sample) >= _ROWS_PER_DIMENSION * sample.shape[1]
+        matrix = (_opq if learned else _components)(sample, kept, code, seed)
         projected = sample @ matrix
         centroids = _centroids(projected, code, seed)
         found = cls(precision, sample.shape[1], components=matrix, centroids=centroids)
@@ -310,8 +311,8 @@ def _kept_components(full_dim: int, code: ProductCode, components: int | None) -
     return components
 
 
-def _components(sample: Float32s, kept: int, seed: int) -> Float32s:
-    """Leading principal components, rotated at random, [full_dim, kept].
+def _components(sample: Float32s, kept: int, _: ProductCode, seed: int) -> Float32s:
+    """Leading principal components, rotated at random, as many for every codebook, [full_dim, kept].
 
     The mean is not taken away from what they are multiplied with, so that a dot product stays one: codebooks keep it.
     """
