@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sqlite3
@@ -36,16 +37,18 @@ from nestvec.index import (
     CodeSettings,
     Explanation,
     Index,
+    SearchIndex,
     SearchSettings,
     export,
     find_damage,
     tuning,
 )
+from nestvec.index import settings as index_settings
 from nestvec.index.embedded import changing
 from nestvec.index.embedded import index as index_module
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.plan import FirstStage, Plan, SecondStage
-from nestvec.quantization import BITS_PER_DIMENSION, fit_quantizer
+from nestvec.quantization import BITS_PER_DIMENSION, bytes_per_vector, fit_codes, fit_quantizer
 from nestvec.vectors import normalize, truncate
 
 DIM, COUNT = 32, 3000
@@ -814,6 +817,116 @@ def test_a_middle_stage_hands_over_what_it_is_told_to(built: Path) -> None:
             )
             < 0.9
         )
+
+
+@pytest.mark.parametrize("lists", [None, 16])
+def test_an_index_whose_codes_were_called_product_is_read_and_changed(tmp_path: Path, lists: int | None) -> None:
+    vectors, queries = make(600), make(30, seed=3)
+    codes = CodeSettings(DIM, "pq5", lists)
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(600), codes=codes, recall=None)
+    expected = index.search(queries).ids
+    quantizer = index._current().codec.first.quantizer
+    index.close()
+    # As an earlier version wrote it: 30 components in place of a name, and the quantizer in the codes alone.
+    connection = sqlite3.connect(tmp_path / "i" / "manifest.sqlite")
+    known = dict(connection.execute("SELECT name, value FROM settings"))
+    codec, settings = json.loads(known["codec"]), json.loads(known["settings"])
+    codec["codes"] = settings[3] = [30, "product", lists]
+    (tmp_path / "i" / f"{codec['name']}.first").unlink()
+    del codec["files"][f"{codec['name']}.first"]
+    for name, value in (("codec", codec), ("settings", settings[:4])):
+        connection.execute("UPDATE settings SET value = ? WHERE name = ?", (json.dumps(value), name))
+    connection.commit()
+    connection.close()
+    with Index.open(tmp_path / "i") as older:
+        assert older.codes == codes
+        read = older._current().codec.first.quantizer
+        np.testing.assert_array_equal(read.components, quantizer.components)
+        np.testing.assert_array_equal(read.centroids, quantizer.centroids)
+        assert older.search(queries).ids == expected
+        older.add(make(5, seed=4), ids_of(5, "n"))
+        assert [line[0] for line in older.search(make(5, seed=4), k=1).ids] == ids_of(5, "n")
+        older.compact()
+        assert older.codes == codes
+        assert older.verify() == []
+
+
+@pytest.mark.parametrize("precision", ["pq4", "pq8x8", "binary", "int4", "float16"])
+def test_codes_that_are_all_there_is_stay_as_they_are_through_changes(tmp_path: Path, precision: str) -> None:
+    plan = Plan(model="m", full_dim=DIM, first_stage=FirstStage(dim=24, precision=precision))
+    vectors, queries = make(900), make(40, seed=2)
+    index = Index.build(tmp_path / "i", vectors=vectors[:600], ids=ids_of(600), plan=plan, recall=None)
+    quantizer = index._current().codec.first.quantizer
+    assert not list((tmp_path / "i").glob("*.second"))
+    index.add(vectors[600:], ids_of(900)[600:])
+    index.delete(ids_of(900)[::3])
+    index.compact()
+    kept = [row for row in range(900) if row % 3]
+    codes = quantizer.encode(truncate(vectors[kept], 24))
+    scores = quantizer.score(truncate(queries, 24), codes)
+    best = -np.sort(-scores, axis=1)[:, :10]
+    hits = index.search(queries, settings=index.search_with(shortlist=600))
+    np.testing.assert_allclose(hits.scores, best, atol=2e-6)
+    assert index.stats().vector_bytes_per_vector < 2 * bytes_per_vector(24, precision) + 4 + 20
+    np.testing.assert_array_equal(
+        np.concatenate([one.second.codes for one in index._current().segments]), codes
+    )  # not encoded anew
+    assert index.verify() == []
+    index.compact(dim=12)
+    assert index.settings.stored_dim == index.codes.dim == 12
+    assert (
+        recall(
+            index.search(queries).ids,
+            exact(truncate(vectors[kept], 12), [f"d{row}" for row in kept], truncate(queries, 12), 10),
+        )
+        > 0.3
+    )
+
+
+def test_a_plan_of_more_documents_has_lists_and_says_what_tuning_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_settings, "_MOST_TO_SCAN", 2000)
+    plan = Plan(
+        model="m",
+        full_dim=DIM,
+        first_stage=FirstStage(dim=DIM, precision="pq5"),
+        second_stage=SecondStage(precision="int8", shortlist=300),
+        recall=0.95,
+    )
+    index = Index.build(tmp_path / "i", vectors=make(COUNT), ids=ids_of(COUNT), plan=plan)
+    assert index.codes == CodeSettings(DIM, "pq5", 256)
+    assert index.search_settings.shortlist == 300
+    assert index.tuned is not None
+    assert index.tuned["plan"] == {"lists": None, "probes": None, "margin": None}
+    queries = make(200, seed=9)
+    whole = index.search(queries, settings=SearchSettings(300)).ids
+    assert recall(index.search(queries).ids, whole) > 0.93
+    told = plan.model_copy(update={"first_stage": FirstStage(dim=DIM, precision="pq5", lists=16, probes=3)})
+    again = Index.build(tmp_path / "j", vectors=make(COUNT), plan=told)
+    assert again.codes.lists == 16
+    assert again.tuned is not None
+    assert again.tuned["plan"] == {"lists": 16, "probes": 3, "margin": None}
+
+
+def test_codebooks_may_be_learned_from_other_vectors(tmp_path: Path) -> None:
+    vectors, others = make(500), make(2000, seed=7)
+    codes = CodeSettings(DIM, "pq4")
+    one = Index.build(tmp_path / "i", vectors=vectors, codes=codes, recall=None, learn_from=others)
+    expected = fit_codes(others, DIM, "pq4").arrays()
+    for name, array in one._current().codec.first.quantizer.arrays().items():
+        np.testing.assert_array_equal(array, expected[name])
+    with pytest.raises(VectorError, match="Queries are|vectors"):
+        Index.build(tmp_path / "j", vectors=vectors, codes=codes, recall=None, learn_from=others[:, :5])
+
+
+def test_an_index_has_the_calls_of_every_engine() -> None:
+    for name in ("search", "explain", "get", "add", "upsert", "delete", "tune", "stats", "close"):
+        ours, theirs = (inspect.signature(getattr(one, name)).parameters for one in (Index, SearchIndex))
+        assert list(theirs) == list(ours)[: len(theirs)] or set(theirs) <= set(ours), name
+        for parameter in theirs.values():
+            assert ours[parameter.name].kind == parameter.kind, (name, parameter)
+            assert ours[parameter.name].default == parameter.default, (name, parameter)
 
 
 @pytest.mark.parametrize("second", [SecondStage(precision="int8", shortlist=60), None])

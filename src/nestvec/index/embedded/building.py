@@ -79,6 +79,7 @@ def fill(
     search: SearchSettings,
     wanted: Wanted | None = None,
     learned_from: Float32s | None = None,
+    lists_by_count: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
@@ -93,6 +94,7 @@ def fill(
         wanted: What to tune the search for; None leaves it as it is.
         learned_from: Unit vectors that ranges, codebooks and lists are learned from, [n, stored_dim]; None draws them
             from the documents.
+        lists_by_count: Choose the number of IVF lists by how many documents there are.
         seed: Of every draw.
         progress: How to report progress, in documents.
 
@@ -114,7 +116,7 @@ def fill(
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
         vectors = sample.vectors() if learned_from is None else learned_from
         codes = settings.codes_for(count)
-        if wanted is not None and wanted.lists:
+        if lists_by_count:
             codes = codes._replace(lists=default_lists(codes.precision, count))
             settings = settings._replace(codes=codes)
         first = FirstStage.train(vectors, codes, seed=seed)
@@ -159,14 +161,12 @@ class Wanted:
         recall: Share of the exact best 10 to find, or of what the search of a plan finds.
         queries: Vectors of queries to measure it on; None uses documents.
         shortlist: That of a plan; None finds one.
-        lists: Whether to choose the number of IVF lists by how many documents there are.
         said: What the plan says of what tuning may change, to be kept with what it found.
     """
 
     recall: float
     queries: Float32s | None = None
     shortlist: int | None = None
-    lists: bool = False
     said: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
@@ -179,7 +179,7 @@ class Wanted:
             "margin": None if second is None else second.margin,
         }
         shortlist = DEFAULT_SHORTLIST if second is None else second.shortlist
-        return Wanted(plan.recall, queries, shortlist, lists=said["lists"] is None, said={"plan": said})
+        return Wanted(plan.recall, queries, shortlist, {"plan": said})
 
     def tune(self, state: State, seed: int, progress: Progress) -> Tuned:
         """Tune the search of one state."""

@@ -177,6 +177,7 @@ class Index:
                     search=search,
                     wanted=wanted,
                     learned_from=learned_from,
+                    lists_by_count=plan is not None and codes is None and plan.first_stage.lists is None,
                     seed=seed,
                     progress=progress,
                 )
