@@ -23,7 +23,7 @@ def test_nothing_is_asked_twice_while_nothing_happens_and_every_commit_is_seen(
     asked = []
     plain = Manifest.reading
     monkeypatch.setattr(Manifest, "reading", lambda self: (asked.append(1), plain(self))[1])
-    monkeypatch.setattr("nestvec.index.embedded.index._SECONDS_BETWEEN_LOOKS", 1e9)
+    monkeypatch.setattr("nestvec.index.embedded.reader._SECONDS_BETWEEN_LOOKS", 1e9)
     writer, reader = build(tmp_path / "i"), Index.open(tmp_path / "i")
     len(reader)
     before = len(asked)

@@ -211,7 +211,8 @@ class _Neighbours(NamedTuple):
     @staticmethod
     def _among(found: Candidates, least: Float32s, k: int, *, own: bool) -> _Neighbours:
         right = (found.rows >= 0) & (found.scores >= least[:, None] - _EQUAL)
-        gaps = np.where(right, found.kth_scores(k + own)[:, None] - found.prefix_scores, np.inf)
+        with np.errstate(invalid="ignore"):  # where lists hold fewer than k, both are minus infinity
+            gaps = np.where(right, found.kth_scores(k + own)[:, None] - found.prefix_scores, np.inf)
         ranks = np.where(right, found.shortlist_ranks, np.inf)
         order = np.argsort(ranks, axis=1, kind="stable")[:, own : k + own]  # one that is its own query is the first
         missing = [(0, 0), (0, k - order.shape[1])]

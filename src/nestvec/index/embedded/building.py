@@ -121,8 +121,11 @@ def fill(
             settings = settings._replace(codes=codes)
         first = FirstStage.train(vectors, codes, seed=seed)
         second: Quantizer = as_it_comes
+        if settings.alone:
+            second = first.quantizer
+        elif fitted:
+            second = fit_quantizer(vectors, settings.precision, seed=seed)
         if fitted:
-            second = first.quantizer if settings.alone else fit_quantizer(vectors, settings.precision, seed=seed)
             blocks = (encode(second, block) for block in StoredVectors.open(draft, as_it_comes, count).blocks())
             StoredVectors.write(segments / f"{name}.vectors", blocks)
             draft.unlink()

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
-import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DataError, IndexBusyError, OutputExistsError, SearchIndexError, VectorError
+from nestvec.errors import DataError, IndexBusyError, OutputExistsError
 from nestvec.files import atomic_folder, remove_leftovers
 from nestvec.index.embedded.building import Wanted, fill
 from nestvec.index.embedded.changing import changing, compact_segments, delete_documents, put_documents
-from nestvec.index.embedded.codec import IndexSettings, settings_of
-from nestvec.index.embedded.documents import as_batches, check_ids, check_queries
-from nestvec.index.embedded.inspecting import Statistics, find_problems, measure_state
+from nestvec.index.embedded.codec import settings_of
+from nestvec.index.embedded.documents import as_batches, check_ids, check_queries, unit_vectors
 from nestvec.index.embedded.manifest import Manifest
-from nestvec.index.embedded.rows import DocumentRows
+from nestvec.index.embedded.reader import IndexReader
 from nestvec.index.embedded.segments import SEGMENTS
-from nestvec.index.embedded.snapshot import EmbeddedSnapshot, describe_hits
-from nestvec.index.embedded.state import Mask, State, check_k, load_state, snapshot
-from nestvec.index.embedded.view import View
-from nestvec.index.filters import Condition, parse_filter
-from nestvec.index.hybrid import find_distinct, search_hybrid
 from nestvec.index.protocol import Batch, QueryEncoder
-from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits, ScoreKind
 from nestvec.index.settings import CodeSettings, SearchSettings
 from nestvec.index.tuning import Tuned, check_recall, tune
 from nestvec.plan import Plan
@@ -39,24 +32,9 @@ from nestvec.progress import Progress, silent
 __all__ = ["Index"]
 
 Float32s = NDArray[np.float32]
-Numbers = NDArray[np.int64]
-
-_FILTERS_KEPT = 64
-_NUMBERS_KEPT = 1 << 23  # of documents, of all filters together
-_SECONDS_BETWEEN_LOOKS = 0.05  # at whether another index has the place of this one
 
 
-class _Seen(NamedTuple):
-    """What an index was when it was looked at last."""
-
-    state: State
-    changes: bytes | None
-    """The number of changes before that; None where it says nothing."""
-    looked: float
-    """When the place of the file was looked at."""
-
-
-class Index:
+class Index(IndexReader):
     """Documents and their vectors in a folder.
 
     One object serves any number of threads, and any number of processes may read the folder, while one thread of one
@@ -73,14 +51,9 @@ class Index:
         Raises:
             SearchIndexError: There is none, it is damaged, or of another format.
         """
-        self.path = Path(path).absolute()  # whatever folder this process changes to
-        self.encoder = encoder
-        self._filters: dict[str, tuple[int, Numbers]] = {}
-        self._filters_lock = threading.Lock()
-        self._loading = threading.Lock()
         self._changing = threading.Lock()
-        self._temporary: TemporaryDirectory[str] | None = None
-        self._seen = self._open()
+        self._remove: weakref.finalize[..., Index] | None = None
+        super().__init__(path, encoder=encoder)
 
     @staticmethod
     def open(path: str | Path, *, encoder: QueryEncoder | None = None) -> Index:
@@ -164,7 +137,10 @@ class Index:
             if queries is not None:
                 check_queries(queries, settings)
             wanted = Wanted(recall, queries) if plan is None else Wanted.of(plan, queries)
-        learned_from = None if learn_from is None else check_queries(learn_from, settings)
+        learned_from = None
+        if learn_from is not None:
+            check_queries(learn_from, settings)
+            learned_from = unit_vectors(learn_from, settings)  # bit for bit what a grid learns from
         with ExitStack() as held, atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(folder, {"model": None if model is None else dict(model)})
@@ -238,8 +214,8 @@ class Index:
         vectors = encoder.encode_documents(list(texts), progress=progress)
         temporary = None
         if path is None:
-            temporary = TemporaryDirectory(prefix="nestvec-")
-            path = Path(temporary.name) / "index"
+            temporary = mkdtemp(prefix="nestvec-")
+            path = Path(temporary) / "index"
         made = cls.build(
             path,
             vectors=vectors,
@@ -257,170 +233,16 @@ class Index:
             seed=seed,
             progress=progress,
         )
-        made.encoder, made._temporary = encoder, temporary
+        made.encoder = encoder
+        if temporary is not None:
+            made._remove = weakref.finalize(made, shutil.rmtree, temporary, ignore_errors=True)
         return made
 
     def close(self) -> None:
         """Close the manifest, and remove the folder of an index that was made without a path."""
-        self._seen.state.manifest.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
-
-    def __enter__(self) -> Index:
-        """Return the index, to be closed at the end."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
-    def __len__(self) -> int:
-        """Documents in it."""
-        return len(self._current())
-
-    @property
-    def settings(self) -> IndexSettings:
-        """What is stored of each vector."""
-        return self._current().settings
-
-    @property
-    def codes(self) -> CodeSettings:
-        """What the first stage looks at."""
-        return self._current().codec.first.settings
-
-    @property
-    def search_settings(self) -> SearchSettings:
-        """How a search is done that is not told otherwise."""
-        return self._current().search
-
-    @property
-    def model(self) -> dict[str, str] | None:
-        """The encoder of the vectors: its name and identities; None where it is not known."""
-        found: dict[str, str] | None = self._setting("model")
-        return found
-
-    @property
-    def tuned(self) -> dict[str, Any] | None:
-        """What the search settings were measured to do; None where they were not measured.
-
-        `stale` is true where that was with codes from before the index was compacted.
-        """
-        found: dict[str, Any] | None = self._setting("tuned")
-        return found
-
-    def search_with(self, **given: Any) -> SearchSettings:
-        """Return how a search is done that is told some of its settings; the others are as the index says.
-
-        A shortlist that is given, or grows because fewer dimensions are compared, is not cut short by a margin that is
-        not given, nor a number of lists by a ratio.
-
-        Args:
-            **given: Attributes of `SearchSettings`; None leaves one as it is.
-
-        Returns:
-            Settings for `search`.
-
-        Raises:
-            VectorError: One of them is outside its range.
-        """
-        return self._current().search_with(**given)
-
-    def search(
-        self,
-        query: NDArray[Any] | str | Sequence[str] | None = None,
-        k: int = 10,
-        filter: str | None = None,  # noqa: A002  # the field's word
-        *,
-        like: str | None = None,
-        dim: int | None = None,
-        settings: SearchSettings | None = None,
-        distinct: bool = False,
-        hybrid: bool = False,
-    ) -> Hits:
-        """Find the documents nearest to queries.
-
-        Args:
-            query: One text or several, which the index's encoder encodes; or vectors, [n_queries, full_dim] or
-                [full_dim], floating point. None with `like`.
-            k: Documents to find for each.
-            filter: Condition on metadata, such as `lang = "de" and year >= 2020`; see `parse_filter`.
-            like: Id of a stored document to find the nearest others of, in place of a query.
-            dim: Leading dimensions to compare: what was built at 512 dimensions answers as if it held 128.
-            settings: How to search, from `search_with`; None searches as the index says.
-            distinct: Of documents with the same text, or without a text with the same vector, find the best alone.
-            hybrid: Rank by BM25 as well, and fuse both rankings; queries must be texts, or `like` one with a text.
-
-        Returns:
-            The documents, of equal scores the one written first.
-
-        Raises:
-            VectorError: The queries are of another width, zero, or not finite; or k or a setting is below 1.
-            DimensionError: `dim` is outside what is stored.
-            FilterError: The filter cannot be read, or names a field that no document has.
-            DataError: There is no document `like`.
-            SearchIndexError: Queries are texts, and the index has no encoder; or they are vectors, and hybrid.
-        """
-        vectors, texts = self._queries(query, like, hybrid=hybrid)
-        if hybrid or distinct or like is not None:
-            found = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
-            return _hits_of([one.hits for one in found], check_k(k, len(self)), hybrid=hybrid)
-        state, masks = (self._current(), None) if filter is None else self._filtered(filter)
-        candidates = state.candidates(vectors, k, _chosen(state, settings, dim), masks)
-        return Hits(
-            state.ids(candidates),
-            _scores_of(candidates, check_k(k, len(state))),
-            _found=partial(_read_hits, state, candidates),
-        )
-
-    def explain(
-        self,
-        query: NDArray[Any] | str | None = None,
-        k: int = 10,
-        filter: str | None = None,  # noqa: A002  # the field's word
-        *,
-        like: str | None = None,
-        dim: int | None = None,
-        settings: SearchSettings | None = None,
-        distinct: bool = False,
-        hybrid: bool = False,
-    ) -> Explanation:
-        """Do one search, with what every stage said of each hit.
-
-        Args:
-            query: A text, or a vector [full_dim], floating point.
-            k: Documents to find.
-            filter: Condition on metadata; see `parse_filter`.
-            like: Id of a stored document, in place of a query.
-            dim: Leading dimensions to compare.
-            settings: How to search, from `search_with`.
-            distinct: Of documents with the same text, or without a text with the same vector, find the best alone.
-            hybrid: Rank by BM25 as well; hits are ordered by what 1 / (60 + rank) of both rankings add up to.
-
-        Returns:
-            What was found.
-
-        Raises:
-            VectorError: There is more than one query; or see `search`.
-            FilterError: See `search`; so do the others.
-        """
-        started = time.perf_counter()
-        vectors, texts = self._queries(query, like, hybrid=hybrid)
-        encoding = time.perf_counter() - started
-        if len(np.atleast_2d(vectors)) != 1:
-            raise VectorError(f"One query is explained at a time, not {len(vectors)}.")
-        (found,) = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
-        if isinstance(query, str):
-            found.seconds["encoding"] = encoding
-        return found
-
-    def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        """Return documents with their texts and metadata, by id; those that there are."""
-        with self._current().manifest.reading() as view:
-            return view.get(ids)
-
-    def rows(self) -> DocumentRows:
-        """Return all documents with their vectors, as they are now, whatever changes while they are read."""
-        return DocumentRows(self.path)
+        super().close()
+        if self._remove is not None:
+            self._remove()
 
     def add(
         self,
@@ -518,68 +340,6 @@ class Index:
                 f"Do so: nestvec index tune {self.path}"
             ) from error
 
-    def verify(self) -> list[str]:
-        """Compare every file with what was written, and the documents with their vectors.
-
-        Returns:
-            What is wrong, a sentence each; empty where all is well.
-        """
-        while True:
-            with snapshot(self._current) as (state, view):
-                try:
-                    problems = find_problems(self.path, view, state)
-                except SearchIndexError as error:
-                    problems = [str(error)]
-            # Another process may have put files together meanwhile, which are then gone.
-            if not problems or self._current().version == state.version:
-                return problems
-
-    def stats(self) -> Statistics:
-        """Return what the index holds, and what it costs."""
-        return measure_state(self.path, self._current())
-
-    def exact(self, vectors: NDArray[Any], k: int = 10, *, dim: int | None = None) -> Hits:
-        """Find the nearest of all stored vectors by comparing every one: what recall is measured against.
-
-        Args:
-            vectors: [n_queries, full_dim], floating point.
-            k: Documents to find for each.
-            dim: Leading dimensions to compare; None compares all that are stored.
-
-        Returns:
-            Ids and cosines.
-
-        Raises:
-            VectorError: The queries are of another width, zero, or not finite.
-        """
-        state = self._current()
-        found = state.exact(vectors, k, dim)
-        return Hits(
-            state.ids(found), _scores_of(found, check_k(k, len(state))), _found=partial(_read_hits, state, found)
-        )
-
-    def draw(self, count: int, seed: int = 0) -> Float32s:
-        """Return so many of the stored vectors, drawn at random, [n, stored_dim], at the width that queries have."""
-        return self._current().draw(count, seed)
-
-    def probe_ratio(self, vectors: NDArray[Any], probes: int, *, dim: int | None = None) -> float:
-        """Return the `probe_ratio` of `search` for which so many lists are scanned for a query, on average.
-
-        Args:
-            vectors: The queries, [n_queries, full_dim], floating point.
-            probes: Lists, of an index that has some.
-            dim: Leading numbers to look at; None looks at all.
-
-        Returns:
-            1 at most.
-
-        Raises:
-            SearchIndexError: The index has no lists.
-            VectorError: There are no queries, they are of another width, zero, or not finite; or `probes` is below 1.
-            DimensionError: `dim` is outside what is stored.
-        """
-        return self._current().probe_ratio(vectors, probes, dim=dim)
-
     def tune(
         self,
         *,
@@ -625,194 +385,6 @@ class Index:
             change.writing.set("search", settings.kept())
             change.writing.set("tuned", None if measured is None else dict(measured))
 
-    def candidates(self, vectors: NDArray[Any], k: int, settings: SearchSettings) -> Candidates:
-        """Search and return what each stage said of what was found, by row; see `search` for the arguments."""
-        return self._current().candidates(vectors, k, settings)
-
-    def _queries(
-        self, query: NDArray[Any] | str | Sequence[str] | None, like: str | None, *, hybrid: bool
-    ) -> tuple[NDArray[Any], list[str] | None]:
-        """Vectors of queries, [n_queries, full_dim], and their texts where hybrid search needs them."""
-        if (query is None) == (like is None):
-            raise VectorError("Give a query, or the id of a document in like, and not both.")
-        if like is not None:
-            vector, text = self._document(like)
-            if hybrid and not text:
-                raise SearchIndexError(f"Document {like} has no text, so there are no words to search for.")
-            return vector, [text or ""] if hybrid else None
-        if isinstance(query, np.ndarray):
-            if hybrid:
-                raise SearchIndexError("hybrid=True needs the text of each query. Give texts, or leave hybrid out.")
-            return query, None
-        texts = [query] if isinstance(query, str) else list(query or ())
-        if not all(isinstance(text, str) for text in texts):
-            raise VectorError("Queries are an array of floating-point numbers, or texts.")
-        if self.encoder is None:
-            raise SearchIndexError(
-                "Queries are texts, and the index has no encoder. Open it with one: nestvec.open_index(path), or "
-                "Index.open(path, encoder=...)."
-            )
-        return self.encoder.encode_queries(texts), texts if hybrid else None
-
-    def _document(self, id_: str) -> tuple[Float32s, str | None]:
-        with snapshot(self._current) as (state, view):
-            number = view.find([id_]).get(id_)
-            if number is None:
-                raise DataError(f"There is no document {id_!r} in {self.path}.")
-            return state.vector_of(number), view.get([id_])[id_].text
-
-    def _explained(
-        self,
-        vectors: NDArray[Any],
-        texts: list[str] | None,
-        k: int,
-        condition: str | None,
-        like: str | None,
-        dim: int | None,
-        settings: SearchSettings | None,
-        *,
-        distinct: bool,
-    ) -> list[Explanation]:
-        """One search for every query, with texts and metadata of what it finds, all as of one commit."""
-        explained = []
-        with snapshot(self._current) as (state, view):
-            parsed, masks = (None, None) if condition is None else self._matching(state, view, condition)
-            seen = EmbeddedSnapshot(state, view, parsed, masks)
-            chosen = _chosen(state, settings, dim)
-            wanted = check_k(k, len(state))
-            depth = wanted if like is None else wanted + 1  # the document itself is no answer
-            for place, vector in enumerate(np.atleast_2d(vectors)):
-                if texts is not None:
-                    found = search_hybrid(seen, vector, texts[place], depth, chosen, distinct=distinct)
-                else:
-                    found = (find_distinct if distinct else EmbeddedSnapshot.nearest)(seen, vector, depth, chosen)
-                hits = found.hits[:wanted] if like is None else _others(found.hits, like)[:wanted]
-                known = view.get([hit.id for hit in hits])
-                hits = [hit._replace(text=known[hit.id].text, metadata=known[hit.id].metadata) for hit in hits]
-                explained.append(Explanation(hits, dict(found.seconds), seen.documents, chosen))
-        return explained
-
-    def _filtered(self, condition: str) -> tuple[State, list[Mask | None]]:
-        """The index as of the last commit, and which rows of it meet a filter."""
-        with snapshot(self._current) as (state, view):
-            return state, self._matching(state, view, condition)[1]
-
-    def _matching(self, state: State, view: View, condition: str) -> tuple[Condition, list[Mask | None]]:
-        """Which rows meet a filter and are not deleted; metadata of a number never change, so answers are kept."""
-        parsed = parse_filter(condition, view.fields())
-        upto, numbers = self._filters.get(condition, (0, np.empty(0, np.int64)))
-        highest = view.highest()
-        if highest > upto:  # numbers that were found at a later commit are in no segment of this one
-            numbers = np.concatenate([numbers, view.matching(parsed, upto)])
-            self._keep_filter(condition, highest, numbers)
-        masks: list[Mask | None] = []
-        for segment, alive in state.parts():
-            mask = np.zeros(len(segment), np.bool_)
-            mask[segment.identities.rows(numbers)] = True
-            masks.append(mask if alive is None else mask & alive)
-        return parsed, masks
-
-    def _keep_filter(self, condition: str, highest: int, numbers: Numbers) -> None:
-        with self._filters_lock:
-            if self._filters.get(condition, (0,))[0] >= highest:
-                return
-            self._filters.pop(condition, None)
-            self._filters[condition] = (highest, numbers)
-            kept = sum(len(one) for _, one in self._filters.values())
-            while len(self._filters) > 1 and (kept > _NUMBERS_KEPT or len(self._filters) > _FILTERS_KEPT):
-                kept -= len(self._filters.pop(next(iter(self._filters)))[1])  # the one that is kept longest
-
-    def _setting(self, name: str) -> Any:
-        with self._current().manifest.reading() as view:
-            return view.setting(name)
-
-    def _current(self) -> State:
-        """The index as of the last commit."""
-        seen = self._seen
-        if self._is_current(seen):
-            return seen.state
-        with self._loading:
-            seen = self._seen
-            if not self._is_current(seen):
-                self._seen = self._look(seen)
-            return self._seen.state
-
-    @staticmethod
-    def _is_current(seen: _Seen) -> bool:
-        """Whether nothing was committed since, told in a fraction of the time that SQLite takes.
-
-        An index that was removed and made anew by hand is noticed a twentieth of a second later.
-        """
-        return (
-            seen.changes is not None
-            and seen.state.manifest.changes.now() == seen.changes
-            and time.monotonic() - seen.looked < _SECONDS_BETWEEN_LOOKS
-        )
-
-    def _look(self, before: _Seen) -> _Seen:
-        manifest, looked = before.state.manifest, time.monotonic()
-        if manifest.is_replaced():
-            found = self._open()  # where that fails, what was open stays open
-            manifest.close()
-            with self._filters_lock:
-                self._filters = {}
-            return found
-        changes = manifest.changes.now()  # before SQLite is asked: what is committed meanwhile is seen the next time
-        with manifest.reading() as view:
-            unchanged = view.version == before.state.version
-        state = before.state if unchanged else load_state(self.path, manifest, before.state)
-        return _Seen(state, changes, looked)
-
-    def _open(self) -> _Seen:
-        looked = time.monotonic()
-        manifest = Manifest(self.path)
-        try:
-            changes = manifest.changes.now()
-            return _Seen(load_state(self.path, manifest), changes, looked)
-        except BaseException:
-            manifest.close()
-            raise
-
-
-def _chosen(state: State, settings: SearchSettings | None, dim: int | None) -> SearchSettings:
-    if settings is None:
-        return state.search if dim is None else state.search_with(dim=dim)
-    return settings if dim is None else settings.replaced(dim=dim)
-
-
-def _read_hits(state: State, found: Candidates) -> list[list[Hit]]:
-    """What was found for every query, with the texts and metadata of the very documents that were searched."""
-    numbers = [state.numbers(found, query) for query in range(len(found.rows))]
-    with state.manifest.reading() as view:
-        known = view.at(sorted({number for line in numbers for number in line}))
-    hits = []
-    for query, (line, ids) in enumerate(zip(numbers, state.ids(found), strict=True)):
-        documents = (known.get(number, Document(id_)) for number, id_ in zip(line, ids, strict=True))
-        described = zip(describe_hits(found, ids, query), documents, strict=True)
-        hits.append([hit._replace(text=one.text, metadata=one.metadata) for hit, one in described])
-    return hits
-
-
-def _others(hits: Sequence[Hit], id_: str) -> list[Hit]:
-    """Hits without a document, whose place by cosine goes to those after it."""
-    gone = next((hit.details.vector_rank for hit in hits if hit.id == id_), None)
-    others = []
-    for hit in hits:
-        rank = hit.details.vector_rank
-        if gone is not None and rank is not None and rank > gone:
-            hit = hit._replace(details=hit.details._replace(vector_rank=rank - 1))
-        if hit.id != id_:
-            others.append(hit)
-    return others
-
-
-def _hits_of(found: Sequence[Sequence[Hit]], k: int, *, hybrid: bool) -> Hits:
-    scores = np.full((len(found), k), np.nan, np.float32)
-    for query, hits in enumerate(found):
-        scores[query, : len(hits)] = [hit.score for hit in hits]
-    kind: ScoreKind = "reciprocal rank fusion" if hybrid else "cosine"
-    return Hits([[hit.id for hit in hits] for hits in found], scores, kind, _found=lambda: found)
-
 
 def _check_free(path: Path, *, overwrite: bool) -> None:
     if path.is_dir() and not any(path.iterdir()):
@@ -820,11 +392,3 @@ def _check_free(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not (overwrite and Manifest.is_one(path)):
         hint = "overwrite it" if Manifest.is_one(path) else "choose another place"
         raise OutputExistsError(f"{path} exists. Add to it, or {hint}.")
-
-
-def _scores_of(found: Candidates, k: int) -> Float32s:
-    if found.rows.shape[1] == k and found.whole:
-        return np.clip(found.scores, -1, 1)
-    scores = np.full((len(found.rows), k), np.nan, np.float32)
-    scores[:, : found.rows.shape[1]] = np.where(found.rows >= 0, np.clip(found.scores, -1, 1), np.nan)
-    return scores
