@@ -78,6 +78,14 @@ def test_the_score_is_the_cosine_of_what_the_codes_stand_for_also_of_fewer_dimen
         np.testing.assert_allclose(quantizer.decode(codes, dim), decoded[:, :dim], atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", NAMES)
+def test_dot_products_by_tables_are_those_of_what_is_decoded(precision: str) -> None:
+    quantizer, queries = fitted(precision), vectors(6, seed=8)
+    codes = quantizer.encode(vectors(6 * 9, seed=7)).reshape(6, 9, -1)
+    expected = [quantizer.decode(some).astype(np.float64) @ query for query, some in zip(queries, codes, strict=True)]
+    np.testing.assert_allclose(quantizer.products(queries, codes), expected, atol=1e-6)
+
+
 def test_more_bytes_and_a_learned_rotation_mean_less_error() -> None:
     documents = vectors(600, seed=5)
 

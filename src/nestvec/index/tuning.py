@@ -138,7 +138,8 @@ def tune(
             tried = []
             shortest = near.shortest(enough, longest) if shortlist is None else near.margins(enough, [longest])
             for length, margin in shortest:
-                mean, low = near.recall(length, margin)
+                whole = shortlist is not None and margin is None and probes is None  # what recall is measured by
+                mean, low = (1.0, 1.0) if whole else near.recall(length, margin)
                 spent = _mean_ms(index, asked, k, replace(scanned, shortlist=length, margin=margin))
                 tried.append(Trial(length, margin, probes, ratio, round(mean, 4), round(low, 4), spent))
             trials.append(_fastest(tried))

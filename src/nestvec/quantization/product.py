@@ -212,6 +212,25 @@ class ProductQuantizer(Quantizer):
         assigned[:, 0::2], assigned[:, 1::2] = codes & 15, codes >> 4
         return assigned[:, : len(self.centroids)]
 
+    def products(self, queries: Float32s, codes: Codes) -> Float32s:
+        """Return dot products of queries with what codes stand for, by a table of every query with all centroids.
+
+        Args:
+            queries: [n_queries, full_dim], float32.
+            codes: Those to compare with each of them, [n_queries, n, width].
+
+        Returns:
+            [n_queries, n], float32.
+        """
+        n_queries, n, width = codes.shape
+        n_codebooks, n_centroids, sub_dim = self.centroids.shape
+        parts = self.project(queries).reshape(n_queries, n_codebooks, sub_dim)
+        tables = np.einsum("qcd,cjd->qcj", parts, self.centroids).reshape(n_queries, -1)
+        places = self.unpack(codes.reshape(-1, width)) + n_centroids * np.arange(n_codebooks)
+        found = np.take_along_axis(tables, places.reshape(n_queries, -1), axis=1)
+        products: Float32s = found.reshape(n_queries, n, n_codebooks).sum(axis=2)
+        return products
+
     def decode(self, codes: Codes, dim: int | None = None) -> Float32s:
         """Turn codes into the vectors they stand for.
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nestvec.errors import DamagedIndexError
 from nestvec.extras import require
 from nestvec.files import append
-from nestvec.quantization import Quantizer, ScalarQuantizer
+from nestvec.quantization import ProductQuantizer, Quantizer, ScalarQuantizer
 from nestvec.vectors import truncate
 
 __all__ = ["ROWS_AT_A_TIME", "Stored", "StoredVectors", "encode"]
@@ -183,6 +183,10 @@ class StoredVectors:
     def _score(self, prefixes: Float32s, rows: Rows) -> Float32s:
         flat, dim = rows.ravel(), prefixes.shape[1]
         codes = self.codes.take(flat, axis=0)
+        if dim == self.full_dim and isinstance(self.quantizer, ProductQuantizer):
+            products = self.quantizer.products(prefixes, codes.reshape(*rows.shape, -1))
+            products /= self._lengths.take(flat).reshape(rows.shape)
+            return products
         lengths = None
         if dim < self.full_dim:
             vectors = self.quantizer.decode(codes, dim)
