@@ -23,7 +23,8 @@ def encode_sample(source: str | Path, encoder: Encoder, *, progress: Progress = 
     """Encode the texts of a file as documents, each once.
 
     Args:
-        source: Rows of queries and documents, of which the positives count; or documents, as an index takes them.
+        source: Rows of queries and documents, of which the positives count; or documents, as an index takes them; of a
+            BEIR folder its corpus.
         encoder: What encodes them.
         progress: How to report progress.
 
@@ -42,6 +43,8 @@ def encode_sample(source: str | Path, encoder: Encoder, *, progress: Progress = 
 
 
 def _read(source: Path, progress: Progress) -> list[str]:
+    if (source / "corpus.jsonl").exists() or (source / "corpus.jsonl.gz").exists():
+        return [one.text for one in read_documents(source)]
     try:
         found = read_source(source, progress=progress)
     except DataError as rows:

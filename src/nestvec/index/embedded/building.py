@@ -125,15 +125,15 @@ def fill(
             second = first.quantizer
         elif fitted:
             second = fit_quantizer(vectors, settings.precision, seed=seed)
+        drafted = StoredVectors.open(draft, as_it_comes, count)
         if fitted:
-            blocks = (encode(second, block) for block in StoredVectors.open(draft, as_it_comes, count).blocks())
-            StoredVectors.write(segments / f"{name}.vectors", blocks)
-            draft.unlink()
-        codec = Codec(first, second)
+            StoredVectors.write(segments / f"{name}.vectors", (encode(second, block) for block in drafted.blocks()))
         Identities.write(segments / f"{name}.ids", writing.numbers_and_ids())
         identities = Identities(segments / f"{name}.ids", count)
         stored = StoredVectors.open(segments / f"{name}.vectors", second, count)
-        filled = encode_stored(codec, stored)
+        codec = Codec(first, second)
+        # Codes of the vectors as they came, and not of what the second stage makes of them, as a grid has them.
+        filled = encode_stored(codec, stored if settings.alone else drafted)
         tuned: Tuned | None = None
         if wanted is not None and count > FEWEST_TO_TUNE:  # fewer are all rescored anyway
 
@@ -145,10 +145,12 @@ def fill(
             tuned = tune_with(codec, filled)
             for longer in settings.longer_codes(count):
                 other = Codec(FirstStage.train(vectors, longer, seed=seed), second)
-                others = encode_stored(other, stored)
+                others = encode_stored(other, drafted)
                 found = tune_with(other, others)
                 if _is_better(found, tuned):
                     codec, filled, tuned = other, others, found
+        if fitted:
+            draft.unlink()
         save_codec(folder, codec, writing)
         writing.set("settings", settings)
         writing.set("search", (search if tuned is None else tuned.settings).kept())
