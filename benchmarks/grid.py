@@ -41,7 +41,7 @@ from nestvec.evaluation import (
     make_cells,
     measure_grid,
 )
-from nestvec.evaluation.grid import stored_vectors
+from nestvec.quantization import fit_codes
 from provenance import describe_run, write_result
 
 SETS = ("squad", "tldr", "wordnet")
@@ -102,9 +102,11 @@ def run_evaluators(task: Retrieval, vectors: TaskVectors) -> tuple[float, dict[C
     relevant = {query: set(grades) for query, grades in benchmark.qrels.items()}
     queries = {key: benchmark.queries[key] for key in task.query_ids}
     corpus = {key: benchmark.corpus[key] for key in task.document_ids}
-    models = {
-        precision: Lookup(vectors.queries, stored_vectors(vectors.documents, precision)) for precision in PRECISIONS
-    }
+    full_dim = vectors.documents.shape[1]
+    models: dict[str, Lookup] = {}
+    for precision in PRECISIONS:
+        quantizer = fit_codes(vectors.documents, full_dim, precision)
+        models[precision] = Lookup(vectors.queries, quantizer.decode(quantizer.encode(vectors.documents)))
     seconds, found = 0.0, {}
     for dim, precision in itertools.product(DIMS, PRECISIONS):
         evaluator = InformationRetrievalEvaluator(

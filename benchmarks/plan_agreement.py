@@ -25,7 +25,7 @@ from nestvec.quantization import PRECISIONS
 from provenance import describe_run, write_result
 from sizes import METRIC, SETS, read_task
 
-DIMS = (384, 192, 96)
+DIMS = (384, 96)
 RERANKS = (None, Rerank("int8", 100), Rerank("float16", 100), Rerank("int8", 400))
 
 

@@ -38,13 +38,24 @@ class QueryEncoder(Protocol):
 
 
 class SearchIndex(Protocol):
-    """An index of any engine: what commands and servers call.
-
-    Each engine also has `build` and `open`, whose arguments name its place: a folder, or an address.
-    """
+    """An index of any engine: what commands and servers call."""
 
     encoder: QueryEncoder | None
     """What encodes queries that are texts; None takes vectors alone."""
+
+    @staticmethod
+    def build(*place: Any, **settings: Any) -> SearchIndex:
+        """Make an index at a place, a folder or an address, of vectors and ids, by a plan or by codes that are named.
+
+        Engines have their own settings; all of them take `vectors`, `ids`, `texts`, `metadata`, `plan` and `model`, as
+        `nestvec.index.Index.build` describes them.
+        """
+        ...
+
+    @staticmethod
+    def open(*place: Any, **settings: Any) -> SearchIndex:
+        """Open the index at a place; all engines take `encoder`."""
+        ...
 
     def __len__(self) -> int:
         """Documents in it."""

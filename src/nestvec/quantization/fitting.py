@@ -35,7 +35,7 @@ ROTATIONS: tuple[Rotation, ...] = get_args(Rotation)
 """What may rotate vectors before they are stored."""
 ROTATED = ("binary",)
 """Precisions whose first stages are rotated where that helps."""
-_ROWS_TO_CHOOSE, _FEWEST_TO_CHOOSE = 4_096, 50
+_ROWS_TO_CHOOSE, _FEWEST_TO_CHOOSE, _WIDEST_ROTATED = 4_096, 50, 2_048
 _CLEAR = 3.0  # standard errors
 _ROWS_AT_A_TIME = 8_192
 
@@ -165,14 +165,18 @@ def choose_rotation(vectors: NDArray[np.floating[Any]], precision: str, *, seed:
         **options: Of the precision.
 
     Returns:
-        `random`, or `none` where that is not better by three standard errors, or there are fewer than 200 rows.
+        `random`, or `none` where that is not better by three standard errors, there are fewer than 200 rows, or more
+        than 2,048 dimensions: a rotation of these costs more to store and to multiply with than it gives.
 
     Raises:
         PrecisionError: The precision is not known, or, from 200 rows on, does not take one of the options.
         VectorError: The vectors are no finite vectors.
     """
     check_precision(precision)
-    sample = in_fixed_order(check_vectors(vectors), seed)
+    sample = check_vectors(vectors)
+    if sample.shape[1] > _WIDEST_ROTATED:
+        return "none"
+    sample = in_fixed_order(sample, seed)
     rows = np.random.default_rng(seed).permutation(len(sample))[:_ROWS_TO_CHOOSE]
     held_out, fitted = rows[: len(rows) // 4], rows[len(rows) // 4 :]
     if len(held_out) < _FEWEST_TO_CHOOSE:

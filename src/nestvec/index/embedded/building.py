@@ -139,7 +139,7 @@ def fill(
 
             def tune_with(codec: Codec, filled: FirstStage) -> Tuned:
                 segment = Segment(SegmentRecord(name, count, {}), filled, stored, identities)
-                state = State((), manifest, [segment], [None], settings, codec, search)
+                state = State((), manifest, [segment], [None], settings, codec, name, search)
                 return wanted.tune(state, seed, progress)
 
             tuned = tune_with(codec, filled)

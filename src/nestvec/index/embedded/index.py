@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nestvec.errors import DataError, IndexBusyError, OutputExistsError
 from nestvec.files import atomic_folder, remove_leftovers
 from nestvec.index.embedded.building import Wanted, fill
-from nestvec.index.embedded.changing import changing, compact_segments, delete_documents, put_documents
+from nestvec.index.embedded.changing import Change, changing, compact_segments, delete_documents, put_documents
 from nestvec.index.embedded.codec import settings_of
 from nestvec.index.embedded.documents import as_batches, check_ids, check_queries, unit_vectors
 from nestvec.index.embedded.manifest import Manifest
@@ -367,8 +367,11 @@ class Index(IndexReader):
             SearchIndexError: `recall` is outside its range, nothing is reranked, or there are too few documents.
             IndexBusyError: Another process is changing the index.
         """
-        found = tune(self._current(), recall=recall, k=k, queries=queries, dim=dim, seed=seed, progress=progress)
-        self.set_search(found.settings, found.measured)
+        state = self._current()
+        found = tune(state, recall=recall, k=k, queries=queries, dim=dim, seed=seed, progress=progress)
+        with self._changing, changing(self.path, self._current) as change:
+            stale = {} if change.state.codec_name == state.codec_name else {"stale": True}  # compacted meanwhile
+            _set_search(change, found.settings, {**found.measured, **stale})
         return found
 
     def set_search(self, settings: SearchSettings, measured: Mapping[str, Any] | None = None) -> None:
@@ -382,8 +385,12 @@ class Index(IndexReader):
             IndexBusyError: Another process is changing the index.
         """
         with self._changing, changing(self.path, self._current) as change:
-            change.writing.set("search", settings.kept())
-            change.writing.set("tuned", None if measured is None else dict(measured))
+            _set_search(change, settings, measured)
+
+
+def _set_search(change: Change, settings: SearchSettings, measured: Mapping[str, Any] | None) -> None:
+    change.writing.set("search", settings.kept())
+    change.writing.set("tuned", None if measured is None else dict(measured))
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nestvec.errors import DamagedIndexError, IndexBusyError, SearchIndexError, 
 from nestvec.files import storage_errors
 from nestvec.index.embedded.change_count import ChangeCount
 from nestvec.index.embedded.connections import WAIT_MS, ConnectionPool
+from nestvec.index.embedded.filter_cache import FilterCache
 from nestvec.index.embedded.view import FORMAT, OLDER_FORMAT, Version, View, damage_named
 from nestvec.index.embedded.writing import Writing, create_schema, migrate
 from nestvec.index.fields import Fields
@@ -48,7 +50,9 @@ class Manifest:
         found_at = self._path.stat()
         self._connections = ConnectionPool(self._path, found_at.st_ino, writable=writable)
         self._identity = self._identity_of(found_at)
+        weakref.finalize(self, self._connections.close)
         self._fields: dict[Version, Fields] = {}
+        self.filters = FilterCache()
         self.changes = ChangeCount(folder)
         try:
             with self.reading() as view:

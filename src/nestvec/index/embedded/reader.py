@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["IndexReader"]
 
 Float32s = NDArray[np.float32]
-Numbers = NDArray[np.int64]
 
-_FILTERS_KEPT = 64
-_NUMBERS_KEPT = 1 << 23  # of documents, of all filters together
 _SECONDS_BETWEEN_LOOKS = 0.05  # at whether another index has the place of this one
 
 
@@ -64,8 +61,6 @@ class IndexReader:
         """
         self.path = Path(path).absolute()  # whatever folder this process changes to
         self.encoder = encoder
-        self._filters: dict[str, tuple[int, Numbers]] = {}
-        self._filters_lock = threading.Lock()
         self._loading = threading.Lock()
         self._seen = self._open()
 
@@ -169,8 +164,8 @@ class IndexReader:
         """
         vectors, texts = self._queries(query, like, hybrid=hybrid)
         if hybrid or distinct or like is not None:
-            found = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
-            return _hits_of([one.hits for one in found], check_k(k, len(self)), hybrid=hybrid)
+            found, k = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
+            return _hits_of([one.hits for one in found], k, hybrid=hybrid)
         state, masks = (self._current(), None) if filter is None else self._filtered(filter)
         candidates = state.candidates(vectors, k, _chosen(state, settings, dim), masks)
         return Hits(
@@ -215,7 +210,7 @@ class IndexReader:
         encoding = time.perf_counter() - started
         if len(np.atleast_2d(vectors)) != 1:
             raise VectorError(f"One query is explained at a time, not {len(vectors)}.")
-        (found,) = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
+        (found,), _ = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
         if isinstance(query, str):
             found.seconds["encoding"] = encoding
         return found
@@ -338,8 +333,8 @@ class IndexReader:
         settings: SearchSettings | None,
         *,
         distinct: bool,
-    ) -> list[Explanation]:
-        """One search for every query, with texts and metadata of what it finds, all as of one commit."""
+    ) -> tuple[list[Explanation], int]:
+        """One search for every query, with texts and metadata of what it finds, all as of one commit; and how many."""
         explained = []
         with snapshot(self._current) as (state, view):
             parsed, masks = (None, None) if condition is None else self._matching(state, view, condition)
@@ -356,7 +351,7 @@ class IndexReader:
                 known = view.get([hit.id for hit in hits])
                 hits = [hit._replace(text=known[hit.id].text, metadata=known[hit.id].metadata) for hit in hits]
                 explained.append(Explanation(hits, dict(found.seconds), seen.documents, chosen))
-        return explained
+        return explained, wanted
 
     def _filtered(self, condition: str) -> tuple[State, list[Mask | None]]:
         """The index as of the last commit, and which rows of it meet a filter."""
@@ -364,29 +359,15 @@ class IndexReader:
             return state, self._matching(state, view, condition)[1]
 
     def _matching(self, state: State, view: View, condition: str) -> tuple[Condition, list[Mask | None]]:
-        """Which rows meet a filter and are not deleted; metadata of a number never change, so answers are kept."""
+        """What a filter means, and which rows meet it and are not deleted."""
         parsed = parse_filter(condition, view.fields())
-        upto, numbers = self._filters.get(condition, (0, np.empty(0, np.int64)))
-        highest = view.highest()
-        if highest > upto:  # numbers that were found at a later commit are in no segment of this one
-            numbers = np.concatenate([numbers, view.matching(parsed, upto)])
-            self._keep_filter(condition, highest, numbers)
+        keys = state.manifest.filters.matching(condition, parsed, view)
         masks: list[Mask | None] = []
         for segment, alive in state.parts():
             mask = np.zeros(len(segment), np.bool_)
-            mask[segment.identities.rows(numbers)] = True
+            mask[segment.identities.rows(keys)] = True
             masks.append(mask if alive is None else mask & alive)
         return parsed, masks
-
-    def _keep_filter(self, condition: str, highest: int, numbers: Numbers) -> None:
-        with self._filters_lock:
-            if self._filters.get(condition, (0,))[0] >= highest:
-                return
-            self._filters.pop(condition, None)
-            self._filters[condition] = (highest, numbers)
-            kept = sum(len(one) for _, one in self._filters.values())
-            while len(self._filters) > 1 and (kept > _NUMBERS_KEPT or len(self._filters) > _FILTERS_KEPT):
-                kept -= len(self._filters.pop(next(iter(self._filters)))[1])  # the one that is kept longest
 
     def _setting(self, name: str) -> Any:
         with self._current().manifest.reading() as view:
@@ -418,11 +399,9 @@ class IndexReader:
     def _look(self, before: _Seen) -> _Seen:
         manifest, looked = before.state.manifest, time.monotonic()
         if manifest.is_replaced():
-            found = self._open()  # where that fails, what was open stays open
-            manifest.close()
-            with self._filters_lock:
-                self._filters = {}
-            return found
+            # Where opening fails, what was open stays open. Else what other threads have found in the one before is
+            # still read from it: it closes when nothing needs it any more.
+            return self._open()
         changes = manifest.changes.now()  # before SQLite is asked: what is committed meanwhile is seen the next time
         with manifest.reading() as view:
             unchanged = view.version == before.state.version

@@ -46,6 +46,8 @@ class State:
     """Which rows of each segment are not deleted; None where all are."""
     settings: IndexSettings
     codec: Codec
+    codec_name: str
+    """Of its files; another codec has another one."""
     search: SearchSettings
 
     def __len__(self) -> int:
@@ -217,13 +219,15 @@ def snapshot(current: Callable[[], State]) -> Iterator[tuple[State, View]]:
 
 def _read(folder: Path, manifest: Manifest, view: View, before: State | None) -> State:
     settings, named = load_settings(view), view.needed("codec")
-    codec = load_codec(folder, named, settings)
+    name = str(named["name"])
+    same = before is not None and before.codec_name == name
+    codec = before.codec if before is not None and same else load_codec(folder, named, settings)
     known = {} if before is None else {one.record.name: one for one in before.segments}
     segments = [known.get(one.name) or open_segment(folder / SEGMENTS, one, codec) for one in view.segments()]
     segments.sort(key=lambda one: int(one.identities.numbers[0]) if len(one) else 0)
     deleted = view.deleted()
     alive = [alive_rows(segment, deleted) for segment in segments]
-    return State(view.version, manifest, segments, alive, settings, codec, _read_search(view.needed("search")))
+    return State(view.version, manifest, segments, alive, settings, codec, name, _read_search(view.needed("search")))
 
 
 def _read_search(kept: dict[str, Any]) -> SearchSettings:
