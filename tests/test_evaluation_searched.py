@@ -113,6 +113,12 @@ def test_cells_that_are_not_possible_are_named_and_others_measured(made: tuple[R
     ]  # fmt: skip
     assert list(grid.impossible) == [(8, "pq8")]
     assert "16 codebooks, and vectors of 8 dimensions" in grid.impossible[8, "pq8"]
+    second = measure_grid(task, vectors, [DIM, 8], precisions=["int8", "pq8"], reranks=[Rerank("pq8", 50)])
+    assert [key for key in second.scores if key.rerank] == [
+        CellKey(DIM, "int8", Rerank("pq8", 50)),
+        CellKey(DIM, "pq8", Rerank("pq8", 50)),
+        CellKey(8, "int8", Rerank("pq8", 50)),
+    ]
     with pytest.raises(GridError, match="No cell is possible. pq8 has 16 codebooks"):
         measure_grid(task, vectors, [8], precisions=["pq8"])
     few = measure_grid(task, vectors, [DIM], precisions=["pq8", "int8"], sample=vectors.documents[:10])

@@ -158,18 +158,9 @@ def measure_grid(
         raise DimensionError(f"Quantizers are fitted on vectors of {full_dim} dimensions, not {list(sample.shape)}.")
     fitted_on = vectors.documents if sample is None else unit_float32(sample)
     wanted = [CellKey(*key) for key in itertools.product(checked, precisions, reranks)]
-    impossible = {
-        (key.dim, precision): reason
-        for key in wanted
-        for precision in (key.precision, *([key.rerank.precision] if key.rerank else []))
-        if (reason := _why_impossible(key.dim if precision == key.precision else full_dim, precision, fitted_on))
-    }
-    wanted = [
-        key
-        for key in wanted
-        if (key.dim, key.precision) not in impossible
-        and (key.rerank is None or (key.dim, key.rerank.precision) not in impossible)
-    ]
+    stages = dict.fromkeys(stage for key in wanted for stage in _stages(key, full_dim))
+    impossible = {stage: reason for stage in stages if (reason := _why_impossible(*stage, fitted_on))}
+    wanted = [key for key in wanted if impossible.keys().isdisjoint(_stages(key, full_dim))]
     if not wanted:
         raise GridError(f"No cell is possible. {next(iter(impossible.values()))}")
     measured: dict[CellKey, Scores] = {}
@@ -179,8 +170,8 @@ def measure_grid(
     measured.update({CellKey(dim): scores for dim, scores in plain.items()})
     full = CellKey(full_dim)
     if searches(task):
-        for stages, firsts in _by_reranks([key for key in wanted if timed or key not in measured]).items():
-            cells = measure_searches(task, vectors, firsts, stages, sample=fitted_on, timed=timed, progress=progress)
+        for reranked, firsts in _by_reranks([key for key in wanted if timed or key not in measured]).items():
+            cells = measure_searches(task, vectors, firsts, reranked, sample=fitted_on, timed=timed, progress=progress)
             for cell in cells:
                 measured.setdefault(cell.key, cell.scores)
                 if cell.latency is not None:
@@ -195,6 +186,11 @@ def measure_grid(
                 found = task.measure(queries, documents, some, progress=about(precision, progress))
                 measured.update({CellKey(dim, precision): scores for dim, scores in found.items()})
     return GridScores(full_dim, {key: measured[key] for key in dict.fromkeys([full, *wanted])}, latencies, impossible)
+
+
+def _stages(key: CellKey, full_dim: int) -> list[tuple[int, str]]:
+    """Dimensions and precision of what a cell stores: of its first stage, and of its second, if it has one."""
+    return [(key.dim, key.precision), *([] if key.rerank is None else [(full_dim, key.rerank.precision)])]
 
 
 def _precision(key: CellKey) -> str:
