@@ -44,8 +44,7 @@ from nestvec.index import (
     tuning,
 )
 from nestvec.index import settings as index_settings
-from nestvec.index.embedded import changing
-from nestvec.index.embedded import index as index_module
+from nestvec.index.embedded import changing, wanted
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.quantization import BITS_PER_DIMENSION, bytes_per_vector, fit_codes, fit_quantizer
@@ -721,11 +720,11 @@ def test_a_compaction_that_ends_before_it_has_tuned_says_so_and_is_made_up_for(
     assert index.tuned is not None
     assert "stale" not in index.tuned
     with monkeypatch.context() as patched:
-        patched.setattr(index_module, "tune", ended := Ended(KeyboardInterrupt))
+        patched.setattr(wanted, "tune", ended := Ended(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             index.compact(dim=16)
         assert index.tuned["stale"]
-        patched.setattr(index_module, "tune", Ended(IndexBusyError))
+        patched.setattr(wanted, "tune", Ended(IndexBusyError))
         with pytest.raises(IndexBusyError, match="is compacted, but"):
             index.compact()
     assert ended.asked == {"recall": 0.95, "k": 10}
@@ -897,7 +896,7 @@ def test_a_plan_of_more_documents_has_lists_and_says_what_tuning_changed(
     assert index.codes == CodeSettings(DIM, "pq5", 256)
     assert index.search_settings.shortlist == 300
     assert index.tuned is not None
-    assert index.tuned["plan"] == {"lists": None, "probes": None, "margin": None}
+    assert index.tuned["plan"] == {"lists": None, "probes": None, "margin": None, "shortlist": 300, "recall": 0.95}
     queries = make(200, seed=9)
     whole = index.search(queries, settings=SearchSettings(300)).ids
     assert recall(index.search(queries).ids, whole) > 0.93
@@ -905,7 +904,7 @@ def test_a_plan_of_more_documents_has_lists_and_says_what_tuning_changed(
     again = Index.build(tmp_path / "j", vectors=make(COUNT), plan=told)
     assert again.codes.lists == 16
     assert again.tuned is not None
-    assert again.tuned["plan"] == {"lists": 16, "probes": 3, "margin": None}
+    assert again.tuned["plan"] == {"lists": 16, "probes": 3, "margin": None, "shortlist": 300, "recall": 0.95}
 
 
 def test_codebooks_may_be_learned_from_other_vectors(tmp_path: Path) -> None:
@@ -938,7 +937,9 @@ def test_a_plan_says_what_is_stored_and_how_it_is_searched(tmp_path: Path, secon
     index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(500), plan=plan)
     assert index.codes == CodeSettings(16, "int8")
     assert index.tuned is not None
-    assert index.tuned["plan"] == {"lists": None, "probes": None, "margin": None}
+    shortlist = 100 if second is None else 60
+    said = {"lists": None, "probes": None, "margin": None, "shortlist": shortlist, "recall": 0.99}
+    assert index.tuned["plan"] == said
     whole = index.search(queries, k=10, settings=SearchSettings(index.search_settings.shortlist))
     hits = index.search(queries, k=10)
     assert recall(hits.ids, whole.ids) > 0.98
@@ -1461,7 +1462,7 @@ def test_an_index_of_another_format_is_refused(tmp_path: Path, version: int, adv
     with sqlite3.connect(tmp_path / "i" / "manifest.sqlite") as connection:
         connection.execute("UPDATE settings SET value = ? WHERE name = 'format'", (str(version),))
     connection.close()
-    with pytest.raises(SearchIndexError, match=f"format {version}, and this nestvec reads 2 and 3. {advice}"):
+    with pytest.raises(SearchIndexError, match=f"format {version}, and this nestvec reads 2 to 4. {advice}"):
         Index.open(tmp_path / "i")
     Index.build(tmp_path / "i", vectors=make(20), recall=None, overwrite=True).close()
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nestvec.errors import NestvecWarning
 from nestvec.index import Index
 from nestvec.index.embedded.manifest import Manifest
+from nestvec.index.embedded.view import FORMAT
 from nestvec.index.words import index_terms, match_expression
 from older_index import downgrade
 
@@ -150,7 +151,7 @@ def test_an_older_index_is_read_says_what_it_lacks_and_is_brought_up_to_date_by_
         assert index.get(["1"])["1"].metadata == metadata[1]
         assert index.verify() == []
     connection = sqlite3.connect(folder / "manifest.sqlite")
-    assert json.loads(connection.execute("SELECT value FROM settings WHERE name = 'format'").fetchone()[0]) == 3
+    assert json.loads(connection.execute("SELECT value FROM settings WHERE name = 'format'").fetchone()[0]) == FORMAT
     connection.close()
     assert {id_ for id_, _ in ranked(folder, "检索", 9)} == {"0", "new"}
     assert ranked(folder, "図書館", 9)[0][0] == "1"

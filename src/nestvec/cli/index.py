@@ -258,9 +258,7 @@ def info(folder: Path, as_json: bool) -> None:
 @click.option(
     "--recall",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.99,
-    show_default=True,
-    help="Share of the exact best to find.",
+    help="Share of the exact best to find.  [default: of its plan, else as before, or 0.99]",
 )
 @click.option(
     "-k", "--count", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Documents of a search."
@@ -274,7 +272,7 @@ def info(folder: Path, as_json: bool) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the draw.")
 def tune(
     folder: Path,
-    recall: float,
+    recall: float | None,
     k: int,
     queries: Path | None,
     dim: int | None,
@@ -306,9 +304,7 @@ def tune(
                 progress=draw_progress,
             )
             vectors = encoder.encode_queries(texts, progress=draw_progress)
-        _print_tuned(
-            found.tune(recall=recall, k=k, queries=vectors, dim=dim, seed=seed, progress=draw_progress), recall
-        )
+        _print_tuned(found.tune(recall=recall, k=k, queries=vectors, dim=dim, seed=seed, progress=draw_progress))
 
 
 @index.command()
@@ -444,7 +440,7 @@ def _changed(plan: Mapping[str, Any], lists: int | None, tuned: Mapping[str, Any
     return f"changed from the plan: {', '.join(changes)}" if changes else "nothing was changed from the plan"
 
 
-def _print_tuned(tuned: Tuned, recall: float) -> None:
+def _print_tuned(tuned: Tuned) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -459,5 +455,7 @@ def _print_tuned(tuned: Tuned, recall: float) -> None:
     screen.print(table)
     if not tuned.reached:
         screen.print(
-            f"No setting surely reaches a recall of {recall}; the best one is kept.", style="yellow", soft_wrap=True
+            f"No setting surely reaches a recall of {tuned.measured['target']}; the best one is kept.",
+            style="yellow",
+            soft_wrap=True,
         )

@@ -129,7 +129,7 @@ class SearchIndex(Protocol):
         """Delete documents; return how many of them there were."""
         ...
 
-    def tune(self, *, recall: float = 0.99, k: int = 10, queries: Float32s | None = None) -> Any:
+    def tune(self, *, recall: float | None = None, k: int = 10, queries: Float32s | None = None) -> Any:
         """Find the fastest search settings that reach a recall, measured against the exact scan, and keep them."""
         ...
 

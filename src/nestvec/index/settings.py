@@ -19,8 +19,10 @@ __all__ = [
     "SearchSettings",
     "default_codes",
     "default_lists",
+    "lists_of_plan",
     "longer_codes",
     "read_codes",
+    "rows_to_train",
 ]
 
 DEFAULT_SHORTLIST = 100
@@ -63,11 +65,26 @@ class CodeSettings(NamedTuple):
         code = product_code(self.precision)
         return 1 if code is None else max(2**code.bits, self.lists or 0)
 
-    @property
-    def rows_to_train(self) -> int:
-        """Vectors to learn from, at most: every list needs some."""
-        wanted = max(_ROWS_TO_TRAIN, (self.lists or 0) * _ROWS_PER_LIST_TO_TRAIN)
-        return min(wanted, max(_FEWEST_OF_MANY, _FLOATS_TO_TRAIN // self.dim))
+
+def rows_to_train(full_dim: int, lists: int | None = None) -> int:
+    """Return how many vectors of a size codes are learned from at most, or IVF lists, each of which needs some."""
+    wanted = _ROWS_TO_TRAIN if lists is None else max(_ROWS_TO_TRAIN, lists * _ROWS_PER_LIST_TO_TRAIN)
+    return min(wanted, max(_FEWEST_OF_MANY, _FLOATS_TO_TRAIN // full_dim))
+
+
+def lists_of_plan(codes: CodeSettings, count: int) -> int | None:
+    """Return how many IVF lists a plan's first stage has for so many vectors.
+
+    Args:
+        codes: The first stage.
+        count: Vectors.
+
+    Returns:
+        What the plan says, where every list gets some vectors; else, and where it says nothing, what suits so many.
+    """
+    if codes.lists is not None and codes.lists * _ROWS_PER_LIST_TO_TRAIN <= count:
+        return codes.lists
+    return default_lists(codes.precision, count)
 
 
 def default_codes(full_dim: int, count: int) -> CodeSettings:

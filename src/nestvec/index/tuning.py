@@ -154,7 +154,8 @@ def tune(
         "documents": len(index),
         **best._asdict(),
     }
-    chosen = replace(settings, shortlist=best.shortlist, margin=best.margin, probes=None, probe_ratio=best.probe_ratio)
+    kept = best.shortlist if shortlist is None else shortlist  # also where there are fewer documents yet
+    chosen = replace(settings, shortlist=kept, margin=best.margin, probes=None, probe_ratio=best.probe_ratio)
     return Tuned(best, bool(fit), trials, chosen, measured)
 
 

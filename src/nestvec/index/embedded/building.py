@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +26,15 @@ from nestvec.index.embedded.segments import (
 from nestvec.index.embedded.state import State
 from nestvec.index.embedded.stored import Stored, StoredVectors, encode
 from nestvec.index.embedded.view import SegmentRecord
+from nestvec.index.embedded.wanted import Wanted
 from nestvec.index.embedded.writing import Writing
 from nestvec.index.protocol import Batch
-from nestvec.index.settings import DEFAULT_SHORTLIST, SearchSettings, default_lists
-from nestvec.index.tuning import FEWEST_TO_TUNE, Tuned, tune
-from nestvec.plan import Plan
+from nestvec.index.settings import SearchSettings, lists_of_plan, rows_to_train
+from nestvec.index.tuning import FEWEST_TO_TUNE, Tuned
 from nestvec.progress import Progress, silent
 from nestvec.quantization import Quantizer, fit_quantizer, in_fixed_order
 
-__all__ = ["Sample", "Wanted", "fill"]
+__all__ = ["Sample", "fill"]
 
 Float32s = NDArray[np.float32]
 
@@ -79,7 +78,7 @@ def fill(
     search: SearchSettings,
     wanted: Wanted | None = None,
     learned_from: Float32s | None = None,
-    lists_by_count: bool = False,
+    planned: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
@@ -92,9 +91,10 @@ def fill(
         batches: The documents.
         search: How to search.
         wanted: What to tune the search for; None leaves it as it is.
-        learned_from: Unit vectors that ranges, codebooks and lists are learned from, [n, stored_dim]; None draws them
-            from the documents.
-        lists_by_count: Choose the number of IVF lists by how many documents there are.
+        learned_from: Unit vectors that ranges and codebooks are learned from, [n, stored_dim]; None draws them from the
+            documents.
+        planned: The first stage is that of a plan, whose IVF lists follow from how many documents there are where it
+            leaves them open, or these are too few for them.
         seed: Of every draw.
         progress: How to report progress, in documents.
 
@@ -109,17 +109,20 @@ def fill(
     as_it_comes = fit_quantizer(
         np.eye(1, settings.stored_dim, dtype=np.float32), "float16" if fitted else settings.precision
     )
-    sample = Sample(settings.most_to_train, seed)
+    sample = Sample(settings.most_to_train(planned=planned), seed)
     with manifest.writing() as writing:
         count = StoredVectors.write(draft, _receive(writing, settings, batches, as_it_comes, sample, progress))
         if not count:
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
-        vectors = sample.vectors() if learned_from is None else learned_from
+        drawn = sample.vectors()
+        vectors = drawn[: rows_to_train(settings.full_dim)] if learned_from is None else learned_from
         codes = settings.codes_for(count)
-        if lists_by_count:
-            codes = codes._replace(lists=default_lists(codes.precision, count))
+        if planned:
+            codes = codes._replace(lists=lists_of_plan(codes, count))
             settings = settings._replace(codes=codes)
-        first = FirstStage.train(vectors, codes, seed=seed)
+        if codes.lists is None:
+            search = replace(search, probes=None)
+        first = FirstStage.train(vectors, codes, documents=drawn, seed=seed)
         second: Quantizer = as_it_comes
         if settings.alone:
             second = first.quantizer
@@ -140,11 +143,11 @@ def fill(
             def tune_with(codec: Codec, filled: FirstStage) -> Tuned:
                 segment = Segment(SegmentRecord(name, count, {}), filled, stored, identities)
                 state = State((), manifest, [segment], [None], settings, codec, name, search)
-                return wanted.tune(state, seed, progress)
+                return wanted.tune(state, seed=seed, progress=progress)
 
             tuned = tune_with(codec, filled)
             for longer in settings.longer_codes(count):
-                other = Codec(FirstStage.train(vectors, longer, seed=seed), second)
+                other = Codec(FirstStage.train(vectors, longer, documents=drawn, seed=seed), second)
                 others = encode_stored(other, drafted)
                 found = tune_with(other, others)
                 if _is_better(found, tuned):
@@ -154,43 +157,8 @@ def fill(
         save_codec(folder, codec, writing)
         writing.set("settings", settings)
         writing.set("search", (search if tuned is None else tuned.settings).kept())
-        writing.set("tuned", None if tuned is None or wanted is None else {**tuned.measured, **wanted.said})
+        writing.set("tuned", None if tuned is None else tuned.measured)
         writing.put_segment(finish_segment(segments, name, codec, count, filled))
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the search of a new index is tuned for.
-
-    Attributes:
-        recall: Share of the exact best 10 to find, or of what the search of a plan finds.
-        queries: Vectors of queries to measure it on; None uses documents.
-        shortlist: That of a plan; None finds one.
-        said: What the plan says of what tuning may change, to be kept with what it found.
-    """
-
-    recall: float
-    queries: Float32s | None = None
-    shortlist: int | None = None
-    said: Mapping[str, Any] = field(default_factory=dict)
-
-    @staticmethod
-    def of(plan: Plan, queries: Float32s | None = None) -> Wanted:
-        """Return what a plan asks for: its search, in less time where lists and a margin leave its recall."""
-        second = plan.second_stage
-        said = {
-            "lists": plan.first_stage.lists,
-            "probes": plan.first_stage.probes,
-            "margin": None if second is None else second.margin,
-        }
-        shortlist = DEFAULT_SHORTLIST if second is None else second.shortlist
-        return Wanted(plan.recall, queries, shortlist, {"plan": said})
-
-    def tune(self, state: State, seed: int, progress: Progress) -> Tuned:
-        """Tune the search of one state."""
-        return tune(
-            state, recall=self.recall, queries=self.queries, shortlist=self.shortlist, seed=seed, progress=progress
-        )
 
 
 def _is_better(one: Tuned, other: Tuned) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from nestvec.index.embedded.stored import Stored, encode
 from nestvec.index.embedded.view import SegmentRecord
 from nestvec.index.embedded.writing import Writing
 from nestvec.index.protocol import Batch
+from nestvec.index.settings import CodeSettings, lists_of_plan, rows_to_train
 from nestvec.progress import Advance, Progress
 from nestvec.quantization import fit_quantizer
 from nestvec.vectors import check_dims, truncate
@@ -172,16 +173,18 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     documents, blocks = join_segments(parts)
     settings, codec = state.settings, state.codec
     if dim is not None and dim < settings.stored_dim:
-        sample = truncate(draw_vectors(parts, settings.most_to_train), dim)
+        sample = truncate(draw_vectors(parts, settings.most_to_train()), dim)
         settings = settings.cut(dim, len(state))
         first = FirstStage.train(sample, settings.codes_for(len(state)))
         before = codec.second
         codec = Codec(first, first.quantizer if settings.alone else fit_quantizer(sample, settings.precision))
         blocks = (encode(codec.second, truncate(before.decode(block.codes), dim)) for block in blocks)
-    elif not settings.alone and len(state) >= settings.codes_for(len(state)).fewest_to_train:
-        codes = settings.codes_for(len(state))
-        codec = Codec(FirstStage.train(draw_vectors(parts, codes.rows_to_train), codes), codec.second)
-    # Else there are too few documents to learn from, or codes are all there is, and say no more when others are fitted.
+    elif settings.learns_from_documents and len(state) >= settings.codes_for(len(state)).fewest_to_train:
+        codes = _codes_anew(state, change.writing.setting("tuned"))
+        settings = settings if settings.codes is None else settings._replace(codes=codes)
+        sample = draw_vectors(parts, rows_to_train(settings.full_dim, codes.lists))
+        codec = Codec(FirstStage.train(sample, codes), codec.second)
+    # Else there are too few documents, or codes are of others, or all there is, and say no more when others are fitted.
     codec = Codec(codec.first.empty(), codec.first.quantizer if settings.alone else codec.second)
     save_codec(change.folder, codec, change.writing)
     change.writing.set("settings", settings)
@@ -193,6 +196,18 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     with progress("storing", len(state)) as advance:
         change.add(write_segment(change.folder / SEGMENTS, codec, documents, _counted(blocks, advance)))
     return tuned
+
+
+def _codes_anew(state: State, tuned: Mapping[str, Any] | None) -> CodeSettings:
+    """The first stage for as many documents as there are now; of a length that tuning chose, or with a plan's lists."""
+    before, settings = state.codec.first.settings, state.settings
+    codes = settings.codes_for(len(state))
+    if before in settings.longer_codes(len(state)):
+        return before
+    plan = (tuned or {}).get("plan")
+    if plan is None:
+        return codes
+    return codes._replace(lists=lists_of_plan(codes._replace(lists=plan["lists"]), len(state)))
 
 
 def _counted(blocks: Iterable[Stored], advance: Advance) -> Iterator[Stored]:

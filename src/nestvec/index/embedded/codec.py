@@ -19,8 +19,10 @@ from nestvec.index.settings import (
     CodeSettings,
     SearchSettings,
     default_codes,
+    lists_of_plan,
     longer_codes,
     read_codes,
+    rows_to_train,
 )
 from nestvec.plan import Plan
 from nestvec.quantization import load_codes, save_codes, why_impossible
@@ -45,6 +47,13 @@ class IndexSettings(NamedTuple):
     """The first stage; None is what suits so many vectors of this size, chosen anew when they are compacted."""
     alone: bool = False
     """Whether what the first stage encodes is all that is stored."""
+    learned_elsewhere: bool = False
+    """Whether ranges and codebooks were learned from other vectors than documents, so that compacting keeps them."""
+
+    @property
+    def learns_from_documents(self) -> bool:
+        """Whether compacting fits codes anew."""
+        return not (self.alone or self.learned_elsewhere)
 
     def codes_for(self, count: int) -> CodeSettings:
         """Return the first stage for so many documents."""
@@ -56,11 +65,11 @@ class IndexSettings(NamedTuple):
             return []
         return longer_codes(self.stored_dim, self.codes_for(count))
 
-    @property
-    def most_to_train(self) -> int:
-        """Vectors to learn from, at most, of any number of documents."""
-        codes = default_codes(self.stored_dim, _ANY_NUMBER) if self.codes is None else self.codes
-        return codes.rows_to_train
+    def most_to_train(self, *, planned: bool = False) -> int:
+        """Vectors to learn from, at most, of any number of documents, also for the IVF lists that these may have."""
+        codes = self.codes_for(_ANY_NUMBER)
+        lists = lists_of_plan(codes, _ANY_NUMBER) if planned else codes.lists
+        return rows_to_train(self.full_dim, lists)
 
     def cut(self, dim: int, count: int) -> IndexSettings:
         """Return what is stored of so many vectors that are cut to their leading dimensions."""
@@ -72,7 +81,7 @@ class IndexSettings(NamedTuple):
         if self.alone and codes is None:
             codes = CodeSettings(dim, "int8")
         precision = codes.precision if self.alone and codes is not None else self.precision
-        return self._replace(stored_dim=dim, precision=precision, codes=codes)
+        return self._replace(stored_dim=dim, precision=precision, codes=codes, learned_elsewhere=False)
 
 
 def settings_of(
@@ -98,9 +107,12 @@ def settings_of(
     if second is None and precision is None:
         # Nothing else is stored: what codes stand for is compared exactly where a scan rounds it.
         settings = IndexSettings(full_dim, scanned.dim, scanned.precision, scanned, alone=True)
-        return settings, SearchSettings(DEFAULT_SHORTLIST)
+        return settings, SearchSettings(DEFAULT_SHORTLIST, probes=first.probes if scanned.lists is not None else None)
     stored = precision or (second.precision if second else "float16")
-    search = SearchSettings(DEFAULT_SHORTLIST) if second is None else SearchSettings(second.shortlist)
+    probes = first.probes if scanned.lists is not None else None
+    search = SearchSettings(DEFAULT_SHORTLIST, probes=probes)
+    if second is not None:
+        search = SearchSettings(second.shortlist, margin=second.margin, probes=probes)
     return IndexSettings(full_dim, full_dim, stored, scanned), search
 
 
@@ -126,9 +138,9 @@ def remove_old_codecs(folder: Path, name: str) -> None:
 
 def load_settings(view: View) -> IndexSettings:
     """Return what an index stores of each vector."""
-    full_dim, stored_dim, precision, codes, *alone = view.needed("settings")  # an earlier version had four
+    full_dim, stored_dim, precision, codes, *more = view.needed("settings")  # an earlier version had four
     known = None if codes is None else read_codes(codes, stored_dim)
-    return IndexSettings(full_dim, stored_dim, precision, known, *alone)
+    return IndexSettings(full_dim, stored_dim, precision, known, *more)
 
 
 def load_codec(folder: Path, named: Mapping[str, Any], settings: IndexSettings) -> Codec:

@@ -18,7 +18,7 @@ from nestvec.index.protocol import Batch
 from nestvec.index.results import Document
 from nestvec.vectors import find_unusable, truncate, unit_float32
 
-__all__ = ["as_batches", "check_batch", "check_ids", "check_queries", "unit_vectors"]
+__all__ = ["as_batches", "check_batch", "check_documents", "check_ids", "check_queries", "unit_vectors"]
 
 Float32s = NDArray[np.float32]
 
@@ -46,22 +46,46 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
         raise VectorError(
             f"Vectors are floating-point numbers [n, {full_dim}], not {vectors.dtype} {list(vectors.shape)}."
         )
-    _check_lengths(len(vectors), batch.ids, batch.texts, batch.metadata)
-    check_ids(batch.ids)
-    if len(set(batch.ids)) < len(batch.ids):
-        seen: set[str] = set()
-        twice = [id_ for id_ in batch.ids if id_ in seen or seen.add(id_)]  # type: ignore[func-returns-value]
-        raise DataError(f"Ids that are repeated in one batch: {listed(sorted(set(twice)))}. Give each document once.")
+    found = check_documents(len(vectors), batch.ids, batch.texts, batch.metadata)
     wrong = _unusable_rows(vectors)
     if len(wrong):
         raise VectorError(
             f"{len(wrong):,} vectors are zero or hold numbers that are not finite, of the documents "
             f"{listed([batch.ids[row] for row in wrong.tolist()])}."
         )
-    texts = [None] * len(vectors) if batch.texts is None else batch.texts
-    metadata = [None] * len(vectors) if batch.metadata is None else batch.metadata
+    return found
+
+
+def check_documents(
+    count: int,
+    ids: Sequence[str],
+    texts: Sequence[str | None] | None,
+    metadata: Sequence[Mapping[str, Any] | None] | None,
+) -> list[Document]:
+    """Check what documents have beside their vectors.
+
+    Args:
+        count: How many there are.
+        ids: [count].
+        texts: [count]; None where there are none.
+        metadata: [count]; None where there are none.
+
+    Returns:
+        The documents.
+
+    Raises:
+        DataError: An id is missing, no text or repeated, or lists are of different lengths, or metadata are no JSON.
+    """
+    _check_lengths(count, ids, texts, metadata)
+    check_ids(ids)
+    if len(set(ids)) < len(ids):
+        seen: set[str] = set()
+        twice = [id_ for id_ in ids if id_ in seen or seen.add(id_)]  # type: ignore[func-returns-value]
+        raise DataError(f"Ids that are repeated in one batch: {listed(sorted(set(twice)))}. Give each document once.")
+    texts = [None] * count if texts is None else texts
+    metadata = [None] * count if metadata is None else metadata
     found = []
-    for id_, text, facts in zip(batch.ids, texts, metadata, strict=True):
+    for id_, text, facts in zip(ids, texts, metadata, strict=True):
         if not (text is None or (isinstance(text, str) and is_unicode(text))):
             raise DataError(f"The text of document {id_} is no text of whole characters.")
         if not (facts is None or isinstance(facts, Mapping)):

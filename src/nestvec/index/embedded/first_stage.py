@@ -58,12 +58,15 @@ class FirstStage:
         """What the codes are made by, of vectors that are cut to `settings.dim` and of unit length."""
 
     @staticmethod
-    def train(sample: Float32s, settings: CodeSettings, *, seed: int = 0) -> FirstStage:
+    def train(
+        sample: Float32s, settings: CodeSettings, *, documents: Float32s | None = None, seed: int = 0
+    ) -> FirstStage:
         """Fit a quantizer, and IVF lists where there are to be some.
 
         Args:
-            sample: Unit vectors, [n, full_dim], float32, drawn from those to be stored.
+            sample: Unit vectors that codes are learned from, [n, full_dim], float32.
             settings: What to encode.
+            documents: Unit vectors to learn IVF lists from, [n, full_dim], float32; None learns them from the sample.
             seed: Of every draw.
 
         Returns:
@@ -80,14 +83,20 @@ class FirstStage:
         if not 1 <= settings.dim <= full_dim:
             raise DimensionError(f"Cannot encode {settings.dim} dimensions of vectors that have {full_dim}.")
         _check_lists(settings)
-        if len(sample) < settings.fewest_to_train:
+        documents = sample if documents is None else documents
+        fewest = settings._replace(lists=None).fewest_to_train
+        if len(sample) < fewest:
             raise SearchIndexError(
-                f"Codes of {settings.precision} are learned from {settings.fewest_to_train:,} documents at least, and "
-                f"there are {len(sample):,}. Choose fewer lists, or another precision."
+                f"{settings.precision} is learned from {fewest:,} vectors at least, and there are {len(sample):,}. "
+                "Choose another precision."
             )
-        return FirstStage.of(
-            fit_codes(sample, settings.dim, settings.precision, seed=seed), settings, sample, seed=seed
-        )
+        if len(documents) < (settings.lists or 0):
+            raise SearchIndexError(
+                f"{settings.lists:,} IVF lists are learned from as many documents at least, and there are "
+                f"{len(documents):,}. Choose fewer lists."
+            )
+        quantizer = fit_codes(sample, settings.dim, settings.precision, seed=seed)
+        return FirstStage.of(quantizer, settings, documents, seed=seed)
 
     @staticmethod
     def of(
@@ -106,7 +115,7 @@ class FirstStage:
         centres = None
         if settings.lists is not None and sample is not None:
             projected = quantizer.project(truncate(sample, settings.dim))
-            centres = _learn_lists(projected, settings.lists, settings.rows_to_train, seed)
+            centres = _learn_lists(projected, settings.lists, seed)
         return FirstStage(ProductScan.empty(quantizer, centres), settings, quantizer)
 
     @staticmethod
@@ -308,10 +317,9 @@ def _check_lists(settings: CodeSettings) -> None:
         )
 
 
-def _learn_lists(projected: Float32s, lists: int, most: int, seed: int) -> Float32s:
+def _learn_lists(projected: Float32s, lists: int, seed: int) -> Float32s:
     """Centres of IVF lists by spherical k-means, [lists, n_codebooks x sub_dim]."""
     faiss = require("faiss", extra="index")
-    rows = np.random.default_rng(seed).permutation(len(projected))[:most]
     clustering = faiss.Kmeans(
         projected.shape[1],
         lists,
@@ -319,9 +327,9 @@ def _learn_lists(projected: Float32s, lists: int, most: int, seed: int) -> Float
         seed=seed,
         spherical=True,
         min_points_per_centroid=1,
-        max_points_per_centroid=most,
+        max_points_per_centroid=len(projected),
     )
-    clustering.train(np.ascontiguousarray(projected[rows]))
+    clustering.train(np.ascontiguousarray(projected))
     centres: Float32s = clustering.centroids.reshape(lists, -1)
     return normalize(centres)
 

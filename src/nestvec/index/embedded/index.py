@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DataError, IndexBusyError, OutputExistsError
+from nestvec.errors import DataError, IndexBusyError, OutputExistsError, SearchIndexError
 from nestvec.files import atomic_folder, remove_leftovers
-from nestvec.index.embedded.building import Wanted, fill
+from nestvec.index.embedded.building import fill
 from nestvec.index.embedded.changing import Change, changing, compact_segments, delete_documents, put_documents
 from nestvec.index.embedded.codec import settings_of
-from nestvec.index.embedded.documents import as_batches, check_ids, check_queries, unit_vectors
+from nestvec.index.embedded.documents import as_batches, check_documents, check_ids, check_queries, unit_vectors
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.index.embedded.reader import IndexReader
 from nestvec.index.embedded.segments import SEGMENTS
+from nestvec.index.embedded.wanted import Wanted
 from nestvec.index.protocol import Batch, QueryEncoder
 from nestvec.index.settings import CodeSettings, SearchSettings
-from nestvec.index.tuning import Tuned, check_recall, tune
+from nestvec.index.tuning import Tuned, check_recall
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 
@@ -110,7 +111,7 @@ class Index(IndexReader):
                 search finds. None tunes nothing.
             queries: Vectors of queries to measure that on, [n, full_dim]; None uses documents, see `tune`.
             learn_from: Vectors that ranges and codebooks are learned from, [n, full_dim], such as those of training
-                rows; None learns them from the documents.
+                rows; None learns them from the documents. Compacting keeps what was learned, unless it cuts dimensions.
             overwrite: Replace an index that is there, once the new one is complete and nobody is changing the old one.
             seed: Of every draw.
             progress: How to report progress, in documents.
@@ -123,8 +124,12 @@ class Index(IndexReader):
             DataError: There are no documents; ids are missing, empty or repeated; lists are of different lengths, or
                 given together with batches.
             VectorError: Vectors are of different widths, zero or not finite.
-            DimensionError: The plan is for vectors of another width.
+            DimensionError: The plan is for vectors of another width, or these have too few dimensions for its codes.
+            PrecisionError: A precision is not known, or cannot be kept in IVF lists.
+            SearchIndexError: `recall` is outside its range, there are too few vectors to learn codes from, or the plan
+                learns them from a file and `learn_from` is not given.
             StorageError: The disk is full, or the folder cannot be written.
+            MissingExtraError: faiss is not installed.
         """
         path = Path(path).absolute()
         remove_leftovers(path.resolve().parent, path.name)
@@ -136,11 +141,17 @@ class Index(IndexReader):
             check_recall(recall)
             if queries is not None:
                 check_queries(queries, settings)
-            wanted = Wanted(recall, queries) if plan is None else Wanted.of(plan, queries)
+            wanted = Wanted(recall, queries) if plan is None else Wanted.of(plan, queries, codes)
         learned_from = None
         if learn_from is not None:
             check_queries(learn_from, settings)
             learned_from = unit_vectors(learn_from, settings)  # bit for bit what a grid learns from
+            settings = settings._replace(learned_elsewhere=True)
+        elif plan is not None and plan.fitted_on != "documents":
+            raise SearchIndexError(
+                f"The plan's codes are learned from {plan.fitted_on}: give its vectors in learn_from, or build with "
+                "nestvec index build --plan, which encodes it."
+            )
         with ExitStack() as held, atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(folder, {"model": None if model is None else dict(model)})
@@ -153,7 +164,7 @@ class Index(IndexReader):
                     search=search,
                     wanted=wanted,
                     learned_from=learned_from,
-                    lists_by_count=plan is not None and codes is None and plan.first_stage.lists is None,
+                    planned=plan is not None and codes is None,
                     seed=seed,
                     progress=progress,
                 )
@@ -169,7 +180,7 @@ class Index(IndexReader):
         cls,
         texts: Sequence[str],
         *,
-        model: str = "minilm",
+        model: str | None = None,
         ids: Sequence[str] | None = None,
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
         path: str | Path | None = None,
@@ -185,7 +196,8 @@ class Index(IndexReader):
 
         Args:
             texts: The documents.
-            model: What encodes: a model folder, a hub id, `minilm`, `static`, or ADAPTOR.safetensors=MODEL.
+            model: What encodes: a model folder, a hub id, `minilm`, `static`, or ADAPTOR.safetensors=MODEL. None takes
+                the plan's, and without a plan `minilm`.
             ids: [n]; None numbers the texts from 0.
             metadata: [n], JSON objects to filter by; None keeps none.
             path: Folder to make; None makes a temporary one, which goes when the index is closed or no longer used.
@@ -208,31 +220,43 @@ class Index(IndexReader):
 
         if isinstance(texts, str):
             raise DataError(f"Texts are a list of texts, not the one text {texts!r}.")
+        texts = list(texts)
         if not texts:
             raise DataError("There are no texts. Give one at least; more can be added later.")
+        if wrong := [place for place, text in enumerate(texts) if not isinstance(text, str)]:
+            raise DataError(f"Texts are strings, and the one at {wrong[0]} is {texts[wrong[0]]!r}.")
+        ids = [str(place) for place in range(len(texts))] if ids is None else ids
+        check_documents(len(texts), ids, texts, metadata)  # before the time that encoding takes
+        if path is not None:
+            _check_free(Path(path), overwrite=overwrite)
+        if model is None:
+            model = "minilm" if plan is None else plan.model
         encoder = load_encoder(model, cache=cache, trust_remote_code=trust_remote_code, progress=progress)
-        vectors = encoder.encode_documents(list(texts), progress=progress)
-        temporary = None
-        if path is None:
-            temporary = mkdtemp(prefix="nestvec-")
-            path = Path(temporary) / "index"
-        made = cls.build(
-            path,
-            vectors=vectors,
-            ids=ids,
-            texts=list(texts),
-            metadata=metadata,
-            plan=plan,
-            model={
-                "name": absolute_source(model),
-                "query": encoder.identity("query"),
-                "document": encoder.identity("document"),
-            },
-            recall=recall,
-            overwrite=overwrite,
-            seed=seed,
-            progress=progress,
-        )
+        vectors = encoder.encode_documents(texts, progress=progress)
+        with ExitStack() as failing:
+            temporary = None
+            if path is None:
+                temporary = mkdtemp(prefix="nestvec-")
+                failing.callback(shutil.rmtree, temporary, ignore_errors=True)
+                path = Path(temporary) / "index"
+            made = cls.build(
+                path,
+                vectors=vectors,
+                ids=ids,
+                texts=texts,
+                metadata=metadata,
+                plan=plan,
+                model={
+                    "name": absolute_source(model),
+                    "query": encoder.identity("query"),
+                    "document": encoder.identity("document"),
+                },
+                recall=recall,
+                overwrite=overwrite,
+                seed=seed,
+                progress=progress,
+            )
+            failing.pop_all()
         made.encoder = encoder
         if temporary is not None:
             made._remove = weakref.finalize(made, shutil.rmtree, temporary, ignore_errors=True)
@@ -333,7 +357,7 @@ class Index(IndexReader):
         if tuned is None:
             return
         try:
-            self.tune(recall=tuned["target"], k=tuned["k"], dim=self.search_settings.dim, progress=progress)
+            self.tune(k=tuned["k"], dim=self.search_settings.dim, progress=progress)
         except IndexBusyError as error:
             raise IndexBusyError(
                 f"{self.path} is compacted, but another process is changing it, so that its search was not tuned. "
@@ -343,7 +367,7 @@ class Index(IndexReader):
     def tune(
         self,
         *,
-        recall: float = 0.99,
+        recall: float | None = None,
         k: int = 10,
         queries: Float32s | None = None,
         dim: int | None = None,
@@ -353,7 +377,9 @@ class Index(IndexReader):
         """Find the fastest settings whose recall is high enough, and make them those of every search; see `tune`.
 
         Args:
-            recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high.
+            recall: Share of the exact best k to find, above 0 and below 1; its lower bound is to be as high. None keeps
+                to the plan that the index was built by: its shortlist, and its recall of what that finds; without a
+                plan, to the recall that it was tuned for before, or 0.99.
             k: Documents of a search.
             queries: Vectors of queries, [n, full_dim], as they will come; None uses documents.
             dim: Leading dimensions to compare; None compares all.
@@ -368,7 +394,8 @@ class Index(IndexReader):
             IndexBusyError: Another process is changing the index.
         """
         state = self._current()
-        found = tune(state, recall=recall, k=k, queries=queries, dim=dim, seed=seed, progress=progress)
+        wanted = Wanted.again(self.tuned, recall, queries)
+        found = wanted.tune(state, k=k, dim=dim, seed=seed, progress=progress)
         with self._changing, changing(self.path, self._current) as change:
             stale = {} if change.state.codec_name == state.codec_name else {"stale": True}  # compacted meanwhile
             _set_search(change, found.settings, {**found.measured, **stale})

@@ -16,7 +16,7 @@ from nestvec.files import storage_errors
 from nestvec.index.embedded.change_count import ChangeCount
 from nestvec.index.embedded.connections import WAIT_MS, ConnectionPool
 from nestvec.index.embedded.filter_cache import FilterCache
-from nestvec.index.embedded.view import FORMAT, OLDER_FORMAT, Version, View, damage_named
+from nestvec.index.embedded.view import FORMAT, OLDEST_FORMAT, Version, View, damage_named
 from nestvec.index.embedded.writing import Writing, create_schema, migrate
 from nestvec.index.fields import Fields
 from nestvec.progress import Progress, silent
@@ -60,10 +60,10 @@ class Manifest:
         except (sqlite3.DatabaseError, DamagedIndexError) as error:
             self.close()
             raise DamagedIndexError(f"{self._path} is damaged, or no manifest of an index: {error}") from error
-        if found not in (FORMAT, OLDER_FORMAT):
+        if not (isinstance(found, int) and OLDEST_FORMAT <= found <= FORMAT):
             self.close()
             raise SearchIndexError(
-                f"{folder} is an index of format {found}, and this nestvec reads {OLDER_FORMAT} and {FORMAT}. "
+                f"{folder} is an index of format {found}, and this nestvec reads {OLDEST_FORMAT} to {FORMAT}. "
                 + ("Update nestvec." if isinstance(found, int) and found > FORMAT else "Build the index anew.")
             )
 
@@ -159,8 +159,8 @@ class Manifest:
                 self._check_place()
                 with ChangeCount.raised(self.folder):
                     before = self._view(connection)
-                    if before.is_older:
-                        migrate(connection)
+                    if before.format < FORMAT:
+                        migrate(connection, before)
                     yield Writing(connection, self._path, before.version, self._fields)
                     connection.execute(f"PRAGMA user_version = {before.version[-1] + 1}")  # part of the transaction
                     connection.execute("COMMIT")

@@ -24,7 +24,7 @@ from nestvec.index.words import has_unspaced, match_expression
 
 __all__ = [
     "FORMAT",
-    "OLDER_FORMAT",
+    "OLDEST_FORMAT",
     "SegmentRecord",
     "Version",
     "View",
@@ -32,9 +32,12 @@ __all__ = [
     "kinds_of",
 ]
 
-FORMAT = 3
-OLDER_FORMAT = 2
-"""Had words of spaced scripts alone, and fields without kinds: read, and brought up to date by the next change."""
+FORMAT = 4
+OLDEST_FORMAT = 2
+"""Had words of spaced scripts alone, and fields without kinds; 3 left the quantizer of the first stage to faiss.
+
+Both are read, and brought up to date by the next change.
+"""
 Version: TypeAlias = tuple[int, ...]
 """Which file was read, and as of which commit."""
 
@@ -104,9 +107,14 @@ class View:
         return self._numbers("SELECT number FROM deleted ORDER BY number")
 
     @property
+    def format(self) -> int:
+        """Of the version that wrote it, or changed it last."""
+        return int(self.needed("format"))
+
+    @property
     def is_older(self) -> bool:
-        """Whether it was written by an older version, and not changed since."""
-        return bool(self.setting("format") == OLDER_FORMAT)
+        """Whether its words and fields are those of the oldest format."""
+        return self.format == OLDEST_FORMAT
 
     def fields(self) -> Fields:
         """Return the paths of all fields of metadata, and the kinds of their values."""

@@ -133,8 +133,15 @@ def _add_fields(connection: sqlite3.Connection, fields: Mapping[FieldPath, Kind]
     )
 
 
-def migrate(connection: sqlite3.Connection) -> None:
+def migrate(connection: sqlite3.Connection, before: View) -> None:
     """Bring an older index to the format of today, within the transaction that changes it."""
+    if before.is_older:
+        _derive_anew(connection)
+    connection.execute("UPDATE settings SET value = ? WHERE name = 'format'", (json.dumps(FORMAT),))
+
+
+def _derive_anew(connection: sqlite3.Connection) -> None:
+    """Make the words and fields of today from the documents, in place of those of the oldest format."""
     connection.execute("DROP TABLE words")
     connection.execute("DROP TABLE fields")
     for statement in _DERIVED:
@@ -152,7 +159,6 @@ def migrate(connection: sqlite3.Connection) -> None:
             "UPDATE documents SET metadata = ? WHERE number = ?",
             [(_dump(Document(id_, None, one)), number) for number, id_, one in known if one != encode_keys(one)],
         )
-    connection.execute("UPDATE settings SET value = ? WHERE name = 'format'", (json.dumps(FORMAT),))
 
 
 def _dump(document: Document) -> str:
