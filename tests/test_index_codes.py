@@ -74,7 +74,7 @@ def test_a_scan_of_rotated_codes_finds_what_they_say(precision: str, tmp_path: P
     quantizer = fit_codes(documents, 24, precision)
     assert isinstance(quantizer, RotatedQuantizer) == (precision == "binary")
     first = scan(documents, 24, precision)
-    assert first.table_bytes == (24 * 24 * 4 if precision == "binary" else 0)
+    assert first.table_bytes == {"binary": 24 * 24 + 3 * 24, "int4": 2 * 24}[precision] * 4
     found = first.search(queries, 5)
     expected = truncate(queries, 24) @ quantizer.decode(quantizer.encode(truncate(documents, 24))).T
     best = -np.sort(-expected, axis=1)[:, :5]

@@ -163,3 +163,10 @@ def test_what_has_no_direction_is_found() -> None:
     vectors[5] = 1e-320
     assert {name: rows.tolist() for name, rows in find_unusable(vectors).items()} == {"not finite": [2, 4], "zero": [1]}
     assert np.isnan(normalize(vectors)[2]).any()
+
+
+def test_half_precision_is_normalised_as_well_as_it_can_hold() -> None:
+    vectors = normalize(np.random.default_rng(0).normal(size=(50, 64)))
+    for length in (0.9985, 1.0015):
+        scaled = normalize((length * vectors).astype(np.float16)).astype(np.float64)
+        assert np.abs(np.linalg.norm(scaled, axis=1) - 1).max() < 0.0004

@@ -73,8 +73,8 @@ def normalize(vectors: Vectors) -> Vectors:
         vectors: [..., dim], floating point.
 
     Returns:
-        [..., dim], same type and dtype. A zero vector stays zero, and so does its gradient; an array of unit length is
-        returned bit for bit.
+        [..., dim], same type and dtype. A zero vector stays zero, and so does its gradient; an array of unit length
+        is returned bit for bit, but for half precision.
 
     Raises:
         VectorError: `vectors` is not a floating-point array or tensor.
@@ -94,7 +94,9 @@ def normalize(vectors: Vectors) -> Vectors:
             return _normalize_wide(vectors)
         lengths = np.sqrt(squares)
         # What is of unit length up to rounding stays bit for bit, however often it is normalised.
-        lengths[(lengths == 0.0) | (np.abs(squares - 1.0) <= _ROUNDING * np.finfo(vectors.dtype).eps)] = 1.0
+        lengths[lengths == 0.0] = 1.0
+        if vectors.dtype.itemsize > 2:  # half precision rounds by more than a length may be off
+            lengths[np.abs(squares - 1.0) <= _ROUNDING * np.finfo(vectors.dtype).eps] = 1.0
         scaled: Vectors = np.divide(vectors, lengths, out=np.empty_like(vectors), casting="same_kind")
         return scaled
     # Half precision cannot hold the length of a large vector, nor float32 that of a huge one; dividing by infinity

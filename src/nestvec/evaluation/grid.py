@@ -15,13 +15,15 @@ from nestvec.evaluation.cell_keys import CellKey, Rerank, TaskVectors
 from nestvec.evaluation.latency import Latency
 from nestvec.evaluation.searched import measure_searches
 from nestvec.evaluation.tasks import Scores, Task, searches
-from nestvec.index import CodeSettings
+from nestvec.extras import require
+from nestvec.index import CodeSettings, rows_to_train
 from nestvec.progress import Progress, about, silent
 from nestvec.quantization import (
     Quantizer,
     check_precision,
     fit_codes,
     fit_quantizer,
+    in_fixed_order,
     is_fitted_by_size,
     why_impossible,
 )
@@ -157,6 +159,8 @@ def measure_grid(
     if sample is not None and sample.shape[1:] != (full_dim,):
         raise DimensionError(f"Quantizers are fitted on vectors of {full_dim} dimensions, not {list(sample.shape)}.")
     fitted_on = vectors.documents if sample is None else unit_float32(sample)
+    if sample is None and len(fitted_on) > rows_to_train(full_dim):
+        fitted_on = in_fixed_order(fitted_on, most=rows_to_train(full_dim))  # as many as an index learns from
     wanted = [CellKey(*key) for key in itertools.product(checked, precisions, reranks)]
     stages = dict.fromkeys(stage for key in wanted for stage in _stages(key, full_dim))
     impossible = {stage: reason for stage in stages if (reason := _why_impossible(*stage, fitted_on))}
@@ -250,7 +254,10 @@ def check_cells(task: Task, precisions: Sequence[str], reranks: Sequence[Rerank 
         PrecisionError: A precision is not known.
         GridError: There are less than two units, nothing is to be measured, something is given twice, the task has no
             shortlists to rerank, or a shortlist is shorter than the ranks that the metrics look at.
+        MissingExtraError: faiss is not installed, and there is more than float32 to search.
     """
+    if searches(task) and (any(one != "float32" for one in precisions) or any(reranks)):
+        require("faiss", extra="index")
     if task.n_units < 2:
         raise GridError(f"{task.name} has {task.n_units} of the {task.unit}: no interval follows from one. Give more.")
     for name, given in (("precisions", [check_precision(one) for one in precisions]), ("reranks", list(reranks))):

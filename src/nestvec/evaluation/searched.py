@@ -32,7 +32,6 @@ __all__ = ["SearchedCell", "measure_searches"]
 Float32s = NDArray[np.float32]
 
 _QUERIES_AT_A_TIME = 2_000  # whose shortlists are in memory
-_ROWS_AT_A_TIME = 16_384
 
 
 class SearchedCell(NamedTuple):
@@ -80,12 +79,16 @@ def measure_searches(
     with progress("searching", len(firsts) * len(reranks)) as advance:
         for dim, precision in firsts:
             first = FirstStage.train(sample, CodeSettings(dim, precision))
-            first.add(vectors.documents)
+            alone = None
+            if None in reranks:  # what codes stand for is rescored, as an index stores it where there is nothing else
+                alone = StoredVectors(first.quantizer, encode(first.quantizer, truncate(vectors.documents, dim)))
+                first.add_codes(alone.codes)
+            else:
+                first.add(vectors.documents)
             for stage in reranks:
-                if stage is None:
-                    prefixes = truncate(vectors.documents, dim)
-                    searched, queries = Stages(first, _encoded(first, prefixes)), truncate(vectors.queries, dim)
-                else:
+                if stage is None and alone is not None:
+                    searched, queries = Stages(first, alone), truncate(vectors.queries, dim)
+                elif stage is not None:
                     searched, queries = Stages(first, seconds[stage.precision]), vectors.queries
                 settings = SearchSettings(DEFAULT_SHORTLIST if stage is None else stage.shortlist)
                 found = _search(task, searched, queries, settings)
@@ -108,8 +111,3 @@ def _search(task: Retrieval, searched: Stages, queries: Float32s, settings: Sear
 def _stored(documents: Float32s, sample: Float32s, precision: str) -> StoredVectors:
     quantizer = fit_quantizer(sample, precision)
     return StoredVectors(quantizer, encode(quantizer, documents))
-
-
-def _encoded(first: FirstStage, prefixes: Float32s) -> StoredVectors:
-    """What the codes of a first stage stand for, as its index stores it where there is nothing else."""
-    return StoredVectors(first.quantizer, encode(first.quantizer, prefixes))

@@ -10,7 +10,14 @@ from nestvec.index.embedded.two_stages import Stages, search_stages
 from nestvec.index.filters import parse_filter
 from nestvec.index.protocol import Batch, QueryEncoder, SearchIndex
 from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits, StageDetails
-from nestvec.index.settings import DEFAULT_SHORTLIST, IDENTITY_BYTES, CodeSettings, SearchSettings, default_lists
+from nestvec.index.settings import (
+    DEFAULT_SHORTLIST,
+    IDENTITY_BYTES,
+    CodeSettings,
+    SearchSettings,
+    default_lists,
+    rows_to_train,
+)
 from nestvec.index.tuning import Trial, Tuned
 
 __all__ = [
@@ -42,5 +49,6 @@ __all__ = [
     "export",
     "find_damage",
     "parse_filter",
+    "rows_to_train",
     "search_stages",
 ]

@@ -33,6 +33,7 @@ from nestvec.encoders import (
 )
 from nestvec.errors import DataError, ModelError, OutputExistsError
 from nestvec.evaluation import Retrieval, TaskVectors, encode_task, make_cells, measure_grid
+from nestvec.extras import require
 from nestvec.files import atomic_folder, write_text
 from nestvec.jobs.adapt import encode_records
 from nestvec.jobs.provenance import hardware, package_versions
@@ -141,9 +142,12 @@ def rotate(
         VectorError: The model gives the same vector for all queries or all documents.
         VerificationError: The saved model gives other vectors than it should.
         StorageError: The disk is full, or the folder cannot be written.
+        MissingExtraError: faiss is not installed, and there is more than float32 to measure.
     """
     settings = settings or RotateSettings()
     out = Path(out)
+    if any(precision != "float32" for precision in settings.precisions):
+        require("faiss", extra="index")  # sooner than after all the encoding
     if out.exists() and not overwrite:
         raise OutputExistsError(f"{out} exists. Choose another folder, or pass --overwrite.")
     seconds: dict[str, float] = {}

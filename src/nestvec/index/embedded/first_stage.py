@@ -33,6 +33,7 @@ Rows = NDArray[np.int64]
 _BITS = 4  # of a pattern of binary codes, which faiss scans as a codebook
 _TINY = 1e-30
 _QUERIES_AT_A_TIME = 512  # whose similarities to all centres are in memory
+_CODES_AT_A_TIME = 16_384  # whose vectors are in memory
 _ITERATIONS = 25  # of k-means over lists
 _EARLIER_SUB_DIM = 3  # dimensions of a sub-vector of indexes whose codes were called product
 
@@ -161,10 +162,9 @@ class FirstStage:
 
     @property
     def table_bytes(self) -> int:
-        """Memory of what turns vectors into codes."""
-        if self._product is not None:
-            return self._product.table_bytes
-        return self.quantizer.rotation.nbytes if isinstance(self.quantizer, RotatedQuantizer) else 0
+        """Memory of what turns vectors into codes: what the quantizer was fitted to, and what faiss makes of it."""
+        fitted = sum(array.nbytes for array in self.quantizer.arrays().values())
+        return fitted + (0 if self._product is None else self._product.table_bytes)
 
     @property
     def copied_bytes(self) -> int:
@@ -190,8 +190,9 @@ class FirstStage:
         """
         if self._product is not None:
             quantizer = self._product.quantizer
-            assigned = quantizer.unpack(codes)
-            self._product.add(quantizer.stand_ins(assigned) @ quantizer.components.T, assigned)
+            for start in range(0, len(codes), _CODES_AT_A_TIME):
+                assigned = quantizer.unpack(codes[start : start + _CODES_AT_A_TIME])
+                self._product.add(quantizer.stand_ins(assigned) @ quantizer.components.T, assigned)
         else:
             self._add_to_scan(codes)
 

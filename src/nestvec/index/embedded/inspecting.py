@@ -53,7 +53,8 @@ def measure_state(folder: Path, state: State) -> Statistics:
             if path.is_file():
                 disk += path.stat().st_size
     # Segments hold what turned vectors into their codes, and the codec, for what will be added, the same once more.
-    copied = state.codec.first.table_bytes + sum(one.first.copied_bytes for one in state.segments)
+    second = 0 if state.codec.alone else sum(array.nbytes for array in state.codec.second.arrays().values())
+    copied = second + state.codec.first.table_bytes + sum(one.first.copied_bytes for one in state.segments)
     resident, per = sizes["codes"] + masks + copied, max(1, count)
     return Statistics(
         documents=count,

@@ -36,9 +36,12 @@ class Stored(NamedTuple):
 
 
 def encode(quantizer: Quantizer, vectors: Float32s) -> Stored:
-    """Return vectors, [n, full_dim], as a file holds them."""
-    codes = quantizer.encode(vectors)
-    return Stored(codes, _lengths(quantizer.decode(codes)))
+    """Return vectors, [n, full_dim], as a file holds them, of which some at a time are in memory as floats."""
+    parts = []
+    for first in range(0, max(1, len(vectors)), ROWS_AT_A_TIME):
+        codes = quantizer.encode(vectors[first : first + ROWS_AT_A_TIME])
+        parts.append(Stored(codes, _lengths(quantizer.decode(codes))))
+    return parts[0] if len(parts) == 1 else Stored(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 class StoredVectors:
