@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from builders import build_tiny_model
-from nestvec.errors import DataError, OutputExistsError, SearchIndexError
-from nestvec.index import CodeSettings, Index, SearchSettings
+from nestvec.errors import DataError, DimensionError, OutputExistsError, PrecisionError, SearchIndexError, VectorError
+from nestvec.index import Batch, CodeSettings, Index, SearchSettings
 from nestvec.index.embedded import building
 from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.quantization import ProductQuantizer, fit_codes
@@ -61,8 +62,8 @@ def test_margin_and_probes_of_a_plan_hold_where_nothing_is_tuned(tmp_path: Path)
 
 @pytest.mark.parametrize(("lists", "expected"), [(4096, None), (16, 16)])
 def test_lists_that_a_corpus_is_too_small_for_are_left_out(tmp_path: Path, lists: int, expected: int | None) -> None:
-    index = Index.build(tmp_path / "i", vectors=VECTORS, plan=plan_of(lists=lists))
-    assert index.codes == CodeSettings(DIM, "pq4", expected)
+    index = Index.build(tmp_path / "i", vectors=VECTORS, plan=plan_of(precision="pq8", lists=lists))
+    assert index.codes == CodeSettings(DIM, "pq8", expected)
     assert index.tuned is not None
     assert index.tuned["plan"]["lists"] == lists
     index.compact()
@@ -111,6 +112,36 @@ def test_codebooks_of_other_vectors_are_kept_when_compacted(tmp_path: Path) -> N
 def test_a_plan_that_learns_from_a_file_needs_its_vectors(tmp_path: Path) -> None:
     with pytest.raises(SearchIndexError, match=r"learned from rows.jsonl: give its vectors in learn_from"):
         Index.build(tmp_path / "i", vectors=VECTORS, plan=plan_of(fitted_on="rows.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"codes": CodeSettings(DIM, "pq64")}, DimensionError, "pq64 has 128 codebooks"),
+        ({"codes": CodeSettings(DIM + 1, "int8")}, DimensionError, "Cannot encode 49 dimensions"),
+        ({"codes": CodeSettings(DIM, "int8", 16)}, PrecisionError, "Leave lists out"),
+        ({"codes": CodeSettings(DIM, "int3")}, PrecisionError, "int3"),
+        ({"precision": "pq99"}, DimensionError, "pq99 has 198 codebooks"),
+        ({"precision": "int3"}, PrecisionError, "int3"),
+        ({"plan": plan_of(dim=8, precision="pq8")}, DimensionError, "pq8 has 16 codebooks"),
+        ({"learn_from": VECTORS[:30, :40]}, VectorError, r"Vectors to learn from are .* \[n, 48\]"),
+        ({"learn_from": np.zeros((9, DIM), np.float32)}, VectorError, "9 of them are not, the first in row 0"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_a_document_is_read(
+    tmp_path: Path, given: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    read = []
+
+    def batches() -> Iterator[Batch]:
+        for place in range(3):
+            read.append(place)
+            yield Batch(VECTORS[place : place + 1], [str(place)])
+
+    with pytest.raises(error, match=message):
+        Index.build(tmp_path / "i", vectors=batches(), **given)
+    assert len(read) == 1  # the first, whose width says what vectors there are
+    assert not (tmp_path / "i").exists()
 
 
 def test_texts_are_encoded_by_the_model_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

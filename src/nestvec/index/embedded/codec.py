@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from nestvec.errors import DamagedIndexError, DimensionError, VectorError
 from nestvec.files import sync
-from nestvec.index.embedded.first_stage import FirstStage
+from nestvec.index.embedded.first_stage import FirstStage, check_codes
 from nestvec.index.embedded.segments import Codec, checksum, file_problems, new_name
 from nestvec.index.embedded.view import View
 from nestvec.index.embedded.writing import Writing
@@ -25,7 +26,7 @@ from nestvec.index.settings import (
     rows_to_train,
 )
 from nestvec.plan import Plan
-from nestvec.quantization import load_codes, save_codes, why_impossible
+from nestvec.quantization import check_precision, load_codes, save_codes, why_impossible
 
 __all__ = ["IndexSettings", "load_codec", "load_settings", "remove_old_codecs", "save_codec", "settings_of"]
 
@@ -96,24 +97,33 @@ def settings_of(
         precision: Of the second stage, likewise.
 
     Raises:
-        DimensionError: The plan is for vectors of another width.
+        DimensionError: The plan is for vectors of another width, or these have too few dimensions for what is stored.
+        PrecisionError: A precision is not known, or cannot be kept in IVF lists.
     """
-    if plan is None:
-        return IndexSettings(full_dim, full_dim, precision or "float16", codes), SearchSettings(DEFAULT_SHORTLIST)
-    if plan.full_dim != full_dim:
-        raise DimensionError(f"The plan is for vectors of {plan.full_dim} numbers, and these have {full_dim}.")
-    first, second = plan.first_stage, plan.second_stage
-    scanned = codes or CodeSettings(first.dim, first.precision, first.lists)
-    if second is None and precision is None:
-        # Nothing else is stored: what codes stand for is compared exactly where a scan rounds it.
-        settings = IndexSettings(full_dim, scanned.dim, scanned.precision, scanned, alone=True)
-        return settings, SearchSettings(DEFAULT_SHORTLIST, probes=first.probes if scanned.lists is not None else None)
-    stored = precision or (second.precision if second else "float16")
-    probes = first.probes if scanned.lists is not None else None
-    search = SearchSettings(DEFAULT_SHORTLIST, probes=probes)
-    if second is not None:
-        search = SearchSettings(second.shortlist, margin=second.margin, probes=probes)
-    return IndexSettings(full_dim, full_dim, stored, scanned), search
+    settings, search = (
+        IndexSettings(full_dim, full_dim, precision or "float16", codes),
+        SearchSettings(DEFAULT_SHORTLIST),
+    )
+    if plan is not None:
+        if plan.full_dim != full_dim:
+            raise DimensionError(f"The plan is for vectors of {plan.full_dim} dimensions, and these have {full_dim}.")
+        first, second = plan.first_stage, plan.second_stage
+        scanned = codes or CodeSettings(first.dim, first.precision, first.lists)
+        settings = settings._replace(codes=scanned)
+        if second is not None:
+            settings = settings._replace(precision=precision or second.precision)
+            search = SearchSettings(second.shortlist, margin=second.margin)
+        elif precision is None:
+            # Nothing else is stored: what codes stand for is compared exactly where a scan rounds it.
+            settings = IndexSettings(full_dim, scanned.dim, scanned.precision, scanned, alone=True)
+        if scanned.lists is not None:
+            search = replace(search, probes=first.probes)
+    if settings.codes is not None:
+        check_codes(settings.codes, full_dim)
+    check_precision(settings.precision)
+    if reason := why_impossible(settings.stored_dim, settings.precision):
+        raise DimensionError(reason)
+    return settings, search
 
 
 def save_codec(folder: Path, codec: Codec, writing: Writing) -> None:

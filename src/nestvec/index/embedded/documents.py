@@ -112,12 +112,13 @@ def unit_vectors(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
     return truncate(unit_float32(np.asarray(vectors)), settings.stored_dim)
 
 
-def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
-    """Check queries before anything is searched.
+def check_queries(vectors: NDArray[Any], settings: IndexSettings, name: str = "Queries") -> Float32s:
+    """Check queries before anything is searched, or other vectors that are not to be stored.
 
     Args:
         vectors: [n, full_dim] or [full_dim], floating point.
         settings: Of the index.
+        name: What an error calls them.
 
     Returns:
         Queries as segments are asked, [n, stored_dim], float32, of unit length.
@@ -135,13 +136,13 @@ def check_queries(vectors: NDArray[Any], settings: IndexSettings) -> Float32s:
             return unit
     if queries.ndim != 2 or not np.issubdtype(queries.dtype, np.floating) or queries.shape[1] != settings.full_dim:
         raise VectorError(
-            f"Queries are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
+            f"{name} are floating-point numbers [n, {settings.full_dim}], not {queries.dtype} {list(queries.shape)}. "
             "Encode them with the model that encoded the documents."
         )
     bad = _unusable_rows(queries)
     if len(bad):
         raise VectorError(
-            f"{len(bad)} queries are zero or hold numbers that are not finite, the first in row {bad[0]}."
+            f"{name} must be finite and not zero. {len(bad):,} of them are not, the first in row {bad[0]}."
         )
     return unit_vectors(queries, settings)
 

@@ -20,12 +20,14 @@ from nestvec.quantization import (
     Quantizer,
     RotatedQuantizer,
     ScalarQuantizer,
+    check_precision,
     fit_codes,
     product_code,
+    why_impossible,
 )
 from nestvec.vectors import normalize, truncate
 
-__all__ = ["FirstStage", "Scanned"]
+__all__ = ["FirstStage", "Scanned", "check_codes"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -80,10 +82,7 @@ class FirstStage:
             SearchIndexError: There are too few vectors to learn from.
             MissingExtraError: faiss is not installed.
         """
-        full_dim = sample.shape[1]
-        if not 1 <= settings.dim <= full_dim:
-            raise DimensionError(f"Cannot encode {settings.dim} dimensions of vectors that have {full_dim}.")
-        _check_lists(settings)
+        check_codes(settings, sample.shape[1])
         documents = sample if documents is None else documents
         fewest = settings._replace(lists=None).fewest_to_train
         if len(sample) < fewest:
@@ -301,10 +300,25 @@ def _near(similarities: Float32s, probes: int, ratio: float | None, share: float
     return np.where(np.arange(width) < counts[:, None], np.take_along_axis(first, order, axis=1), -1)
 
 
-def _check_lists(settings: CodeSettings) -> None:
-    code = product_code(settings.precision)
+def check_codes(settings: CodeSettings, full_dim: int) -> None:
+    """Check what is to be encoded, before there are vectors.
+
+    Args:
+        settings: The first stage.
+        full_dim: Dimensions of the vectors.
+
+    Raises:
+        DimensionError: `dim` is outside the vectors, or has too few dimensions for the precision.
+        PrecisionError: The precision is not known, or cannot be kept in lists; or has too few codebooks for so many.
+    """
+    check_precision(settings.precision)
+    if not 1 <= settings.dim <= full_dim:
+        raise DimensionError(f"Cannot encode {settings.dim} dimensions of vectors that have {full_dim}.")
+    if reason := why_impossible(settings.dim, settings.precision):
+        raise DimensionError(reason)
     if settings.lists is None:
         return
+    code = product_code(settings.precision)
     if code is None or code.bits != _BITS:
         raise PrecisionError(
             f"IVF lists hold product quantization of 4-bit codes, such as pq32, not {settings.precision}. Leave lists "

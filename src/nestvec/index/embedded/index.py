@@ -144,7 +144,7 @@ class Index(IndexReader):
             wanted = Wanted(recall, queries) if plan is None else Wanted.of(plan, queries, codes)
         learned_from = None
         if learn_from is not None:
-            check_queries(learn_from, settings)
+            check_queries(learn_from, settings, "Vectors to learn from")
             learned_from = unit_vectors(learn_from, settings)  # bit for bit what a grid learns from
             settings = settings._replace(learned_elsewhere=True)
         elif plan is not None and plan.fitted_on != "documents":
@@ -346,8 +346,8 @@ class Index(IndexReader):
             progress: How to report progress, in documents.
 
         Raises:
-            DimensionError: `dim` is outside what is stored.
-            SearchIndexError: There are no documents to fit fewer numbers to.
+            DimensionError: `dim` is outside what is stored, or too few dimensions for the second stage's precision.
+            SearchIndexError: There are no documents to fit fewer dimensions to.
             IndexBusyError: Another process is changing the index, before it is compacted or before it is tuned.
             StorageError: The disk is full, or the folder cannot be written; the index is as it was, or is compacted and
                 its search not tuned, see `tuned`.
