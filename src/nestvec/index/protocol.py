@@ -71,6 +71,10 @@ class SearchIndex(Protocol):
         """How a search is done that is not told otherwise."""
         ...
 
+    def search_with(self, **given: Any) -> SearchSettings:
+        """Return how a search is done that is told some of its settings; the others are as the index says."""
+        ...
+
     def search(
         self,
         query: NDArray[Any] | str | Sequence[str] | None = None,
@@ -156,6 +160,10 @@ class Snapshot(Protocol):
 
     def best_by_words(self, text: str, k: int) -> list[tuple[str, float]]:
         """Return ids and BM25 of documents that share words with a text, best first."""
+        ...
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        """Return documents with their texts and metadata, by id; those that there are."""
         ...
 
     def contents(self, ids: Sequence[str]) -> dict[str, object]:

@@ -17,6 +17,7 @@ __all__ = [
     "IDENTITY_BYTES",
     "CodeSettings",
     "SearchSettings",
+    "check_k",
     "default_codes",
     "default_lists",
     "lists_of_plan",
@@ -210,3 +211,14 @@ class SearchSettings:
         """Return these settings for vectors that have no more numbers."""
         middle = None if self.middle is None else (min(self.middle[0], dim), self.middle[1])
         return replace(self, dim=None if self.dim is None or self.dim >= dim else self.dim, middle=middle)
+
+
+def check_k(k: int, documents: int) -> int:
+    """Documents to find: as many as are asked for, and no more than there are.
+
+    Raises:
+        VectorError: k is no whole number of 1 or more.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise VectorError(f"k is a whole number of 1 or more, not {k}.")
+    return min(int(k), max(1, documents))

@@ -18,13 +18,13 @@ from nestvec.index.embedded.inspecting import Statistics, find_problems, measure
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.index.embedded.rows import DocumentRows
 from nestvec.index.embedded.snapshot import EmbeddedSnapshot, describe_hits
-from nestvec.index.embedded.state import Mask, State, check_k, load_state, snapshot
+from nestvec.index.embedded.state import Mask, State, load_state, snapshot
 from nestvec.index.embedded.view import View
 from nestvec.index.filters import Condition, parse_filter
-from nestvec.index.hybrid import find_distinct, search_hybrid
 from nestvec.index.protocol import QueryEncoder
-from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits, ScoreKind
-from nestvec.index.settings import CodeSettings, SearchSettings
+from nestvec.index.results import Candidates, Document, Explanation, Hit, Hits
+from nestvec.index.searching import Queries, hits_of, read_queries, search_in_full
+from nestvec.index.settings import CodeSettings, SearchSettings, check_k
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -162,12 +162,12 @@ class IndexReader:
             DataError: There is no document `like`.
             SearchIndexError: Queries are texts, and the index has no encoder; or they are vectors, and hybrid.
         """
-        vectors, texts = self._queries(query, like, hybrid=hybrid)
+        queries = self._queries(query, like, hybrid=hybrid)
         if hybrid or distinct or like is not None:
-            found, k = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
-            return _hits_of([one.hits for one in found], k, hybrid=hybrid)
+            found, k = self._explained(queries, k, filter, dim, settings, distinct=distinct)
+            return hits_of(found, k, hybrid=hybrid)
         state, masks = (self._current(), None) if filter is None else self._filtered(filter)
-        candidates = state.candidates(vectors, k, _chosen(state, settings, dim), masks)
+        candidates = state.candidates(queries.vectors, k, _chosen(state, settings, dim), masks)
         return Hits(
             state.ids(candidates),
             _scores_of(candidates, check_k(k, len(state))),
@@ -206,11 +206,11 @@ class IndexReader:
             FilterError: See `search`; so do the others.
         """
         started = time.perf_counter()
-        vectors, texts = self._queries(query, like, hybrid=hybrid)
+        queries = self._queries(query, like, hybrid=hybrid)
         encoding = time.perf_counter() - started
-        if len(np.atleast_2d(vectors)) != 1:
-            raise VectorError(f"One query is explained at a time, not {len(vectors)}.")
-        (found,), _ = self._explained(vectors, texts, k, filter, like, dim, settings, distinct=distinct)
+        if len(np.atleast_2d(queries.vectors)) != 1:
+            raise VectorError(f"One query is explained at a time, not {len(queries.vectors)}.")
+        (found,), _ = self._explained(queries, k, filter, dim, settings, distinct=distinct)
         if isinstance(query, str):
             found.seconds["encoding"] = encoding
         return found
@@ -290,30 +290,8 @@ class IndexReader:
         """Search and return what each stage said of what was found, by row; see `search` for the arguments."""
         return self._current().candidates(vectors, k, settings)
 
-    def _queries(
-        self, query: NDArray[Any] | str | Sequence[str] | None, like: str | None, *, hybrid: bool
-    ) -> tuple[NDArray[Any], list[str] | None]:
-        """Vectors of queries, [n_queries, full_dim], and their texts where hybrid search needs them."""
-        if (query is None) == (like is None):
-            raise VectorError("Give a query, or the id of a document in like, and not both.")
-        if like is not None:
-            vector, text = self._document(like)
-            if hybrid and not text:
-                raise SearchIndexError(f"Document {like} has no text, so there are no words to search for.")
-            return vector, [text or ""] if hybrid else None
-        if isinstance(query, np.ndarray):
-            if hybrid:
-                raise SearchIndexError("hybrid=True needs the text of each query. Give texts, or leave hybrid out.")
-            return query, None
-        texts = [query] if isinstance(query, str) else list(query or ())
-        if not all(isinstance(text, str) for text in texts):
-            raise VectorError("Queries are an array of floating-point numbers, or texts.")
-        if self.encoder is None:
-            raise SearchIndexError(
-                "Queries are texts, and the index has no encoder. Open it with one: nestvec.open_index(path), or "
-                "Index.open(path, encoder=...)."
-            )
-        return self.encoder.encode_queries(texts), texts if hybrid else None
+    def _queries(self, query: NDArray[Any] | str | Sequence[str] | None, like: str | None, *, hybrid: bool) -> Queries:
+        return read_queries(query, like, hybrid=hybrid, encoder=self.encoder, stored=self._document)
 
     def _document(self, id_: str) -> tuple[Float32s, str | None]:
         with snapshot(self._current) as (state, view):
@@ -324,34 +302,19 @@ class IndexReader:
 
     def _explained(
         self,
-        vectors: NDArray[Any],
-        texts: list[str] | None,
+        queries: Queries,
         k: int,
         condition: str | None,
-        like: str | None,
         dim: int | None,
         settings: SearchSettings | None,
         *,
         distinct: bool,
     ) -> tuple[list[Explanation], int]:
-        """One search for every query, with texts and metadata of what it finds, all as of one commit; and how many."""
-        explained = []
+        """One search in full for every query, all as of one commit; and how many documents were to be found."""
         with snapshot(self._current) as (state, view):
             parsed, masks = (None, None) if condition is None else self._matching(state, view, condition)
-            seen = EmbeddedSnapshot(state, view, parsed, masks)
-            chosen = _chosen(state, settings, dim)
-            wanted = check_k(k, len(state))
-            depth = wanted if like is None else wanted + 1  # the document itself is no answer
-            for place, vector in enumerate(np.atleast_2d(vectors)):
-                if texts is not None:
-                    found = search_hybrid(seen, vector, texts[place], depth, chosen, distinct=distinct)
-                else:
-                    found = (find_distinct if distinct else EmbeddedSnapshot.nearest)(seen, vector, depth, chosen)
-                hits = found.hits[:wanted] if like is None else _others(found.hits, like)[:wanted]
-                known = view.get([hit.id for hit in hits])
-                hits = [hit._replace(text=known[hit.id].text, metadata=known[hit.id].metadata) for hit in hits]
-                explained.append(Explanation(hits, dict(found.seconds), seen.documents, chosen))
-        return explained, wanted
+            seen, wanted = EmbeddedSnapshot(state, view, parsed, masks), check_k(k, len(state))
+            return search_in_full(seen, queries, wanted, _chosen(state, settings, dim), distinct=distinct), wanted
 
     def _filtered(self, condition: str) -> tuple[State, list[Mask | None]]:
         """The index as of the last commit, and which rows of it meet a filter."""
@@ -436,27 +399,6 @@ def _read_hits(state: State, found: Candidates) -> list[list[Hit]]:
         described = zip(describe_hits(found, ids, query), documents, strict=True)
         hits.append([hit._replace(text=one.text, metadata=one.metadata) for hit, one in described])
     return hits
-
-
-def _others(hits: Sequence[Hit], id_: str) -> list[Hit]:
-    """Hits without a document, whose place by cosine goes to those after it."""
-    gone = next((hit.details.vector_rank for hit in hits if hit.id == id_), None)
-    others = []
-    for hit in hits:
-        rank = hit.details.vector_rank
-        if gone is not None and rank is not None and rank > gone:
-            hit = hit._replace(details=hit.details._replace(vector_rank=rank - 1))
-        if hit.id != id_:
-            others.append(hit)
-    return others
-
-
-def _hits_of(found: Sequence[Sequence[Hit]], k: int, *, hybrid: bool) -> Hits:
-    scores = np.full((len(found), k), np.nan, np.float32)
-    for query, hits in enumerate(found):
-        scores[query, : len(hits)] = [hit.score for hit in hits]
-    kind: ScoreKind = "reciprocal rank fusion" if hybrid else "cosine"
-    return Hits([[hit.id for hit in hits] for hits in found], scores, kind, _found=lambda: found)
 
 
 def _scores_of(found: Candidates, k: int) -> Float32s:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nestvec.index.embedded.state import Mask, State
 from nestvec.index.embedded.view import View
 from nestvec.index.filters import Condition
-from nestvec.index.results import Candidates, Found, Hit, StageDetails
+from nestvec.index.results import Candidates, Document, Found, Hit, StageDetails
 from nestvec.index.settings import SearchSettings
 
 __all__ = ["EmbeddedSnapshot", "describe_hits"]
@@ -49,6 +49,10 @@ class EmbeddedSnapshot:
     def best_by_words(self, text: str, k: int) -> list[tuple[str, float]]:
         """Return ids and BM25 of documents that share words with a text, best first."""
         return self._view.best_by_words(text, k, self._condition)
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        """Return documents with their texts and metadata, by id; those that there are."""
+        return self._view.get(ids)
 
     def contents(self, ids: Sequence[str]) -> dict[str, object]:
         """Return what makes each document the same as another: its text, or without one its stored vector."""

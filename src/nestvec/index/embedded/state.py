@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.errors import DamagedIndexError, DimensionError, VectorError
+from nestvec.errors import DamagedIndexError, DimensionError
 from nestvec.index.embedded.codec import IndexSettings, load_codec, load_settings
 from nestvec.index.embedded.documents import check_queries
 from nestvec.index.embedded.manifest import Manifest
@@ -22,11 +22,11 @@ from nestvec.index.embedded.segments import SEGMENTS, Codec, Segment, draw_vecto
 from nestvec.index.embedded.two_stages import Stages, search_exact, search_stages
 from nestvec.index.embedded.view import Version, View
 from nestvec.index.results import Candidates
-from nestvec.index.settings import SearchSettings
+from nestvec.index.settings import SearchSettings, check_k
 from nestvec.threads import faiss_threads, one_thread_for_products
 from nestvec.vectors import check_dims
 
-__all__ = ["Mask", "State", "alive_rows", "check_k", "load_state", "snapshot"]
+__all__ = ["Mask", "State", "alive_rows", "load_state", "snapshot"]
 
 Float32s = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -243,14 +243,3 @@ def alive_rows(segment: Segment, deleted: NDArray[np.int64]) -> Mask | None:
     alive = np.ones(len(segment), np.bool_)
     alive[gone] = False
     return alive
-
-
-def check_k(k: int, documents: int) -> int:
-    """Documents to find: as many as are asked for, and no more than there are.
-
-    Raises:
-        VectorError: k is no whole number of 1 or more.
-    """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise VectorError(f"k is a whole number of 1 or more, not {k}.")
-    return min(int(k), max(1, documents))
