@@ -15,6 +15,7 @@ from nestvec.quantization import bytes_per_vector, product_code
 __all__ = [
     "DEFAULT_SHORTLIST",
     "IDENTITY_BYTES",
+    "LENGTH_BYTES",
     "CodeSettings",
     "SearchSettings",
     "check_k",
@@ -30,6 +31,8 @@ DEFAULT_SHORTLIST = 100
 """Candidates that are rescored until an index is tuned, and where codes are all that is stored."""
 IDENTITY_BYTES = 8
 """Of a row number, which faiss keeps beside each code in IVF lists."""
+LENGTH_BYTES = 4
+"""Of the length of what a code stands for, which is kept beside each code of the second stage."""
 
 _ROWS_TO_TRAIN = 100_000
 _ROWS_PER_LIST_TO_TRAIN = 20

@@ -1,7 +1,7 @@
 """A grid and a budget to a plan."""
 
 from nestvec.planning.choose import Choice, choose, describe_cell
-from nestvec.planning.costs import Corpus, Expenses, Prices, disk_bytes, expenses
+from nestvec.planning.costs import Corpus, Expenses, Prices, disk_bytes, expenses, memory_bytes
 from nestvec.planning.growth import lists_of, times_longer
 from nestvec.planning.limits import COSTS, Limit, check_limits, parse_budget, parse_target
 
@@ -18,6 +18,7 @@ __all__ = [
     "disk_bytes",
     "expenses",
     "lists_of",
+    "memory_bytes",
     "parse_budget",
     "parse_target",
     "times_longer",

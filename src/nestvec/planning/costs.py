@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from nestvec.evaluation import Cell
-from nestvec.index import IDENTITY_BYTES, default_lists
+from nestvec.index import IDENTITY_BYTES, LENGTH_BYTES, default_lists
 
-__all__ = ["Corpus", "Expenses", "Prices", "disk_bytes", "expenses"]
+__all__ = ["Corpus", "Expenses", "Prices", "disk_bytes", "expenses", "memory_bytes"]
 
 _GIGABYTE = 1e9
 
@@ -35,14 +35,22 @@ class Expenses(NamedTuple):
     memory_gb: float
     """Codes of the first stage, in memory, with the row numbers of IVF lists where there are some."""
     disk_gb: float
-    """Codes of both stages, on disk; where there is no second one, those of the first are kept for it as well."""
+    """Codes of both stages, on disk, with lengths; without a second one those of the first are kept for it too."""
     money: float | None
     """At the stated prices; None without prices."""
 
 
-def disk_bytes(cell: Cell) -> int:
-    """Return the bytes of a vector on disk: its codes and what is rescored, which may be the codes once more."""
-    return cell.bytes_per_vector + (cell.rerank_bytes_per_vector or cell.bytes_per_vector)
+def memory_bytes(cell: Cell, corpus: Corpus) -> int:
+    """Return the bytes of a vector in memory: its code, and its row number where a corpus has IVF lists."""
+    return cell.bytes_per_vector + (0 if default_lists(cell.precision, corpus.size) is None else IDENTITY_BYTES)
+
+
+def disk_bytes(cell: Cell, corpus: Corpus) -> int:
+    """Return the bytes of a vector on disk: what is in memory, and what is rescored, with its length.
+
+    Where nothing is reranked the codes are kept for that as well.
+    """
+    return memory_bytes(cell, corpus) + (cell.rerank_bytes_per_vector or cell.bytes_per_vector) + LENGTH_BYTES
 
 
 def expenses(cell: Cell, corpus: Corpus) -> Expenses:
@@ -55,9 +63,8 @@ def expenses(cell: Cell, corpus: Corpus) -> Expenses:
     Returns:
         Memory and disk in gigabytes of 10^9 bytes, and money where there are prices.
     """
-    identity = 0 if default_lists(cell.precision, corpus.size) is None else IDENTITY_BYTES
-    memory_gb = (cell.bytes_per_vector + identity) * corpus.size / _GIGABYTE
-    disk_gb = (disk_bytes(cell) + identity) * corpus.size / _GIGABYTE
+    memory_gb = memory_bytes(cell, corpus) * corpus.size / _GIGABYTE
+    disk_gb = disk_bytes(cell, corpus) * corpus.size / _GIGABYTE
     prices = corpus.prices
     money = None if prices is None else memory_gb * prices.memory_per_gb + disk_gb * prices.disk_per_gb
     return Expenses(memory_gb, disk_gb, money)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nestvec.errors import PlanError
 from nestvec.evaluation import Cell, Interval
-from nestvec.planning.costs import Corpus, disk_bytes, expenses
+from nestvec.planning.costs import Corpus, disk_bytes, expenses, memory_bytes
 from nestvec.planning.growth import times_longer
 
 __all__ = ["COSTS", "Limit", "check_limits", "parse_budget", "parse_target", "score_of"]
@@ -38,8 +38,8 @@ class Limit(NamedTuple):
 
 
 COSTS: dict[str, Callable[[Cell, Corpus], float | None]] = {
-    "bytes": lambda cell, _: cell.bytes_per_vector,
-    "disk_bytes": lambda cell, _: disk_bytes(cell),
+    "bytes": memory_bytes,
+    "disk_bytes": disk_bytes,
     "memory_gb": lambda cell, corpus: expenses(cell, corpus).memory_gb,
     "disk_gb": lambda cell, corpus: expenses(cell, corpus).disk_gb,
     "dim": lambda cell, _: cell.dim,
