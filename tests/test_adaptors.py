@@ -192,7 +192,7 @@ def test_another_encoder_is_refused_unless_forced(tiny_model: Path) -> None:
     assert AdaptedEncoder(encoder, adaptor, force=True).full_dim == 128
     assert merge(adaptor, model, force=True).get_embedding_dimension() == 128
     short = shared(random_map(0))
-    with pytest.raises(DimensionError, match="takes 6 numbers and the encoder gives 128"):
+    with pytest.raises(DimensionError, match="takes 6 dimensions and the encoder gives 128"):
         AdaptedEncoder(encoder, short)
     with pytest.raises(DimensionError, match="not truncated"):
         merge(short, model)

@@ -448,7 +448,7 @@ def test_what_cannot_be_fitted_on_is_refused() -> None:
             "1 of 300 queries are not finite, in rows 17",
         ),
         (AdaptorData(queries, bad(documents, 3, 0), rows), VectorError, "1 of 300 documents are zero, in rows 3"),
-        (AdaptorData(queries, documents[:, :8], rows), DimensionError, "24 numbers and documents 8"),
+        (AdaptorData(queries, documents[:, :8], rows), DimensionError, "24 dimensions and documents 8"),
         (AdaptorData(queries[:0], documents, rows[:0]), VectorError, "There are no queries"),
         (AdaptorData(queries, bad(documents.astype(float), 3, np.inf), rows), VectorError, "not finite, in rows 3"),
         (AdaptorData(queries, documents[0], rows), VectorError, "not floating-point vectors"),

@@ -147,7 +147,7 @@ def test_exports_are_read_back_and_columns_of_vectors_are_used(
     assert nestvec("search", tmp_path / "alone", "x", "--model", model).returncode == 0
     assert nestvec("index", "upsert", index, "--docs", exported, "--vectors", "vector").returncode == 0
     wrong = nestvec("index", "build", tmp_path / "w", "--model", "static", "--docs", exported, "--vectors", "vector")
-    assert "have 32 numbers, and those of the model 256" in wrong.stderr
+    assert "have 32 dimensions, and those of the model 256" in wrong.stderr
     assert documents(index, nestvec) == 30
 
 

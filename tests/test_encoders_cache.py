@@ -300,7 +300,7 @@ def test_the_cache_tells_what_it_holds_and_can_be_cleared(tmp_path: Path) -> Non
 
 def test_a_store_of_another_size_or_format_is_refused(tmp_path: Path) -> None:
     store = filled(tmp_path)
-    with pytest.raises(ModelError, match="vectors of 6 numbers in format 1, not 7"):
+    with pytest.raises(ModelError, match="vectors of 6 dimensions in format 1, not 7"):
         VectorStore(store, 7)
     (store / "store.json").write_text('{"format": 2, "dim": 6, "about": ""}')
     with pytest.raises(ModelError, match="in format 2"):

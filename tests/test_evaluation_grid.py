@@ -240,7 +240,7 @@ def test_vectors_that_do_not_fit_the_task_are_refused() -> None:
         check_task_vectors(task, TaskVectors(queries, documents[1:]))
     with pytest.raises(VectorError, match="40 queries"):
         check_task_vectors(task, TaskVectors(queries[0], documents))
-    with pytest.raises(VectorError, match="Queries have 8 numbers and documents 16"):
+    with pytest.raises(VectorError, match="Queries have 8 dimensions and documents 16"):
         check_task_vectors(task, TaskVectors(queries[:, :8], documents))
     with pytest.raises(VectorError, match="all 60 documents of benchmark the same vector"):
         check_task_vectors(task, TaskVectors(queries, np.outer(np.arange(1, 61), documents[0])))

@@ -135,7 +135,7 @@ def test_queries_stay_as_they_are_and_stored_texts_are_coded() -> None:
 
 
 def test_a_cell_that_there_is_not_is_refused() -> None:
-    with pytest.raises(DimensionError, match="Cannot keep 17 numbers"):
+    with pytest.raises(DimensionError, match="Cannot keep 17 dimensions"):
         MTEBModel(TableEncoder(), dim=17)
     with pytest.raises(PrecisionError):
         MTEBModel(TableEncoder(), precision="int7")

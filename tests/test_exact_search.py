@@ -79,7 +79,7 @@ def test_what_cannot_be_searched_is_refused(documents: np.ndarray, k: int, messa
 
 
 def test_vectors_of_different_sizes_are_refused() -> None:
-    with pytest.raises(DimensionError, match="Queries have 4 numbers and documents 3"):
+    with pytest.raises(DimensionError, match="Queries have 4 dimensions and documents 3"):
         search_prefixes(np.eye(4, dtype=np.float32), np.eye(3, dtype=np.float32), dims=[2], k=1)
 
 

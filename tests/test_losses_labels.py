@@ -76,9 +76,9 @@ def test_a_class_without_a_head_is_refused() -> None:
 @pytest.mark.parametrize(
     ("heads", "biases", "message"),
     [
-        (torch.ones(2, 3), None, r"A head is \[2, 3\]. For 4 numbers it is \[classes, 4\]"),
+        (torch.ones(2, 3), None, r"A head is \[2, 3\]. For 4 dimensions it is \[classes, 4\]"),
         ([torch.ones(2, 4)], None, "1 heads for 2 dims"),
-        ([torch.ones(2, 4), torch.ones(2, 4)], None, r"For 2 numbers it is \[classes, 2\]"),
+        ([torch.ones(2, 4), torch.ones(2, 4)], None, r"For 2 dimensions it is \[classes, 2\]"),
         ([torch.ones(2, 4), torch.ones(2, 2)], [torch.ones(2)], "1 biases for 2 dims"),
         ([torch.ones(2, 4), torch.ones(2, 2)], [torch.ones(2), torch.ones(3)], r"A bias is \[3\]"),
         (torch.ones(2, 4), [torch.ones(2)], "a list of 1"),

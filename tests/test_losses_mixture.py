@@ -49,7 +49,7 @@ def test_short_codes_do_not_count() -> None:
     torch.testing.assert_close(computed(loss), long + short)
     loss.set_weights([0, 0, 1])
     torch.testing.assert_close(computed(loss), short)
-    with pytest.raises(LossInputError, match="At 2 numbers no code of int4 has 2 bytes"):
+    with pytest.raises(LossInputError, match="At 2 dimensions no code of int4 has 2 bytes"):
         NestedMixture(torch.nn.Identity(), [8, 4, 2], precisions=["int4"], shortest_code=2)
 
 

@@ -201,7 +201,7 @@ def test_a_rotation_keeps_lengths_and_the_sizes_it_was_made_for() -> None:
         quantizer.decode(codes, 12)
     with pytest.raises(DimensionError, match="mixes the first 12 dimensions"):
         quantizer.cut(codes, 12)
-    with pytest.raises(DimensionError, match="24 numbers and got 30"):
+    with pytest.raises(DimensionError, match="24 dimensions and got 30"):
         quantizer.rotate(unit_vectors(5, 30))
     with pytest.raises(DimensionError, match="mixes the first 12 dimensions"):
         quantizer.encode(vectors[:, :12])
@@ -222,7 +222,7 @@ def test_rotated_codes_stand_for_what_the_rotated_vectors_store(precision: str, 
     queries = unit_vectors(20, 16, seed=1)
     cosines = normalize(queries) @ normalize(quantizer.decode(codes)).T
     np.testing.assert_allclose(quantizer.score(3 * queries, codes), cosines, atol=1e-5)
-    with pytest.raises(DimensionError, match="16 numbers and got 17"):
+    with pytest.raises(DimensionError, match="16 dimensions and got 17"):
         quantizer.score(unit_vectors(20, 17), codes)
     save_codes(tmp_path / "codes.safetensors", quantizer, codes)
     loaded = load_codes(tmp_path / "codes.safetensors")
@@ -360,7 +360,7 @@ def test_what_cannot_be_coded_is_refused() -> None:
             random_rotation(24, dims=dims)
     with pytest.raises(PrecisionError, match="Cannot clip 100"):
         fit_quantizer(vectors, "int8", clipped_percent=100)
-    with pytest.raises(DimensionError, match="24 numbers and got 25"):
+    with pytest.raises(DimensionError, match="24 dimensions and got 25"):
         quantizer.encode(unit_vectors(dim=25))
     with pytest.raises(DimensionError, match="do not hold 24"):
         quantizer.decode(quantizer.encode(vectors[:, :8]))

@@ -130,7 +130,7 @@ def test_the_card_tells_the_full_size_whatever_was_trained_in_which_order() -> N
     report = make_report()
     for dims in ([32, 64, 384], [64, 32]):
         card = model_card(dataclasses.replace(report, training={**report.training, "dims": dims}), recipe="")
-        assert "Text embeddings of 384 numbers that can be cut to 64, 32." in card
+        assert "Text embeddings of 384 dimensions that can be cut to 64, 32." in card
     assert "base_model: sentence-transformers/all-MiniLM-L6-v2" in card
     assert "Texts are cut to 64 tokens" in card
 

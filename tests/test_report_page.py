@@ -174,11 +174,11 @@ def test_the_slider_changes_what_is_found(opened: Opened) -> None:
 
     for place, dim in enumerate((16, 32, 64)):
         page.locator("#dim").fill(str(place))
-        assert page.locator("#dim-label").inner_text().startswith(f"{dim} numbers")
+        assert page.locator("#dim-label").inner_text().startswith(f"{dim} dimensions")
         for column, model in enumerate(("after", "before")):
             assert shown(column) == report.samples[0].answers[model][dim]
     page.locator("#dim").press("ArrowLeft")
-    assert page.locator("#dim-label").inner_text().startswith("32 numbers")
+    assert page.locator("#dim-label").inner_text().startswith("32 dimensions")
     assert page.locator(".answers li.right").count() >= 1
     assert page.locator(".answers .down").count() >= 1
     page.locator("#query").select_option("1")

@@ -110,7 +110,7 @@ def test_a_single_number_is_no_vector() -> None:
 
 
 def test_cosine_of_different_sizes_is_refused() -> None:
-    with pytest.raises(DimensionError, match="Queries have 12 numbers and documents 6"):
+    with pytest.raises(DimensionError, match="Queries have 12 dimensions and documents 6"):
         cosine(random_vectors(0), random_vectors(0)[:, :6])
 
 

@@ -103,7 +103,7 @@ def search_prefixes(
 
 def _check(queries: Float32s, documents: Float32s, k: int) -> None:
     if queries.shape[1] != documents.shape[1]:
-        raise DimensionError(f"Queries have {queries.shape[1]} numbers and documents {documents.shape[1]}.")
+        raise DimensionError(f"Queries have {queries.shape[1]} dimensions and documents {documents.shape[1]}.")
     if len(documents) == 0 or k < 1:
         raise VectorError(f"Cannot find {k} of {len(documents)} documents. Give documents, and a k from 1.")
     if not (np.isfinite(queries).all() and np.isfinite(documents).all()):
@@ -117,7 +117,7 @@ def _inverse_lengths(vectors: Float32s) -> Float32s:
 
 
 def _repeated_rows(vectors: Float32s, dims: Sequence[int]) -> dict[int, tuple[Rows, Rows]]:
-    """Rows whose first `dim` numbers stand in an earlier row too, and the first of those, by dim."""
+    """Rows whose first `dim` dimensions stand in an earlier row too, and the first of those, by dim."""
     hashes = np.zeros(len(vectors), np.uint64)
     factors = hash_factors(vectors.shape[1])
     found = {}

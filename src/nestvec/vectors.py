@@ -35,13 +35,13 @@ _SMALLEST, _LARGEST = 1e-280, 1e280  # of a square that float64 holds with all i
 
 
 def truncate(vectors: Vectors, dim: int) -> Vectors:
-    """Keep the first `dim` numbers of each vector and restore unit length.
+    """Keep the first `dim` dimensions of each vector and restore unit length.
 
     Without the second step cosine and dot product disagree on the result.
 
     Args:
         vectors: [..., full_dim], floating point. Need not be unit length.
-        dim: Numbers to keep, 1 <= dim <= full_dim.
+        dim: Dimensions to keep, 1 <= dim <= full_dim.
 
     Returns:
         [..., dim], same type and dtype. A zero prefix stays zero.
@@ -61,7 +61,7 @@ def truncate(vectors: Vectors, dim: int) -> Vectors:
     full_dim = vectors.shape[-1]
     if not 1 <= dim <= full_dim:
         raise DimensionError(
-            f"Cannot keep {dim} numbers of vectors that have {full_dim}. Choose a dim from 1 to {full_dim}."
+            f"Cannot keep {dim} dimensions of vectors that have {full_dim}. Choose a dim from 1 to {full_dim}."
         )
     return normalize(vectors[..., :dim])
 
@@ -200,7 +200,7 @@ def cosine(queries: Vectors, documents: Vectors) -> Vectors:
     _require_floating(documents)
     if queries.shape[-1] != documents.shape[-1]:
         raise DimensionError(
-            f"Queries have {queries.shape[-1]} numbers and documents {documents.shape[-1]}. "
+            f"Queries have {queries.shape[-1]} dimensions and documents {documents.shape[-1]}. "
             "Truncate both to the same dim."
         )
     similarities: Vectors = normalize(queries) @ normalize(documents).T
@@ -245,7 +245,7 @@ def default_dims(full_dim: int) -> tuple[int, ...]:
     """Return the full size and the powers of two below it, down to 32.
 
     Args:
-        full_dim: Numbers in a full vector.
+        full_dim: Dimensions of a full vector.
 
     Returns:
         Sizes, largest first.

@@ -80,7 +80,7 @@ class Adaptor:
             DimensionError: It is outside the vectors that this gives.
         """
         if dim is not None and not 1 <= dim <= self.full_dim:
-            raise DimensionError(f"Cannot give {dim} numbers. Choose a dim from 1 to {self.full_dim}.")
+            raise DimensionError(f"Cannot give {dim} dimensions. Choose a dim from 1 to {self.full_dim}.")
         return self.full_dim if dim is None else dim
 
     def transform(

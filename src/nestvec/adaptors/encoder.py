@@ -33,7 +33,7 @@ class AdaptedEncoder:
         """
         if encoder.full_dim != adaptor.input_dim:
             raise DimensionError(
-                f"This adaptor takes {adaptor.input_dim} numbers and the encoder gives {encoder.full_dim}."
+                f"This adaptor takes {adaptor.input_dim} dimensions and the encoder gives {encoder.full_dim}."
             )
         if adaptor.encoder and not force:
             adaptor.check_encoder({side: encoder.identity(side) for side in SIDES})

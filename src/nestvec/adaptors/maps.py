@@ -69,7 +69,7 @@ class Map:
 
         Args:
             vectors: [n, input_dim], floating point. They count at unit length.
-            dim: Leading numbers to compute; None takes all.
+            dim: Leading dimensions to compute; None takes all.
 
         Returns:
             Unit vectors, [n, dim], float32.
@@ -86,7 +86,7 @@ class Map:
         """Map vectors into an array that is there, such as a memory-mapped file.
 
         Args:
-            mapped: [n, dim], float32; receives unit vectors of the first `dim` numbers.
+            mapped: [n, dim], float32; receives unit vectors of the first `dim` dimensions.
             vectors: [n, input_dim], floating point.
 
         Raises:
@@ -106,7 +106,7 @@ class Map:
             mapped[rows] = self._apply(unit_float32(np.asarray(vectors[rows])), mapped.shape[1])
 
     def cut(self, dim: int) -> Map:
-        """Keep what gives the first `dim` numbers."""
+        """Keep what gives the first `dim` dimensions."""
         hidden = None if self.hidden is None else self.hidden._replace(output=self.hidden.output[:, :dim])
         return Map(self.weight[:, :dim], None if self.bias is None else self.bias[:dim], hidden)
 
@@ -129,7 +129,7 @@ class Towers(NamedTuple):
     document: Map
 
     def cut(self, dim: int) -> Towers:
-        """Keep what gives the first `dim` numbers; a shared map stays shared."""
+        """Keep what gives the first `dim` dimensions; a shared map stays shared."""
         query = self.query.cut(dim)
         return Towers(query, query if self.document is self.query else self.document.cut(dim))
 

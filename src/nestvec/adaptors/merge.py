@@ -42,7 +42,7 @@ def merge(adaptor: Adaptor, model: SentenceTransformer, *, force: bool = False) 
     if encoder.full_dim != adaptor.input_dim or model.truncate_dim is not None:
         cut = "" if model.truncate_dim is None else f", cut to {model.truncate_dim}"
         raise DimensionError(
-            f"This adaptor takes {adaptor.input_dim} numbers and the model gives {encoder.full_dim}{cut}. "
+            f"This adaptor takes {adaptor.input_dim} dimensions and the model gives {encoder.full_dim}{cut}. "
             "Use the model that it was fitted on, not truncated."
         )
     adaptor.check_encoder({side: encoder.identity(side) for side in SIDES}, force=force)

@@ -115,7 +115,8 @@ class AdaptorData:
                 raise VectorError(f"There are no {name}.")
         if self.queries.shape[1] != self.dim:
             raise DimensionError(
-                f"Queries have {self.queries.shape[1]} numbers and documents {self.dim}. They must come from one model."
+                f"Queries have {self.queries.shape[1]} dimensions and documents {self.dim}. "
+                "They must come from one model."
             )
         if self.pairs is not None:
             self._check_pairs(self.pairs)

@@ -219,7 +219,7 @@ def adapt(**options: Any) -> None:
 @click.option(
     "--side", type=click.Choice(["query", "document"]), default="document", show_default=True, help="Whose vectors."
 )
-@click.option("--dim", type=click.IntRange(min=1), help="Numbers to keep; default: all, to be cut later.")
+@click.option("--dim", type=click.IntRange(min=1), help="Dimensions to keep; default: all, to be cut later.")
 @click.option("--encoder", help="What gave the vectors; an adaptor that was fitted on another is refused.")
 @click.option("--force", is_flag=True, help="Accept an adaptor that was fitted on another encoder.")
 @trust_option

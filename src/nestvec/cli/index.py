@@ -197,7 +197,7 @@ def delete(folder: Path, ids: tuple[str, ...], file: str | None) -> None:
 
 @index.command()
 @click.argument("folder", type=_Folder)
-@click.option("--dim", type=click.IntRange(min=1), help="Keep only so many leading numbers from here on.")
+@click.option("--dim", type=click.IntRange(min=1), help="Keep only so many leading dimensions from here on.")
 def compact(folder: Path, dim: int | None) -> None:
     """Put all files of vectors into one, without what was deleted, and fit the codes anew.
 
@@ -264,7 +264,7 @@ def info(folder: Path, as_json: bool) -> None:
     "-k", "--count", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Documents of a search."
 )
 @click.option("--queries", type=_Source, help="Texts of queries, one a line.  [default: documents]")
-@click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: all]")
+@click.option("--dim", type=click.IntRange(min=1), help="Leading dimensions to compare.  [default: all]")
 @click.option("--model", help="What encodes the queries, where the model has moved.")
 @click.option("--no-cache", is_flag=True, help="Do not keep vectors in the cache of encoded texts.")
 @click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")

@@ -53,11 +53,11 @@ _SHOWN_CHARACTERS = 400
     help="Scan lists at least this many times as similar as the nearest, such as 0.4.  "
     "[default: as tuned, all with --probes]",
 )
-@click.option("--dim", type=click.IntRange(min=1), help="Leading numbers to compare.  [default: as tuned, else all]")
+@click.option("--dim", type=click.IntRange(min=1), help="Leading dimensions to compare.  [default: as tuned, else all]")
 @click.option(
     "--middle",
     callback=separated(int),
-    help="Numbers and documents of a stage between: 64,50 compares 64 and hands over 50.",
+    help="Dimensions and documents of a stage between: 64,50 compares 64 and hands over 50.",
 )
 @click.option("--model", help="What encodes the query, where the model has moved.")
 @click.option("--force", is_flag=True, help="Accept a model that gives other vectors.")

@@ -75,9 +75,9 @@ def find_vector_columns(rows: Sequence[RawRow], stated: str | None = None) -> di
         stated: A column that is said to hold vectors.
 
     Returns:
-        Numbers in each vector, by column: those where every row that has a value has a list of numbers, all of one
-        length, or its JSON. Other columns than the stated one, and those called vector or embedding, need 8 numbers at
-        least, some of them with a fraction.
+        Dimensions of the vectors, by column: those where every row that has a value has a list of numbers, all of one
+        length, or its JSON. Other columns than the stated one, and those called vector or embedding, need 8 dimensions
+        at least, some of them with a fraction.
     """
     found: dict[str, int] = {}
     for name in dict.fromkeys(name for row in rows for name in row.values):

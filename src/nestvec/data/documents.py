@@ -210,7 +210,7 @@ def _read(row: RawRow, shape: _Shape, problems: Problems) -> TextDocument | None
     elif not all(map(is_unicode, (str(key), title, text or ""))):
         problems.add(row.place, "it holds half a surrogate pair, which is no character")
     elif shape.vectors is not None and (vector is None or len(vector) != shape.width):
-        problems.add(row.place, f"{shape.vectors} holds no vector of {shape.width} numbers")
+        problems.add(row.place, f"{shape.vectors} holds no vector of {shape.width} dimensions")
     elif shape.vectors is None and not (title + (text or "")).strip():
         problems.tolerate(row.place, "its text is empty", "documents without text, left out")
     else:

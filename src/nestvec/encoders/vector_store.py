@@ -68,8 +68,8 @@ class VectorStore:
         description = self.read_description(folder)
         if description and (description["dim"] != dim or description["format"] != _FORMAT):
             raise ModelError(
-                f"{folder} holds vectors of {description['dim']} numbers in format {description['format']}, not {dim} "
-                f"in format {_FORMAT}. Clear it: nestvec cache clear"
+                f"{folder} holds vectors of {description['dim']} dimensions in format {description['format']}, not "
+                f"{dim} in format {_FORMAT}. Clear it: nestvec cache clear"
             )
 
     @staticmethod

@@ -29,7 +29,7 @@ class Cell:
 
     Attributes:
         model: Which model: `before` or `after` training, or its name.
-        dim: Leading numbers kept.
+        dim: Leading dimensions kept.
         precision: How each is stored.
         rerank: The second stage; None without.
         bytes_per_vector: What one vector costs where the first stage searches it.

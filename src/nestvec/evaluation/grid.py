@@ -102,7 +102,7 @@ def check_task_vectors(task: Task, vectors: TaskVectors) -> TaskVectors:
             raise VectorError(f"{len(bad)} vectors of {side} are not finite, the first in row {bad[0]}.")
     if len(vectors.queries) and vectors.queries.shape[1] != vectors.documents.shape[1]:
         raise VectorError(
-            f"Queries have {vectors.queries.shape[1]} numbers and documents {vectors.documents.shape[1]}. "
+            f"Queries have {vectors.queries.shape[1]} dimensions and documents {vectors.documents.shape[1]}. "
             "They must come from one model."
         )
     unit = TaskVectors(*(unit_float32(side) for side in vectors))
@@ -130,7 +130,7 @@ def measure_grid(
 
     A task that searches is searched as an index of the same plan searches it: codes are scanned, and the best 100, or
     the shortlist of a rerank, are rescored by cosine with what is stored. float32 without a rerank is exact, and takes
-    one pass over the numbers for all sizes. Other tasks compare what the codes stand for.
+    one pass over the dimensions for all sizes. Other tasks compare what the codes stand for.
 
     Args:
         task: What to measure.

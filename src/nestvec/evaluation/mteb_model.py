@@ -41,7 +41,7 @@ class MTEBModel:
 
         Args:
             encoder: What encodes.
-            dim: Leading numbers to keep; None keeps all.
+            dim: Leading dimensions to keep; None keeps all.
             precision: How stored vectors are stored.
             quantizer: Fitted on full vectors; None fits one on the first batch of stored texts of each task, split and
                 language, which for corpora of up to 50,000 documents is all of them.

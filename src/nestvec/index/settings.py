@@ -144,8 +144,9 @@ class SearchSettings:
         probes: Lists of an inverted file to scan, at most; None scans all.
         probe_ratio: Of these, those whose centre is at least so many times as similar to the query as the nearest one
             are scanned; None scans all.
-        dim: Leading numbers to compare in the second stage; None compares all.
-        middle: Leading numbers that a stage between looks at, and how many documents it hands over; None leaves it out.
+        dim: Leading dimensions to compare in the second stage; None compares all.
+        middle: Leading dimensions that a stage between looks at, and how many documents it hands over; None leaves it
+            out.
         threads: Threads that scan codes for many queries.
         complete: Whether what codes do not say is made up for: more lists are scanned where these hold fewer documents
             than are to be found, and few documents are compared in full, whatever their codes say.
@@ -196,9 +197,9 @@ class SearchSettings:
         if self.probe_ratio is not None:
             words.append(f"in lists {self.probe_ratio:.0%} as near as the nearest")
         if self.middle is not None:
-            words.append(f"of which {self.middle[1]:,} by {self.middle[0]} numbers")
+            words.append(f"of which {self.middle[1]:,} by {self.middle[0]} dimensions")
         if self.shortlist is not None:
-            words.append("reranked" if self.dim is None else f"reranked by {self.dim} numbers")
+            words.append("reranked" if self.dim is None else f"reranked by {self.dim} dimensions")
         return ", ".join(words)
 
     def replaced(self, **given: Any) -> SearchSettings:

@@ -21,7 +21,7 @@ def answer_examples(
     Args:
         task: Where the queries come from.
         vectors: The task as each model sees it, by the model's name.
-        dim: Numbers to search with.
+        dim: Dimensions to search with.
         count: Queries to draw.
         seed: Seed of the draw.
 

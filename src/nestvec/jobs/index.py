@@ -153,7 +153,7 @@ def _describe(source: str, encoder: Encoder, file: DocumentFile) -> dict[str, st
 def _check_width(encoder: Encoder | None, width: int | None, file: DocumentFile) -> None:
     if encoder is not None and width is not None and encoder.full_dim != width:
         raise VectorError(
-            f"The vectors in column {file.vectors!r} of {file.path} have {width} numbers, and those of the model "
+            f"The vectors in column {file.vectors!r} of {file.path} have {width} dimensions, and those of the model "
             f"{encoder.full_dim}. Name the model that gave them."
         )
 

@@ -184,7 +184,7 @@ class _SameClass:
 
 def _check_head(head: Tensor, dim: int) -> None:
     if check_vectors(heads=head) != dim:
-        raise LossInputError(f"A head is {list(head.shape)}. For {dim} numbers it is [classes, {dim}].")
+        raise LossInputError(f"A head is {list(head.shape)}. For {dim} dimensions it is [classes, {dim}].")
 
 
 def _check_bias(bias: Tensor | Sequence[Tensor] | None, n_classes: int) -> Tensor | None:

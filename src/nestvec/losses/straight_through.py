@@ -76,7 +76,7 @@ def check_codes(precisions: Sequence[str], dims: Sequence[int], shortest_code: i
     for dim in dims:
         if not any(_counts(dim, precision, shortest_code) for precision in precisions):
             raise LossInputError(
-                f"At {dim} numbers no code of {' or '.join(precisions)} has {shortest_code} bytes, so that nothing "
+                f"At {dim} dimensions no code of {' or '.join(precisions)} has {shortest_code} bytes, so that nothing "
                 "would train this size. Add float32, or lower shortest_code."
             )
     return tuple(precisions)

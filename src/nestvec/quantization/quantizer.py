@@ -68,7 +68,7 @@ class Quantizer(ABC):
 
         Args:
             codes: [n, width], from `encode`.
-            dim: Numbers to decode, from the first; None decodes `full_dim`. Needed where the codes hold fewer.
+            dim: Dimensions to decode, from the first; None decodes `full_dim`. Needed where the codes hold fewer.
 
         Returns:
             [n, dim], float32; near the vectors that were encoded, not of unit length.
@@ -98,7 +98,9 @@ class Quantizer(ABC):
         self.check_codes(codes)
         width = self.width(kept)
         if codes.shape[1] < width:
-            raise DimensionError(f"Codes of {codes.shape[1]} columns do not hold {kept} numbers, which take {width}.")
+            raise DimensionError(
+                f"Codes of {codes.shape[1]} columns do not hold {kept} dimensions, which take {width}."
+            )
         return self._clear_padding(codes[:, :width], kept)
 
     def check_codes(self, codes: Codes) -> None:
@@ -145,7 +147,7 @@ class Quantizer(ABC):
         return np.clip(scores, -1, 1, out=scores)
 
     def width(self, dim: int) -> int:
-        """Return how many columns the codes of `dim` numbers have."""
+        """Return how many columns the codes of `dim` dimensions have."""
         return bytes_per_vector(dim, self.precision) // self.code_type.itemsize
 
     @property
@@ -186,7 +188,7 @@ class Quantizer(ABC):
     def _check_dim(self, dim: int) -> None:
         if not 1 <= dim <= self.full_dim:
             raise DimensionError(
-                f"This quantizer was fitted on vectors of {self.full_dim} numbers and got {dim}. "
+                f"This quantizer was fitted on vectors of {self.full_dim} dimensions and got {dim}. "
                 f"Give 1 to {self.full_dim}, or fit another."
             )
 

@@ -69,7 +69,7 @@ def model_card(report: Report, *, recipe: str) -> str:
     body = [
         f"# {report.name}",
         "",
-        f"Text embeddings of {full_dim} numbers that can be cut to {sizes}.",
+        f"Text embeddings of {full_dim} dimensions that can be cut to {sizes}.",
         f"Fine-tuned from {base} on {training['rows']:,} rows ({training['source']}{held_out}) with nested InfoNCE,",
         f"{training['steps']:,} steps. Texts are {_limit(report)}, in training, in the figures below and in the model.",
         "",
@@ -191,7 +191,7 @@ def _quote(text: str) -> str:
 def _examples(report: Report) -> str:
     if not report.examples:
         return ""
-    lines = [f"## Example answers at {report.examples[0].dim} numbers", ""]
+    lines = [f"## Example answers at {report.examples[0].dim} dimensions", ""]
     for example in report.examples:
         lines += [f"**{example.query}**", ""]
         for answer in example.answers:

@@ -66,7 +66,7 @@ def terminal_examples(examples: Sequence[Example]) -> RenderableType:
     """
     blocks: list[RenderableType] = []
     for example in examples:
-        blocks.append(Text.assemble((f'"{example.query}"', "bold"), (f"  at {example.dim} numbers", "dim")))
+        blocks.append(Text.assemble((f'"{example.query}"', "bold"), (f"  at {example.dim} dimensions", "dim")))
         for answer in example.answers:
             blocks.append(Text(f"  {answer.model}: right answer at rank {answer.rank}", style="cyan"))
             for rank, document in enumerate(answer.documents, start=1):
@@ -109,7 +109,7 @@ def _title(report: Report) -> str:
 
 def _legend(report: Report) -> str:
     return (
-        f"Vectors are cut to dim float32 numbers and re-normalised; bytes are per vector. Kept: {report.headline} "
+        f"Vectors are cut to dim float32 dimensions and re-normalised; bytes are per vector. Kept: {report.headline} "
         f"relative to the full size of the same model. Ranges: {report.confidence:.0%} bootstrap intervals over the "
         "queries; those of the gain are paired."
     )

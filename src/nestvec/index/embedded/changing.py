@@ -168,7 +168,7 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     change.writing.recount_fields()
     if not len(state):
         if dim is not None and dim < state.settings.stored_dim:
-            raise SearchIndexError("There are no documents to fit fewer numbers to. Build the index anew.")
+            raise SearchIndexError("There are no documents to fit fewer dimensions to. Build the index anew.")
         return None
     documents, blocks = join_segments(parts)
     settings, codec = state.settings, state.codec

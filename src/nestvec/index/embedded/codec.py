@@ -39,9 +39,9 @@ class IndexSettings(NamedTuple):
     """What is stored of each vector."""
 
     full_dim: int
-    """Numbers of the vectors that are given, as documents and as queries."""
+    """Dimensions of the vectors that are given, as documents and as queries."""
     stored_dim: int
-    """Leading numbers that the second stage stores."""
+    """Leading dimensions that the second stage stores."""
     precision: str
     """How it stores each."""
     codes: CodeSettings | None = None
@@ -91,7 +91,7 @@ def settings_of(
     """Return what to store and how to search: of a plan, or what suits most vectors.
 
     Args:
-        full_dim: Numbers of the vectors.
+        full_dim: Dimensions of the vectors.
         plan: None for no plan.
         codes: The first stage, in place of the plan's.
         precision: Of the second stage, likewise.

@@ -30,7 +30,7 @@ def check_batch(batch: Batch, full_dim: int) -> list[Document]:
 
     Args:
         batch: The documents.
-        full_dim: Numbers that their vectors must have.
+        full_dim: Dimensions that their vectors must have.
 
     Returns:
         The documents without vectors.
@@ -153,7 +153,7 @@ def as_batches(
     texts: Sequence[str | None] | None,
     metadata: Sequence[Mapping[str, Any] | None] | None,
 ) -> tuple[Iterable[Batch], int]:
-    """Return documents as batches, and the numbers of their vectors; see `Index.build` for the arguments.
+    """Return documents as batches, and the dimensions of their vectors; see `Index.build` for the arguments.
 
     Raises:
         DataError: There are no documents, or lists are of different lengths, or given together with batches.

@@ -342,7 +342,7 @@ class Index(IndexReader):
         A search that was tuned is tuned again, on documents, for the recall that was asked for.
 
         Args:
-            dim: Leading numbers to keep from here on; None keeps all that are stored.
+            dim: Leading dimensions to keep from here on; None keeps all that are stored.
             progress: How to report progress, in documents.
 
         Raises:

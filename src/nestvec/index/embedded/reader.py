@@ -274,7 +274,7 @@ class IndexReader:
         Args:
             vectors: The queries, [n_queries, full_dim], floating point.
             probes: Lists, of an index that has some.
-            dim: Leading numbers to look at; None looks at all.
+            dim: Leading dimensions to look at; None looks at all.
 
         Returns:
             1 at most.

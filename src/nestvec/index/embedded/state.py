@@ -59,9 +59,9 @@ class State:
     ) -> SearchSettings:
         """Return how a search is done that is told some settings, and left to choose the rest.
 
-        Fewer numbers need more candidates for the same recall: as many times more as there are fewer numbers, which
+        Fewer dimensions need more candidates for the same recall: as many times more as there are fewer, which
         keeps most of it on real sets down to an eighth (`benchmarks/tuned_recall.py`). A shortlist that is given, or
-        longer for fewer numbers, is not cut short by a margin that is not given, nor a number of lists by a ratio.
+        longer for fewer dimensions, is not cut short by a margin that is not given, nor a number of lists by a ratio.
         """
         ours, chosen = self.search.dim or self.settings.stored_dim, self.search
         if dim is not None and shortlist is None and chosen.shortlist is not None and 0 < dim < ours:

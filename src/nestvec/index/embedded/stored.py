@@ -140,7 +140,7 @@ class StoredVectors:
         Args:
             queries: Unit vectors, [n_queries, full_dim], float32.
             rows: Which vectors, for each query, [n_queries, n].
-            dim: Leading numbers of both to look at; None looks at all.
+            dim: Leading dimensions of both to look at; None looks at all.
 
         Returns:
             Cosine similarity, [n_queries, n], float32.
@@ -164,7 +164,7 @@ class StoredVectors:
             queries: Unit vectors, [n_queries, full_dim], float32.
             rows: Which vectors, for each query, [n_queries, n].
             counts: How many of them, [n_queries].
-            dim: Leading numbers of both to look at; None looks at all.
+            dim: Leading dimensions of both to look at; None looks at all.
 
         Returns:
             Cosine similarity, -inf beyond those, [n_queries, n], float32.

@@ -118,7 +118,7 @@ def search_exact(parts: Sequence[Stages], queries: Float32s, k: int, dim: int | 
         parts: What is searched, as one.
         queries: Unit vectors, [n_queries, stored_dim], float32.
         k: Documents to find for each.
-        dim: Leading numbers to compare; None compares all.
+        dim: Leading dimensions to compare; None compares all.
 
     Returns:
         As `search_stages`, without what a first stage would say; which of equal scores are found at the very end is
