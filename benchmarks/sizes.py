@@ -111,8 +111,8 @@ def summarize(
         within = {}
         for limit in BYTES:
             for rerank in (False, True) if limit <= 64 else (False,):
-                best, names = _best_within(cells, limit, rerank=rerank)
-                other, _ = _best_within(nested[set_name], limit, rerank=rerank)
+                best, names = best_within(cells, limit, rerank=rerank)
+                other, _ = best_within(nested[set_name], limit, rerank=rerank)
                 within[f"{limit}{' + rerank' if rerank else ''}"] = {"cells": names, **describe(best, other)}
         dims = {
             f"{dim / full_dim:.3f}": {"dim": dim, **describe(cells[CellKey(dim)], nested[set_name][CellKey(dim)])}
@@ -214,19 +214,19 @@ def _printed_shares(summary: Mapping[str, Any]) -> list[float]:
     return [min(measured, key=lambda one: abs(one - wanted)) for wanted in (1, 1 / 4, 1 / 12)]
 
 
-def _best_within(values: Values, limit: int, *, rerank: bool) -> tuple[NDArray[np.float64], list[str]]:
+def best_within(values: Values, limit: int, *, rerank: bool) -> tuple[NDArray[np.float64], list[str]]:
     """The best cell of at most so many bytes in memory, chosen for each half of the queries on the other half."""
-    cells = [
-        key
-        for key in values
-        if bytes_per_vector(key.dim, key.precision) <= limit and (key.rerank is not None) == rerank
-    ]
+    cells = [key for key in values if _bytes(key) <= limit and (key.rerank is not None) == rerank]
     found, names = np.empty_like(values[cells[0]]), []
     for half in (0, 1):
         best = max(cells, key=lambda key: values[key][:, 1 - half :: 2].mean())
         found[:, half::2] = values[best][:, half::2]
         names.append(_describe(best))
     return found, list(dict.fromkeys(names))
+
+
+def _bytes(key: CellKey) -> float:
+    return key.dim / 4 if key.precision == "int2" else bytes_per_vector(key.dim, key.precision)
 
 
 def _describe(key: CellKey) -> str:

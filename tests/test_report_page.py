@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def make_report(n_models: int = 2, names: Sequence[str] = ("after", "before")) -
 
     names = names[:n_models]
     measured = [scores(0.1 * (place == 0)) for place in range(n_models)]
-    cells = make_cells(names[0], measured[0], before=measured[-1] if n_models > 1 else None, latencies=latencies)
+    measured[0] = replace(measured[0], latencies=latencies)
+    cells = make_cells(names[0], measured[0], before=measured[-1] if n_models > 1 else None)
     if n_models > 1:
         cells += make_cells(names[1], measured[1])
     documents = {

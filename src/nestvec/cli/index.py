@@ -82,7 +82,7 @@ def index() -> None:
 @click.option(
     "--dim", type=click.IntRange(min=1), help="Leading dimensions that --codes encode.  [default: all of them]"
 )
-@click.option("--lists", type=click.IntRange(min=2), help="IVF lists (nlist).  [default: beyond 800,000 documents]")
+@click.option("--lists", type=click.IntRange(min=2), help="IVF lists (nlist) of these.  [default: all are scanned]")
 @click.option("--precision", type=PRECISION, help="Of the vectors on disk.  [default: float16]")
 @click.option(
     "--fit-on", type=_Source, help="Rows or texts that codebooks are learned from.  [default: as the plan, documents]"

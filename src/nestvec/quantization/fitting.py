@@ -74,7 +74,7 @@ def fit_quantizer(
 ) -> Quantizer:
     """Fit the quantizer of a precision to a sample of vectors.
 
-    The order of the vectors does not matter: a grid and an index that see the same documents get the same codes.
+    The order of the vectors does not matter: a grid and an index that learn from the same documents get the same codes.
 
     Args:
         vectors: A sample of what is to be stored, [n, full_dim]: full vectors, of unit length as they are compared.
@@ -91,9 +91,11 @@ def fit_quantizer(
 
     Raises:
         PrecisionError: The precision is not known, or does not take one of the options; or there is no such rotation,
-            or it does not go with `rotated_dims`.
-        DimensionError: A rotated dim is outside the vectors, repeated or out of order.
-        VectorError: The vectors are no finite vectors.
+            or it does not go with `rotated_dims` or the precision.
+        DimensionError: A rotated dim is outside the vectors, repeated or out of order; or these have too few dimensions
+            for the precision.
+        VectorError: The vectors are no finite vectors, or too few for codebooks.
+        MissingExtraError: faiss, which learns codebooks, is not installed.
 
     Example:
         >>> vectors = np.eye(4, dtype=np.float32)
@@ -145,8 +147,9 @@ def fit_codes(vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, s
 
     Raises:
         PrecisionError: The precision is not known.
-        DimensionError: `dim` is outside the vectors.
-        VectorError: The vectors are no finite vectors.
+        DimensionError: `dim` is outside the vectors, or too few for the precision.
+        VectorError: The vectors are no finite vectors, or too few for codebooks.
+        MissingExtraError: faiss, which learns codebooks, is not installed.
     """
     rotation: Rotation = "best" if precision in ROTATED else "none"
     return fit_quantizer(truncate(vectors, dim), precision, rotation=rotation, seed=seed)

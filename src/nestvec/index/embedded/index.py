@@ -390,7 +390,10 @@ class Index(IndexReader):
             What was found.
 
         Raises:
-            SearchIndexError: `recall` is outside its range, nothing is reranked, or there are too few documents.
+            SearchIndexError: `recall` is outside its range, nothing is reranked, or there are too few documents or no
+                queries.
+            VectorError: The queries are of another width, zero, or not finite.
+            DimensionError: `dim` is outside what is stored.
             IndexBusyError: Another process is changing the index.
         """
         state = self._current()
