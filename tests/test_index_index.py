@@ -1008,7 +1008,10 @@ def test_documents_that_are_all_the_same_are_found(tmp_path: Path, codes: CodeSe
     vectors = np.repeat(make(1), count, axis=0)
     index = Index.build(tmp_path / "i", vectors=vectors, codes=codes, recall=None)
     found = index.search(vectors[:1], k=5)
-    assert found.ids == [[str(row) for row in range(min(5, count))]]
+    rows = [int(name) for name in found.ids[0]]
+    # Which of more equal codes than a shortlist holds are in it depends on the machine's vector instructions.
+    assert rows == (sorted(set(rows)) if count > 1000 else list(range(min(5, count))))
+    assert len(rows) == min(5, count)
     np.testing.assert_allclose(found.scores[0, : min(5, count)], 1, atol=1e-3)
 
 

@@ -14,19 +14,19 @@ from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.planning import Corpus, choose, parse_target
 from nestvec.vectors import normalize
 
-DOCUMENTS, QUERIES, CLOUDS = 2200, 60, 40
+QUERIES, CLOUDS = 60, 40
 
 
-@pytest.mark.parametrize("full_dim", [4096, 8192])
-def test_wide_vectors_are_measured_planned_for_indexed_and_found(full_dim: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("full_dim", "count"), [(4096, 2100), (8192, 600)])  # by default, pq from 2,048 on, else int8
+def test_wide_vectors_are_measured_planned_for_indexed_and_found(full_dim: int, count: int, tmp_path: Path) -> None:
     generator = np.random.default_rng(full_dim)
     spread = 1 / np.sqrt(np.arange(1, full_dim + 1, dtype=np.float32))
     centres = generator.standard_normal((CLOUDS, full_dim), dtype=np.float32) * spread
-    own = generator.standard_normal((DOCUMENTS, full_dim), dtype=np.float32) * spread
-    documents = normalize(centres[generator.integers(0, CLOUDS, DOCUMENTS)] + own)
+    own = generator.standard_normal((count, full_dim), dtype=np.float32) * spread
+    documents = normalize(centres[generator.integers(0, CLOUDS, count)] + own)
     noise = 0.3 * generator.standard_normal((QUERIES, full_dim), dtype=np.float32) * spread
     queries = normalize(documents[:QUERIES] + noise)
-    names = [f"d{row:04d}" for row in range(DOCUMENTS)]
+    names = [f"d{row:04d}" for row in range(count)]
     asked = {f"q{row:04d}": f"query {row}" for row in range(QUERIES)}
     qrels = {f"q{row:04d}": {names[row]: 1} for row in range(QUERIES)}
     task = Retrieval(Benchmark(asked, {name: f"text of {name}" for name in names}, qrels), metrics=["MRR@10"])
@@ -45,7 +45,7 @@ def test_wide_vectors_are_measured_planned_for_indexed_and_found(full_dim: int, 
     assert grid.scores[CellKey(full_dim, "binary")]["MRR@10"].value > 0.9
     cells = make_cells("wide", grid)
     choice = choose(
-        cells, headline="MRR@10", target=parse_target("retention>=0.9", ["MRR@10"]), corpus=Corpus(DOCUMENTS, DOCUMENTS)
+        cells, headline="MRR@10", target=parse_target("retention>=0.9", ["MRR@10"]), corpus=Corpus(count, count)
     )
     chosen = choice.cell
     assert chosen.bytes_per_vector * 64 <= 4 * full_dim

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ __all__ = ["FEWEST_TO_TUNE", "Trial", "Tuned", "check_recall", "tune"]
 
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Found: TypeAlias = tuple[Candidates, NDArray[np.bool_]]
 
 FEWEST_TO_TUNE = 11
 """Documents of which the best ten of a document are all others."""
@@ -37,6 +39,7 @@ _GROWTH = 1.25
 _LONGER = (1, 1.5, 2, 3, 4)  # times as long as without a margin: what a shortlist may be that has one
 _HARDLY_LONGER = 1.03  # than another setting: what one run on a busy machine does not tell
 _EQUAL = 1e-5  # cosines that differ by less are equally good
+_EQUALLY_NEAR = 64  # documents beyond the best k that are looked at
 _LOWER_BOUND = 1.645  # standard errors below the mean: 95 of 100 samples would not be lower
 
 
@@ -126,15 +129,15 @@ def tune(
     if not len(asked):
         raise SearchIndexError("There are no queries to tune a search on.")
     longest = min(len(index) - 1, _LONGEST if shortlist is None else shortlist)  # one of all would be no shortlist
-    least = _least(index, asked, k + own, settings, shortlist)
+    right = _Right.of(index, asked, k + own, settings, shortlist)
     ladder = [None] if lists is None else [*_steps(lists)[:-1], None]
     trials: list[Trial] = []
     with progress("tuning", len(ladder)) as advance:
         for probes in ladder:
             ratio = None if probes is None else round(index.probe_ratio(asked, probes, dim=dim), 4)
             scanned = replace(settings, margin=None, probes=None, probe_ratio=ratio)
-            codes_alone = replace(scanned, shortlist=longest, complete=False)
-            near = _Neighbours.of(index, asked, least, k, codes_alone, own=own)
+            codes_alone = replace(scanned, complete=False)
+            near = _Neighbours.of(index, asked, right, longest, k, codes_alone, own=own)
             tried = []
             shortest = near.shortest(enough, longest) if shortlist is None else near.margins(enough, [longest])
             for length, margin in shortest:
@@ -159,16 +162,48 @@ def tune(
     return Tuned(best, bool(fit), trials, chosen, measured)
 
 
-def _least(index: Tunable, queries: Float32s, k: int, settings: SearchSettings, shortlist: int | None) -> Float32s:
-    """Score of the least near document that counts as right, [n_queries]."""
-    if shortlist is None:
-        return index.exact(queries, k, settings.dim).scores[:, -1]
-    whole = replace(settings, shortlist=shortlist, margin=None, probes=None, probe_ratio=None)
-    parts = [
-        index.candidates(queries[first : first + _QUERIES_AT_A_TIME], k, whole).scores[:, -1]
-        for first in range(0, len(queries), _QUERIES_AT_A_TIME)
-    ]
-    return np.concatenate(parts)
+class _Right(NamedTuple):
+    """What counts as right for every query: documents that are as near as the least near of the best."""
+
+    least: Float32s
+    """Similarity of that one, [n_queries]."""
+    keys: list[Rows] | None
+    """Which these are, for each query, as `_keys` has them; None where that takes a look at their similarity."""
+
+    @staticmethod
+    def of(index: Tunable, queries: Float32s, k: int, settings: SearchSettings, shortlist: int | None) -> _Right:
+        """Find the best k by the exact scan, or by the whole shortlist where one is given."""
+        if shortlist is not None:
+            whole = replace(settings, shortlist=shortlist, margin=None, probes=None, probe_ratio=None)
+            parts = [index.candidates(queries[some], k, whole).scores[:, -1] for some in _slices(len(queries))]
+            return _Right(np.concatenate(parts), None)
+        known = min(k + _EQUALLY_NEAR, len(index))
+        found = index.exact(queries, known, settings.dim)
+        least = found.scores[:, k - 1]
+        near = found.scores >= least[:, None] - _EQUAL
+        if known < len(index) and near[:, -1].any():  # and there may be more
+            return _Right(least, None)
+        return _Right(least, [keys[some] for keys, some in zip(_keys(found), near, strict=True)])
+
+    def search(self, index: Tunable, queries: Float32s, some: slice, shortlist: int, settings: SearchSettings) -> Found:
+        """Search for some of the queries; return their shortlists, and which of these is right, [n_queries, n]."""
+        if self.keys is None:
+            found = index.candidates(queries[some], shortlist, replace(settings, shortlist=shortlist))
+            return found, (found.rows >= 0) & (found.scores >= self.least[some, None] - _EQUAL)
+        # Which are right is known: nothing is rescored.
+        found = index.candidates(queries[some], shortlist, replace(settings, shortlist=None))
+        right = [np.isin(keys, known) for keys, known in zip(_keys(found), self.keys[some], strict=True)]
+        return found, np.stack(right)
+
+
+def _keys(found: Candidates) -> Rows:
+    """One number for every document that was found, -1 in places without, [n_queries, n]."""
+    keys: Rows = (found.places.astype(np.int64) << 40) | found.rows
+    return keys
+
+
+def _slices(count: int) -> list[slice]:
+    return [slice(first, first + _QUERIES_AT_A_TIME) for first in range(0, count, _QUERIES_AT_A_TIME)]
 
 
 def _fastest(trials: Sequence[Trial]) -> Trial:
@@ -200,19 +235,24 @@ class _Neighbours(NamedTuple):
 
     @staticmethod
     def of(
-        index: Tunable, queries: Float32s, least: Float32s, k: int, settings: SearchSettings, *, own: bool
+        index: Tunable,
+        queries: Float32s,
+        right: _Right,
+        shortlist: int,
+        k: int,
+        settings: SearchSettings,
+        *,
+        own: bool,
     ) -> _Neighbours:
-        """Look for them among what a search finds: those that are as near as the least near of the best."""
-        parts = []
-        for first in range(0, len(queries), _QUERIES_AT_A_TIME):
-            some = slice(first, first + _QUERIES_AT_A_TIME)
-            found = index.candidates(queries[some], settings.shortlist or k, settings)
-            parts.append(_Neighbours._among(found, least[some], k, own=own))
+        """Look for them in shortlists."""
+        parts = [
+            _Neighbours._among(*right.search(index, queries, some, shortlist, settings), k, own=own)
+            for some in _slices(len(queries))
+        ]
         return _Neighbours(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     @staticmethod
-    def _among(found: Candidates, least: Float32s, k: int, *, own: bool) -> _Neighbours:
-        right = (found.rows >= 0) & (found.scores >= least[:, None] - _EQUAL)
+    def _among(found: Candidates, right: NDArray[np.bool_], k: int, *, own: bool) -> _Neighbours:
         with np.errstate(invalid="ignore"):  # where lists hold fewer than k, both are minus infinity
             gaps = np.where(right, found.kth_scores(k + own)[:, None] - found.prefix_scores, np.inf)
         ranks = np.where(right, found.shortlist_ranks, np.inf)

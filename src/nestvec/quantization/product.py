@@ -32,7 +32,8 @@ _OPQ_ITERATIONS = 10
 _ROWS_PER_DIMENSION = 2  # for OPQ: of fewer than there are dimensions faiss crashes
 _MOST_FOR_EIGEN = 1_536  # dimensions: their covariance takes seconds to diagonalise
 _ROWS_FOR_ITERATION = 16_384
-_OVERSAMPLED, _POWER_ITERATIONS = 32, 4
+_OVERSAMPLED, _POWER_ITERATIONS = 32, 3
+_SINGULAR, _EXACT = 1e-14, 1e-8  # of the largest eigenvalue
 _ROWS_AT_A_TIME = 1024  # whose distances to all centroids stay in the cache
 _PARALLEL_WEIGHT = 8.0
 
@@ -351,9 +352,24 @@ def _principal(sample: Float32s, kept: int, seed: int) -> NDArray[np.float64]:
     wide = min(full_dim, kept + _OVERSAMPLED)
     basis = np.random.default_rng(seed).normal(size=(full_dim, wide)).astype(np.float32)
     for _ in range(_POWER_ITERATIONS):
-        basis = np.linalg.qr(centered.T @ (centered @ basis))[0].astype(np.float32)
-    left = np.linalg.svd((centered @ basis).T, full_matrices=False)[0]
-    return np.asarray(basis @ left[:, :kept], np.float64)
+        basis = _orthonormal(centered.T @ (centered @ basis))
+    projected = centered @ basis
+    turned = np.linalg.eigh(np.asarray(projected.T @ projected, np.float64))[1][:, ::-1]
+    return np.asarray(basis @ turned[:, :kept], np.float64)
+
+
+def _orthonormal(columns: Float32s) -> Float32s:
+    """An orthonormal basis of columns, [n, m], by their products, several times as fast as by reflections."""
+    found = np.asarray(columns, np.float64)
+    for _ in range(2):
+        values, turned = np.linalg.eigh(found.T @ found)
+        if values[0] <= _SINGULAR * values[-1]:  # fewer directions than columns: any others will do
+            found = np.linalg.qr(columns)[0]
+            break
+        found = found @ (turned / np.sqrt(values))
+        if values[0] > _EXACT * values[-1]:  # else rounding leaves what a second time takes away
+            break
+    return found.astype(np.float32)
 
 
 def _opq(sample: Float32s, kept: int, code: ProductCode, seed: int) -> Float32s:
