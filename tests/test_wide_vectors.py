@@ -56,7 +56,9 @@ def test_wide_vectors_are_measured_planned_for_indexed_and_found(full_dim: int, 
         second_stage=None if chosen.rerank is None else SecondStage(**chosen.rerank._asdict()),
     )
     for name, given in (("planned", plan), ("default", None)):
-        with Index.build(tmp_path / name, vectors=documents, ids=names, plan=given) as index:
+        with Index.build(
+            tmp_path / name, vectors=documents, ids=names, plan=given, recall=0.99 if given else None
+        ) as index:
             found = index.search(queries)
             ranks = [line.index(names[row]) + 1 if names[row] in line else 0 for row, line in enumerate(found.ids)]
             score = float(np.mean([1 / rank if rank else 0 for rank in ranks]))
