@@ -25,7 +25,8 @@ import numpy as np
 
 from nestvec.index import Batch, Index
 from provenance import describe_run, write_result
-from search import K, grown, read_vectors
+from search import grown, read_vectors
+from search_tools import K
 
 TUNING, TIMED = 1000, 500
 MIB = 1 << 20

@@ -21,7 +21,8 @@ from nestvec.data import read_benchmark
 from nestvec.encoders import CachedEncoder, SentenceTransformerEncoder, load_base
 from nestvec.index import Index
 from provenance import describe_run, write_result
-from search import TIED, K
+from search import TIED
+from search_tools import K
 from sizes import SETS
 
 TARGETS = (0.95, 0.99)
