@@ -17,7 +17,7 @@ from nestvec.data import write_benchmark
 from test_evaluation_grid import random_benchmark
 from test_jobs_evaluate import make_ready
 
-CHEAP = ("--no-latency", "--precisions", "float32,binary")
+CHEAP = ("--no-latency", "--precisions", "float32,binary,pq4")
 
 
 @pytest.fixture

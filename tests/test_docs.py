@@ -6,6 +6,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -216,6 +218,14 @@ def test_the_readme_lists_every_file_with_a_comment() -> None:
     source = ROOT / "src" / "nestvec"
     files = {str(file.relative_to(source)) for file in source.rglob("*.py")}
     assert listed == {file for file in files if "/" not in file or not file.endswith("__init__.py")}
+
+
+def test_every_benchmark_can_be_started() -> None:
+    folder = ROOT / "benchmarks"
+    names = [path.stem for path in sorted(folder.glob("*.py"))]
+    assert names
+    loading = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+    subprocess.run([sys.executable, "-c", loading, *names], cwd=folder, check=True)
 
 
 def test_the_table_of_the_readme_is_that_of_the_newest_results() -> None:

@@ -44,7 +44,7 @@ from nestvec.index import (
     tuning,
 )
 from nestvec.index import settings as index_settings
-from nestvec.index.embedded import changing, wanted
+from nestvec.index.embedded import changing, tuning_target
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.quantization import BITS_PER_DIMENSION, bytes_per_vector, fit_codes, fit_quantizer
@@ -52,6 +52,7 @@ from nestvec.vectors import normalize, truncate
 
 DIM, COUNT = 32, 3000
 Float32s = NDArray[np.float32]
+SAID = {"lists": None, "lists_open": True, "probes": None, "margin": None, "shortlist": 100, "recall": 0.99}
 
 
 def make(count: int, seed: int = 0, dim: int = DIM) -> Float32s:
@@ -713,6 +714,21 @@ def test_a_trial_finds_as_much_as_a_search_with_its_settings(tmp_path: Path, lis
         assert trial.probes in (1, 2) or found <= trial.recall + 0.01
 
 
+@pytest.mark.parametrize("copies", [3, 120])  # of fewer and of more than tuning looks at beyond the best
+def test_of_equally_near_documents_any_counts_as_found(tmp_path: Path, copies: int) -> None:
+    generator = np.random.default_rng(1)
+    vectors = np.repeat(make(3600 // copies, seed=4), copies, axis=0)[generator.permutation(3600)]
+    index = Index.build(tmp_path / "i", vectors=vectors, codes=CodeSettings(DIM, "pq5"), recall=None)
+    for queries in (None, make(150, seed=12)):
+        tuned = index.tune(recall=0.98, k=2, queries=queries)
+        assert tuned.reached
+        asked = vectors[:150] if queries is None else queries
+        exact = index.exact(asked, 2 + (queries is None)).scores[:, -1:]
+        shares = (index.search(asked, k=2 + (queries is None)).scores >= exact - 1e-5).mean()
+        assert shares > 0.97
+        assert tuned.best.shortlist < 1000
+
+
 def test_a_compaction_that_ends_before_it_has_tuned_says_so_and_is_made_up_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -720,11 +736,11 @@ def test_a_compaction_that_ends_before_it_has_tuned_says_so_and_is_made_up_for(
     assert index.tuned is not None
     assert "stale" not in index.tuned
     with monkeypatch.context() as patched:
-        patched.setattr(wanted, "tune", ended := Ended(KeyboardInterrupt))
+        patched.setattr(tuning_target, "tune", ended := Ended(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             index.compact(dim=16)
         assert index.tuned["stale"]
-        patched.setattr(wanted, "tune", Ended(IndexBusyError))
+        patched.setattr(tuning_target, "tune", Ended(IndexBusyError))
         with pytest.raises(IndexBusyError, match="is compacted, but"):
             index.compact()
     assert ended.asked == {"recall": 0.95, "k": 10}
@@ -751,7 +767,9 @@ def test_an_index_with_fewer_documents_than_its_tuning_found_is_compacted(tmp_pa
     index.delete(ids_of(60))
     index.compact()
     assert len(index) == 40
-    assert index.tuned is None
+    assert index.tuned is not None
+    assert index.tuned["stale"]
+    assert index.search_settings.margin is None
     assert index.search(make(1), k=50).ids[0][:1] == index.exact(make(1), 1).ids[0]
 
 
@@ -896,7 +914,7 @@ def test_a_plan_of_more_documents_has_lists_and_says_what_tuning_changed(
     assert index.codes == CodeSettings(DIM, "pq5", 256)
     assert index.search_settings.shortlist == 300
     assert index.tuned is not None
-    assert index.tuned["plan"] == {"lists": None, "probes": None, "margin": None, "shortlist": 300, "recall": 0.95}
+    assert index.tuned["plan"] == {**SAID, "shortlist": 300, "recall": 0.95}
     queries = make(200, seed=9)
     whole = index.search(queries, settings=SearchSettings(300)).ids
     assert recall(index.search(queries).ids, whole) > 0.93
@@ -904,7 +922,7 @@ def test_a_plan_of_more_documents_has_lists_and_says_what_tuning_changed(
     again = Index.build(tmp_path / "j", vectors=make(COUNT), plan=told)
     assert again.codes.lists == 16
     assert again.tuned is not None
-    assert again.tuned["plan"] == {"lists": 16, "probes": 3, "margin": None, "shortlist": 300, "recall": 0.95}
+    assert again.tuned["plan"] == {**SAID, "lists": 16, "probes": 3, "shortlist": 300, "recall": 0.95}
 
 
 def test_codebooks_may_be_learned_from_other_vectors(tmp_path: Path) -> None:
@@ -938,7 +956,7 @@ def test_a_plan_says_what_is_stored_and_how_it_is_searched(tmp_path: Path, secon
     assert index.codes == CodeSettings(16, "int8")
     assert index.tuned is not None
     shortlist = 100 if second is None else 60
-    said = {"lists": None, "probes": None, "margin": None, "shortlist": shortlist, "recall": 0.99}
+    said = {**SAID, "shortlist": shortlist}
     assert index.tuned["plan"] == said
     whole = index.search(queries, k=10, settings=SearchSettings(index.search_settings.shortlist))
     hits = index.search(queries, k=10)

@@ -23,6 +23,9 @@ VECTORS = _generator.normal(size=(30, DIM))[_generator.integers(0, 30, COUNT)].a
 VECTORS += 0.8 * _generator.normal(size=(COUNT, DIM)).astype(np.float32)
 
 
+SAID = {"lists": None, "lists_open": True, "probes": None, "margin": None, "shortlist": 100, "recall": 0.99}
+
+
 def plan_of(
     shortlist: int | None = 40, *, margin: float | None = None, fitted_on: str = "documents", **first: Any
 ) -> Plan:
@@ -33,7 +36,7 @@ def plan_of(
 
 def test_compacting_and_tuning_again_keep_to_the_plan(tmp_path: Path) -> None:
     index = Index.build(tmp_path / "i", vectors=VECTORS, plan=plan_of())
-    said = {"lists": None, "probes": None, "margin": None, "shortlist": 40, "recall": 0.99}
+    said = {**SAID, "shortlist": 40}
     for change in (lambda: None, lambda: index.delete(["5"]), lambda: index.compact(), lambda: index.tune()):
         change()
         assert index.search_settings.shortlist == 40
@@ -69,7 +72,7 @@ def test_lists_that_a_corpus_is_too_small_for_are_left_out(tmp_path: Path, lists
     index.compact()
     assert index.codes.lists == expected
     with pytest.raises(
-        SearchIndexError, match="4,096 IVF lists are learned from"
+        SearchIndexError, match="pq8 in 4,096 IVF lists is learned from 4,096 vectors"
     ):  # what is said by hand is not changed
         Index.build(tmp_path / "j", vectors=VECTORS, codes=CodeSettings(DIM, "pq8", 4096))
 
@@ -87,9 +90,9 @@ def test_the_length_of_codes_that_tuning_chose_is_kept_when_compacted(
     with monkeypatch.context() as patched:
         patched.setattr(building, "_is_better", lambda one, other: True)
         index = Index.build(tmp_path / "i", vectors=VECTORS)
-    assert index.codes.precision == "pq8"
+    assert index.codes.precision == "pq12"
     index.compact()
-    assert index.codes.precision == "pq8"
+    assert index.codes.precision == "pq12"
 
 
 def test_codebooks_of_other_vectors_are_kept_when_compacted(tmp_path: Path) -> None:

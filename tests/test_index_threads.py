@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nestvec.index import Index
-from nestvec.index.embedded import wanted
+from nestvec.index.embedded import tuning_target
 from nestvec.index.embedded.connections import ConnectionPool
 from nestvec.index.embedded.state import snapshot
 from nestvec.index.embedded.view import View
@@ -222,11 +222,11 @@ def test_what_was_tuned_with_codes_that_are_gone_is_said_to_be_stale(
 ) -> None:
     vectors = np.random.default_rng(0).normal(size=(400, 32)).astype(np.float32)
     index = Index.build(tmp_path / "i", vectors=vectors)
-    plain = wanted.tune
+    plain = tuning_target.tune
 
     def compacting(*given: Any, **named: Any) -> Any:
         found = plain(*given, **named)
-        monkeypatch.setattr(wanted, "tune", plain)
+        monkeypatch.setattr(tuning_target, "tune", plain)
         with Index.open(tmp_path / "i") as other:
             other.delete([str(place) for place in range(200)])
             other.compact()
@@ -234,7 +234,7 @@ def test_what_was_tuned_with_codes_that_are_gone_is_said_to_be_stale(
 
     assert index.tuned is not None
     assert "stale" not in index.tuned
-    monkeypatch.setattr(wanted, "tune", compacting)
+    monkeypatch.setattr(tuning_target, "tune", compacting)
     index.tune()
     assert (index.tuned["documents"], index.tuned["stale"]) == (400, True)
     index.tune()

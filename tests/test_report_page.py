@@ -14,7 +14,8 @@ import pytest
 
 from nestvec.evaluation import CellKey, GridScores, MeanScore, Rerank, make_cells
 from nestvec.evaluation.latency import Latency
-from nestvec.report import GridReport, SampleQuery, efficient_cells, html_grid
+from nestvec.quantization import bytes_per_vector
+from nestvec.report import FittedOn, GridReport, SampleQuery, efficient_cells, html_grid
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -38,18 +39,21 @@ def make_report(n_models: int = 2, names: Sequence[str] = ("after", "before")) -
     keys = [
         CellKey(dim, precision, stage)
         for dim in (64, 32, 16)
-        for precision in ("float32", "int8", "binary")
+        for precision in ("float32", "int8", "binary", "pq4", "pq8", "pq8x8")
         for stage in (None, Rerank("int8", 100))
     ]
     latencies = {key: Latency(0.1, 0.2, 9000.0) for key in keys}
 
     def scores(shift: float) -> GridScores:
-        bits = {"float32": 32, "int8": 8, "binary": 1}
         return GridScores(
             64,
             {
                 key: {
-                    name: MeanScore(generator.random(50) * 0.2 + 0.05 * np.log2(key.dim * bits[key.precision]) + shift)
+                    name: MeanScore(
+                        generator.random(50) * 0.2
+                        + 0.05 * np.log2(8 * bytes_per_vector(key.dim, key.precision))
+                        + shift
+                    )
                     for name in ("MRR@10", "nDCG@10")
                 }
                 for key in keys
@@ -79,6 +83,8 @@ def make_report(n_models: int = 2, names: Sequence[str] = ("after", "before")) -
         benchmark={"name": "made up </script>", "task": "retrieval", "unit": "queries", "queries": 50, "documents": 20},
         corpus_size=10_000_000,
         measured_size=20,
+        fitted_on=FittedOn("/data/rows.jsonl", 5000),
+        impossible=["16 x pq64: pq64 has 128 codebooks of 4 bits, and 16 dimensions are fewer."],
         samples=[SampleQuery("first <i>question</i>?", ["d0"], answers), SampleQuery("second?", ["d3"], answers)],
         documents=documents,
         hardware={"cpu": "a processor"},
@@ -140,6 +146,9 @@ def test_the_page_shows_every_cell_and_no_blank(opened: Opened) -> None:
     )
     assert page.locator(".card").count() == 3
     assert colours(page.screenshot(full_page=True)) > 60
+    assert "codebooks are learned from 5,000 texts of rows.jsonl" in page.locator("#method").inner_text()
+    assert "16 x pq64: pq64 has" in page.locator("#impossible").inner_text()
+    assert "/data/" not in page.content()
 
 
 def test_pointing_at_a_cell_tells_its_figures(opened: Opened) -> None:
@@ -195,7 +204,9 @@ def test_models_precisions_and_stages_can_be_left_out_and_the_axis_changed(opene
     assert page.locator("#chart .cell").count() == len(report.cells) // 2
     page.get_by_role("button", name="with rerank").click()
     page.get_by_role("button", name="binary").click()
-    assert page.locator("#chart .cell").count() == 3 * 2
+    assert page.locator("#chart .cell").count() == 3 * 5
+    page.get_by_role("button", name="pq4").click()
+    assert page.locator("#chart .cell").count() == 3 * 4
     page.locator("#axis").select_option("disk")
     assert "on disk, both stages" in page.locator("#chart").inner_text()
     for name in ("after", "float32", "int8", "one stage"):
@@ -226,6 +237,8 @@ def test_the_page_follows_the_readers_theme_and_can_be_switched(browser: Any, tm
     brightness = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((sum, one) => sum + Number(one), 0)"
     first = opened.page.evaluate(brightness)
     assert (first < 200) == (scheme == "dark")
+    strokes = "items => items.map(item => getComputedStyle(item).stroke)"
+    assert len(set(opened.page.locator("#chart .cell .mark").evaluate_all(strokes))) == 6  # one for each precision
     opened.page.locator("#theme").click()
     assert (opened.page.evaluate(brightness) < 200) == (scheme == "light")
     assert opened.complaints == []

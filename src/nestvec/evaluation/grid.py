@@ -203,12 +203,7 @@ def _precision(key: CellKey) -> str:
 
 def _why_impossible(dim: int, precision: str, sample: Float32s) -> str | None:
     """Say why vectors cannot be stored so: they have too few dimensions, or there are too few to learn from."""
-    fewest = CodeSettings(dim, precision).fewest_to_train
-    if reason := why_impossible(dim, precision):
-        return reason
-    if len(sample) < fewest:
-        return f"{precision} is learned from {fewest} vectors at least, and there are {len(sample)}."
-    return None
+    return why_impossible(dim, precision) or CodeSettings(dim, precision).why_too_few(len(sample))
 
 
 def _by_reranks(keys: Sequence[CellKey]) -> dict[tuple[Rerank | None, ...], list[tuple[int, str]]]:

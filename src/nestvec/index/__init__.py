@@ -3,7 +3,7 @@
 from nestvec.index.embedded.codec import IndexSettings
 from nestvec.index.embedded.export import EXPORTS, ExportFormat, export
 from nestvec.index.embedded.first_stage import FirstStage
-from nestvec.index.embedded.index import Index
+from nestvec.index.embedded.index import Index, check_buildable, check_free
 from nestvec.index.embedded.inspecting import Statistics, find_damage
 from nestvec.index.embedded.stored import StoredVectors, encode
 from nestvec.index.embedded.two_stages import Stages, search_stages
@@ -46,6 +46,8 @@ __all__ = [
     "StoredVectors",
     "Trial",
     "Tuned",
+    "check_buildable",
+    "check_free",
     "default_lists",
     "encode",
     "export",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,9 @@ def search_hybrid(
     started = time.perf_counter()
     by_words = snapshot.best_by_words(text, depth)
     seconds = time.perf_counter() - started
-    by_vectors = (find_distinct if distinct else _nearest)(snapshot, query, depth, settings)
+    by_vectors = (
+        find_distinct(snapshot, query, depth, settings) if distinct else snapshot.nearest(query, depth, settings)
+    )
     started = time.perf_counter()
     hits = fuse_rankings(by_vectors.hits, by_words)
     if distinct:
@@ -59,22 +61,13 @@ def find_distinct(snapshot: Snapshot, query: NDArray[np.floating], k: int, setti
     Returns:
         The best of each contents, with the ids of the copies that were found with it.
     """
-    return distinct_hits(lambda depth: snapshot.nearest(query, depth, settings), snapshot, k)
-
-
-def distinct_hits(search: Callable[[int], Found], snapshot: Snapshot, k: int) -> Found:
-    """Search deeper until k documents of different contents are found, or all are."""
     depth = k
     while True:
-        found = search(depth)
+        found = snapshot.nearest(query, depth, settings)
         hits = merge_copies(found.hits, snapshot.contents([hit.id for hit in found.hits]))
         if len(hits) >= k or depth >= snapshot.documents:
             return Found(hits[:k], found.seconds)
         depth = min(2 * depth, snapshot.documents)
-
-
-def _nearest(snapshot: Snapshot, query: NDArray[np.floating], k: int, settings: SearchSettings) -> Found:
-    return snapshot.nearest(query, k, settings)
 
 
 def fuse_rankings(by_vectors: Sequence[Hit], by_words: Sequence[tuple[str, float]]) -> list[Hit]:
@@ -120,7 +113,10 @@ def merge_copies(hits: Iterable[Hit], contents: Mapping[str, object]) -> list[Hi
     same: dict[object, list[Hit]] = {}
     for hit in hits:
         same.setdefault(contents.get(hit.id, (hit.id,)), []).append(hit)
-    return [
-        first._replace(copies=(*first.copies, *(id_ for other in others for id_ in (other.id, *other.copies))))
-        for first, *others in same.values()
-    ]
+    merged = []
+    for first, *others in same.values():
+        # Two rankings may have found the same copies.
+        copies = dict.fromkeys([*first.copies, *(id_ for other in others for id_ in (other.id, *other.copies))])
+        copies.pop(first.id, None)
+        merged.append(first._replace(copies=tuple(copies)))
+    return merged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -73,9 +74,9 @@ class Hits:
     score_kind: ScoreKind = "cosine"
     _found: Callable[[], Sequence[Sequence[Hit]]] | None = None
 
-    @property
+    @cached_property
     def hits(self) -> list[list[Hit]]:
-        """The same with texts and metadata, [n_queries][up to k]; read when they are asked for.
+        """The same with texts and metadata, [n_queries][up to k]; read when they are first asked for.
 
         A document that was deleted or replaced since it was found has neither.
         """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nestvec.errors import SearchIndexError, VectorError
 from nestvec.index.hybrid import find_distinct, search_hybrid
 from nestvec.index.protocol import QueryEncoder, Snapshot
-from nestvec.index.results import Explanation, Hit, Hits, ScoreKind
+from nestvec.index.results import Document, Explanation, Found, Hits, ScoreKind
 from nestvec.index.settings import SearchSettings
 
 __all__ = ["Queries", "hits_of", "read_queries", "search_in_full"]
@@ -91,33 +91,50 @@ def search_in_full(
     Returns:
         What was found and said, for each query.
     """
-    depth = k if queries.like is None else k + 1
+    searched = snapshot if queries.like is None else _Others(snapshot, queries.like)
     explained = []
     for place, vector in enumerate(np.atleast_2d(queries.vectors)):
         if queries.texts is not None:
-            found = search_hybrid(snapshot, vector, queries.texts[place], depth, settings, distinct=distinct)
+            found = search_hybrid(searched, vector, queries.texts[place], k, settings, distinct=distinct)
         elif distinct:
-            found = find_distinct(snapshot, vector, depth, settings)
+            found = find_distinct(searched, vector, k, settings)
         else:
-            found = snapshot.nearest(vector, depth, settings)
-        hits = found.hits if queries.like is None else _others(found.hits, queries.like)
-        known = snapshot.get([hit.id for hit in hits[:k]])
-        hits = [hit._replace(text=known[hit.id].text, metadata=known[hit.id].metadata) for hit in hits[:k]]
+            found = searched.nearest(vector, k, settings)
+        known = snapshot.get([hit.id for hit in found.hits])
+        hits = [hit._replace(text=known[hit.id].text, metadata=known[hit.id].metadata) for hit in found.hits]
         explained.append(Explanation(hits, dict(found.seconds), snapshot.documents, settings))
     return explained
 
 
-def _others(hits: Sequence[Hit], id_: str) -> list[Hit]:
-    """Hits without a document, whose place by cosine goes to those after it."""
-    gone = next((hit.details.vector_rank for hit in hits if hit.id == id_), None)
-    others = []
-    for hit in hits:
-        rank = hit.details.vector_rank
-        if gone is not None and rank is not None and rank > gone:
-            hit = hit._replace(details=hit.details._replace(vector_rank=rank - 1))
-        if hit.id != id_:
-            others.append(hit)
-    return others
+class _Others:
+    """All documents but one: that which is the query."""
+
+    def __init__(self, snapshot: Snapshot, id_: str) -> None:
+        self._snapshot, self._id = snapshot, id_
+
+    @property
+    def documents(self) -> int:
+        """How many there are; one more where the filter leaves it out."""
+        return self._snapshot.documents
+
+    def nearest(self, query: NDArray[Any], k: int, settings: SearchSettings) -> Found:
+        """Find the nearest of them, whose places are those beside each other."""
+        found = self._snapshot.nearest(query, k + 1, settings)
+        hits = [hit for hit in found.hits if hit.id != self._id][:k]
+        ranked = [hit._replace(details=hit.details._replace(vector_rank=rank)) for rank, hit in enumerate(hits, 1)]
+        return Found(ranked, found.seconds)
+
+    def best_by_words(self, text: str, k: int) -> list[tuple[str, float]]:
+        """Find those that share words with a text, best first."""
+        return [hit for hit in self._snapshot.best_by_words(text, k + 1) if hit[0] != self._id][:k]
+
+    def get(self, ids: Sequence[str]) -> dict[str, Document]:
+        """Return documents by id."""
+        return self._snapshot.get(ids)
+
+    def contents(self, ids: Sequence[str]) -> dict[str, object]:
+        """Return what makes each document the same as another."""
+        return self._snapshot.contents(ids)
 
 
 def hits_of(explained: Sequence[Explanation], k: int, *, hybrid: bool) -> Hits:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nestvec.errors import VectorError
+from nestvec.errors import DimensionError, VectorError
 from nestvec.quantization import bytes_per_vector, product_code
 
 __all__ = [
@@ -69,6 +69,14 @@ class CodeSettings(NamedTuple):
         code = product_code(self.precision)
         return 1 if code is None else max(2**code.bits, self.lists or 0)
 
+    def why_too_few(self, count: int) -> str | None:
+        """Say why codebooks, or IVF lists, cannot be learned from so many vectors; None where they can."""
+        if count >= self.fewest_to_train:
+            return None
+        lists = "" if self.lists is None else f" in {self.lists:,} IVF lists"
+        fewest = f"{self.fewest_to_train:,} vectors at least"
+        return f"{self.precision}{lists} is learned from {fewest}, and there are {count:,}."
+
 
 def rows_to_train(full_dim: int, lists: int | None = None) -> int:
     """Return how many vectors of a size codes are learned from at most, or IVF lists, each of which needs some."""
@@ -109,11 +117,11 @@ def default_codes(full_dim: int, count: int) -> CodeSettings:
 
 
 def longer_codes(full_dim: int, codes: CodeSettings) -> list[CodeSettings]:
-    """Return longer codes than the default ones: they take longer to scan, and need shorter shortlists."""
+    """Return longer codes than the default ones, rising: they take longer to scan, and need shorter shortlists."""
     code = product_code(codes.precision)
     if code is None:
         return []
-    sizes = [code.n_bytes * times // 2 for times in (3, 4)]
+    sizes = [code.n_bytes * times // 2 for times in (3, 4, 6)]
     return [codes._replace(precision=f"pq{size}") for size in sizes if 2 * size <= full_dim]
 
 
@@ -167,11 +175,14 @@ class SearchSettings:
 
         Raises:
             VectorError: One of them is outside its range.
+            DimensionError: `dim` is no whole number.
         """
         counts = (self.shortlist, self.probes, self.threads, *(self.middle or ()))
         if any(value is not None and (not isinstance(value, (int, np.integer)) or value < 1) for value in counts):
             raise VectorError("shortlist, probes, threads and the two of middle are whole numbers of 1 or more.")
-        for name in ("shortlist", "probes", "threads", "middle"):
+        if self.dim is not None and not isinstance(self.dim, (int, np.integer)):
+            raise DimensionError(f"dim is a whole number of leading dimensions, not {self.dim!r}.")
+        for name in ("shortlist", "probes", "threads", "dim", "middle"):
             value = getattr(self, name)
             if value is not None:  # faiss and JSON take no whole numbers of numpy's
                 object.__setattr__(self, name, tuple(map(int, value)) if name == "middle" else int(value))
@@ -212,7 +223,7 @@ class SearchSettings:
         return {name: value for name, value in asdict(self).items() if name not in ("threads", "complete")}
 
     def within(self, dim: int) -> SearchSettings:
-        """Return these settings for vectors that have no more numbers."""
+        """Return these settings for vectors that have no more dimensions."""
         middle = None if self.middle is None else (min(self.middle[0], dim), self.middle[1])
         return replace(self, dim=None if self.dim is None or self.dim >= dim else self.dim, middle=middle)
 

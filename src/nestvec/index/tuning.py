@@ -128,7 +128,8 @@ def tune(
         asked = normalize(drawn[: _BETWEEN * count].reshape(_BETWEEN, count, drawn.shape[1]).sum(axis=0))
     if not len(asked):
         raise SearchIndexError("There are no queries to tune a search on.")
-    longest = min(len(index) - 1, _LONGEST if shortlist is None else shortlist)  # one of all would be no shortlist
+    # One of all would be no shortlist.
+    longest = min(len(index) - 1, _LONGEST if shortlist is None else max(k + own, shortlist))
     right = _Right.of(index, asked, k + own, settings, shortlist)
     ladder = [None] if lists is None else [*_steps(lists)[:-1], None]
     trials: list[Trial] = []

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
-__all__ = ["TOKENIZER", "has_unspaced", "index_terms", "match_expression"]
+__all__ = ["TOKENIZER", "DocumentFrequencies", "has_unspaced", "index_terms", "match_expression"]
+
+DocumentFrequencies: TypeAlias = Callable[[Sequence[str]], tuple[int, Mapping[str, int]]]
+
+_MOST_TERMS = 32  # of a query: what takes long to look for beyond these says little more
 
 # Scripts that are written without spaces between words, or, as Korean, with endings joined to them: their letters and
 # combining marks.
@@ -38,14 +46,30 @@ def index_terms(text: str) -> str:
     return _RUN.sub(lambda found: f" {' '.join([*_pairs(found[0]), found[0][-1]])} ", _normal(text))
 
 
-def match_expression(query: str) -> str:
+def match_expression(query: str, document_frequencies: DocumentFrequencies | None = None) -> str:
     """Return what FTS5 is asked for: documents with any word of a query. Empty where it has none.
+
+    Args:
+        query: A text.
+        document_frequencies: Returns how many documents there are, and how many of these have each of some words, as
+            the index writes them. With it, of a text of more than 32 different words those of highest tf-idf are
+            searched for; None searches for all of them.
 
     Example:
         >>> match_expression('search 検索 本')
         '"search" OR "検索" OR "本"*'
     """
-    return " OR ".join(_query_terms(query))
+    terms = Counter(_query_terms(query))
+    if document_frequencies is not None and len(terms) > _MOST_TERMS:
+        indexed = {term: _indexed(term) for term in terms}
+        documents, known = document_frequencies(sorted({word for words in indexed.values() for word in words}))
+        rarity = {word: math.log(1 + documents / count) for word, count in known.items()}
+        weights = {
+            term: count * max((rarity.get(word, 0.0) for word in indexed[term]), default=0.0)
+            for term, count in terms.items()
+        }
+        terms = Counter(dict(heapq.nlargest(_MOST_TERMS, terms.items(), key=lambda one: weights[one[0]])))
+    return " OR ".join(terms.elements())
 
 
 def has_unspaced(text: str) -> bool:
@@ -64,6 +88,12 @@ def _query_terms(query: str) -> Iterator[str]:
             if len(run) == 1:
                 yield f'"{run}"*'
         yield from _quoted(chunk[end:])
+
+
+def _indexed(term: str) -> list[str]:
+    """About what FTS5 makes of a term: words in lower case without accents."""
+    plain = "".join(mark for mark in unicodedata.normalize("NFKD", term.lower()) if not unicodedata.combining(mark))
+    return re.findall(r"\w+", plain)
 
 
 def _quoted(word: str) -> Iterator[str]:

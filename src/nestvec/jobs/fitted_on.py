@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from nestvec.data import Benchmark, LabeledText, ScoredPair, naming_places, read_documents
 from nestvec.encoders import Encoder
 from nestvec.errors import DataError
+from nestvec.index import rows_to_train
 from nestvec.jobs.training_data import read_source
 from nestvec.progress import Progress, silent
 from nestvec.vectors import unit_float32
 
 __all__ = ["encode_sample"]
-
-_MOST = 100_000
 
 
 def encode_sample(source: str | Path, encoder: Encoder, *, progress: Progress = silent) -> NDArray[np.float32]:
@@ -29,7 +28,7 @@ def encode_sample(source: str | Path, encoder: Encoder, *, progress: Progress = 
         progress: How to report progress.
 
     Returns:
-        Unit vectors of up to 100,000 texts, evenly spread, [n, full_dim], float32.
+        Unit vectors of as many texts as codebooks are learned from at most, evenly spread, [n, full_dim], float32.
 
     Raises:
         SourceNotFoundError: There is no such file.
@@ -39,7 +38,9 @@ def encode_sample(source: str | Path, encoder: Encoder, *, progress: Progress = 
     if not texts:
         raise DataError(f"{source} has no texts to fit quantizers on.")
     with naming_places(source):
-        return unit_float32(encoder.encode_documents(texts[:: -(-len(texts) // _MOST)], progress=progress))
+        return unit_float32(
+            encoder.encode_documents(texts[:: -(-len(texts) // rows_to_train(encoder.full_dim))], progress=progress)
+        )
 
 
 def _read(source: Path, progress: Progress) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from nestvec.data import Columns, TextDocument, naming_places, read_documents
 from nestvec.encoders import Encoder
 from nestvec.errors import DataError, SearchIndexError, VectorError
-from nestvec.index import Batch, CodeSettings, Index
+from nestvec.index import Batch, CodeSettings, Index, check_buildable, check_free
 from nestvec.jobs.fitted_on import encode_sample
 from nestvec.plan import Plan, read_plan
 from nestvec.progress import Progress, silent
@@ -107,6 +107,7 @@ def build_index(
     if source is None and (file.vectors is None or queries is not None):
         what = "documents" if file.vectors is None else "queries"
         raise SearchIndexError(f"Say what encodes the {what}: --model, or a plan that names a model.")
+    check_free(Path(path), overwrite=overwrite)
     width = _check(file, progress)
     encoder = None
     if source is not None:
@@ -117,6 +118,12 @@ def build_index(
         learned = Path(plan).parent / found.fitted_on
     if learned is not None and encoder is None:
         raise SearchIndexError(f"Say what encodes the texts of {learned}: --model.")
+    full_dim = width if width is not None or encoder is None else encoder.full_dim
+    settings = None if codes is None else _code_settings(codes, full_dim)
+    if full_dim is not None:
+        check_buildable(
+            full_dim, plan=found, codes=settings, precision=precision, recall=recall, learned=learned is not None
+        )
     encoded = None
     if queries is not None and encoder is not None:
         encoded = encoder.encode_queries(queries, progress=progress)
@@ -125,7 +132,7 @@ def build_index(
         vectors=_batches(file, encoder, progress),
         plan=found,
         model=None if source is None or encoder is None else _describe(source, encoder, file),
-        codes=None if codes is None else _code_settings(codes, encoder, width),
+        codes=settings,
         precision=precision,
         recall=recall,
         queries=encoded,
@@ -136,8 +143,7 @@ def build_index(
     )
 
 
-def _code_settings(codes: Encoded, encoder: Encoder | None, width: int | None) -> CodeSettings:
-    full_dim = width if width is not None or encoder is None else encoder.full_dim
+def _code_settings(codes: Encoded, full_dim: int | None) -> CodeSettings:
     dim = full_dim if codes.dim is None else codes.dim
     if dim is None:
         raise SearchIndexError("There is neither an encoder nor a column of vectors, so nothing to encode.")

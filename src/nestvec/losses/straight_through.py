@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nestvec.errors import LossInputError
 from nestvec.losses.prefixes import check_vectors
-from nestvec.quantization import bytes_per_vector, check_precision, fit_quantizer
+from nestvec.quantization import bytes_per_vector, check_trainable, fit_quantizer
 from nestvec.vectors import normalize
 
 __all__ = ["check_codes", "mean_over_precisions", "straight_through"]
@@ -30,7 +30,7 @@ def straight_through(vectors: Tensor, precision: str) -> Tensor:
         [batch, dim], same type.
 
     Raises:
-        PrecisionError: The precision is not known.
+        PrecisionError: The precision is not known, or is product quantization.
         LossInputError: A number is not finite.
 
     Source:
@@ -42,6 +42,7 @@ def straight_through(vectors: Tensor, precision: str) -> Tensor:
                 [-0.8000,  0.6000]])
     """
     check_vectors(vectors=vectors)
+    check_trainable(precision)
     unit = normalize(vectors)
     plain = unit.detach().float().cpu().numpy()
     quantizer = fit_quantizer(plain, precision)
@@ -61,13 +62,13 @@ def check_codes(precisions: Sequence[str], dims: Sequence[int], shortest_code: i
         The precisions.
 
     Raises:
-        PrecisionError: A precision is not known.
+        PrecisionError: A precision is not known, or is product quantization.
         LossInputError: There are none, one is given twice, one has no code that is long enough, or a size has none.
     """
     if not precisions or len(set(precisions)) < len(precisions):
         raise LossInputError(f"precisions are {list(precisions)}. Give at least one, each once.")
     for precision in precisions:
-        check_precision(precision)
+        check_trainable(precision)
         if not any(_counts(dim, precision, shortest_code) for dim in dims):
             raise LossInputError(
                 f"No code of {precision} has {shortest_code} bytes at sizes {list(dims)}. Leave it out, or lower "

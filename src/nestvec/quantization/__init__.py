@@ -19,6 +19,7 @@ from nestvec.quantization.precisions import (
     ProductCode,
     bytes_per_vector,
     check_precision,
+    check_trainable,
     product_code,
     why_impossible,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "StoredCodes",
     "bytes_per_vector",
     "check_precision",
+    "check_trainable",
     "choose_rotation",
     "fit_codes",
     "fit_quantizer",

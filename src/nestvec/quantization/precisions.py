@@ -13,6 +13,7 @@ __all__ = [
     "ProductCode",
     "bytes_per_vector",
     "check_precision",
+    "check_trainable",
     "product_code",
     "why_impossible",
 ]
@@ -100,6 +101,21 @@ def check_precision(precision: str) -> str:
         raise PrecisionError(
             f"Unknown precision {precision!r}. Precisions are: {', '.join(BITS_PER_DIMENSION)}, and pq with a number "
             "of bytes, such as pq16 (pq16x8 has 8-bit codebooks)."
+        )
+    return precision
+
+
+def check_trainable(precision: str) -> str:
+    """Return a precision whose quantizer one batch is enough for.
+
+    Raises:
+        PrecisionError: It is not known, or is product quantization, whose codebooks thousands of vectors teach.
+    """
+    check_precision(precision)
+    if precision not in BITS_PER_DIMENSION:
+        raise PrecisionError(
+            f"{precision} cannot be trained for: its codebooks are learned from thousands of vectors, and one batch is "
+            f"too few. Precisions of training are {', '.join(BITS_PER_DIMENSION)}."
         )
     return precision
 

@@ -29,6 +29,7 @@ _SHORT = 16  # bytes
 _ROWS_TO_FIT = 65_536
 _ROWS_FOR_OPQ = 16_384
 _OPQ_ITERATIONS = 10
+_WIDEST_OPQ = 1_024  # dimensions: the time grows with the third power of more
 _ROWS_PER_DIMENSION = 2  # for OPQ: of fewer than there are dimensions faiss crashes
 _MOST_FOR_EIGEN = 1_536  # dimensions: their covariance takes seconds to diagonalise
 _ROWS_FOR_ITERATION = 16_384
@@ -72,9 +73,10 @@ class ProductQuantizer(Quantizer):
             vectors: A sample, [n, full_dim], of unit length; at most 65,536 rows, evenly spread, are looked
                 at.
             precision: `pq` and a number of bytes.
-            opq: Learn the projection that leaves the least error, from two vectors for each dimension at least.
-                Otherwise the leading principal components are rotated at random, so that every codebook has as much to
-                say. None learns it of codes up to 16 bytes, where it finds more.
+            opq: Learn the projection that leaves the least error, from two vectors for each dimension at least; of more
+                than 1,024 dimensions within as many principal components. Otherwise the leading principal components
+                are rotated at random, so that every codebook has as much to say. None learns it of codes up to 16
+                bytes, where it finds more.
             components: Dimensions to keep of the projection, a multiple of the codebooks; None keeps 4 for each
                 codebook up to 16 bytes and 3 beyond (twice as many of 8-bit codes), or as many as there are.
             score_aware: Assign codes with a score-aware loss, see `choose_codes`.
@@ -105,7 +107,7 @@ class ProductQuantizer(Quantizer):
             )
         sample = np.ascontiguousarray(sample[:: -(-len(sample) // _ROWS_TO_FIT)])
         wanted = code.n_bytes <= _SHORT if opq is None else opq
-        learned = wanted and len(sample) >= _ROWS_PER_DIMENSION * sample.shape[1]
+        learned = wanted and len(sample) >= _ROWS_PER_DIMENSION * min(sample.shape[1], max(_WIDEST_OPQ, kept))
         matrix = (_opq if learned else _components)(sample, kept, code, seed)
         projected = sample @ matrix
         centroids = _centroids(projected, code, seed)
@@ -373,8 +375,11 @@ def _orthonormal(columns: Float32s) -> Float32s:
 
 
 def _opq(sample: Float32s, kept: int, code: ProductCode, seed: int) -> Float32s:
-    """The rotation that leaves the least error, [full_dim, kept]."""
+    """The rotation that leaves the least error, [full_dim, kept]; of many dimensions within principal components."""
     faiss = require("faiss", extra="index")
+    if sample.shape[1] > max(_WIDEST_OPQ, kept):
+        components = _principal(sample, max(_WIDEST_OPQ, kept), seed).astype(np.float32)
+        return components @ _opq(sample @ components, kept, code, seed)
     learned = faiss.OPQMatrix(sample.shape[1], code.n_codebooks, kept)
     learned.niter, learned.max_train_points, learned.verbose = _OPQ_ITERATIONS, _ROWS_FOR_OPQ, False
     codebooks = faiss.ProductQuantizer(kept, code.n_codebooks, code.bits)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from nestvec.errors import GridError, SourceNotFoundError
 from nestvec.evaluation import Cell
+from nestvec.quantization import BITS_PER_DIMENSION
 
 __all__ = ["FittedOn", "GridReport", "SampleQuery", "efficient_cells", "read_grid"]
 
@@ -81,6 +82,13 @@ class GridReport:
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     folder: str = ""
+
+    @property
+    def precisions(self) -> list[str]:
+        """Precisions of the cells, product quantization last, longest first."""
+        used = {cell.precision: cell.bytes_per_vector for cell in self.cells}
+        product = sorted((one for one in used if one not in BITS_PER_DIMENSION), key=lambda one: -used[one])
+        return [*(one for one in BITS_PER_DIMENSION if one in used), *product]
 
     def total_bytes(self, cell: Cell) -> int:
         """Return what `corpus_size` vectors of a cell cost, its second stage included, in bytes."""

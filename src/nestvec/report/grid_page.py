@@ -26,6 +26,8 @@ def html_grid(report: GridReport) -> str:
     for name in ("models", "folder"):  # where models lie on this machine is nobody else's business
         document.pop(name)
     document["model_names"] = list(report.models)
+    document["precisions"] = report.precisions
+    document["fitted_on"] = str(report.fitted_on)  # without the folder, either
     document["front"] = [place for place, cell in enumerate(report.cells) if (cell.model, cell.key) in front]
     # Nothing in a text may end the script element that holds it.
     data = json.dumps(document, ensure_ascii=False).replace("<", "\\u003c")

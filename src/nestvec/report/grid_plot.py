@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from nestvec.report.plot import figure_style, save_figure, strip_axes
 
 __all__ = ["save_grid_plot"]
 
-_PRECISIONS = {"float32": "#5b6470", "float16": "#8a63b8", "int8": "#0b6e99", "int4": "#2a8f5b", "binary": "#c4561f"}
+_SCALAR = {"float32": "#5b6470", "float16": "#8a63b8", "int8": "#0b6e99", "int4": "#2a8f5b", "binary": "#c4561f"}
+_PRODUCT, _PALEST = "#a8336f", 0.65  # one hue for product quantization, paler the fewer bytes it takes
 _MODELS = ("#0b6e99", "#8a8f98", "#c4561f", "#2a8f5b", "#8a63b8")
 
 
@@ -35,11 +36,11 @@ def save_grid_plot(report: GridReport, path: Path) -> None:
     with figure_style():
         figure = figures.Figure(figsize=(8.4, 5.0), layout="constrained")
         axes = figure.add_subplot()
-        models = list(report.models)
+        models, hues = list(report.models), _hues(report)
         for place, model in enumerate(models):
             own = [cell for cell in report.cells if cell.model == model]
             for cell in own:
-                color = _PRECISIONS[cell.precision] if len(models) == 1 else _MODELS[place % len(_MODELS)]
+                color = hues[cell.precision] if len(models) == 1 else _MODELS[place % len(_MODELS)]
                 _draw_cell(axes, report, cell, color)
             line = "#22262b" if len(models) == 1 else _MODELS[place % len(_MODELS)]
             for reranked in (False, True):
@@ -54,8 +55,19 @@ def save_grid_plot(report: GridReport, path: Path) -> None:
                         alpha=0.7,
                         zorder=1,
                     )
-        _label(axes, report)
+        _label(axes, report, hues)
         save_figure(figure, path)
+
+
+def _hues(report: GridReport) -> dict[str, str]:
+    """A colour for each precision."""
+    product = [precision for precision in report.precisions if precision not in _SCALAR]
+    whole = [int(_PRODUCT[place : place + 2], 16) for place in (1, 3, 5)]
+    hues = {precision: _SCALAR[precision] for precision in report.precisions if precision in _SCALAR}
+    for place, precision in enumerate(product):
+        pale = _PALEST * place / max(1, len(product) - 1)
+        hues[precision] = "#" + "".join(f"{round(part + pale * (255 - part)):02x}" for part in whole)
+    return hues
 
 
 def _draw_cell(axes: Any, report: GridReport, cell: Cell, color: str) -> None:
@@ -82,7 +94,7 @@ def _front(cells: Sequence[Cell], headline: str) -> list[Cell]:
     return front
 
 
-def _label(axes: Any, report: GridReport) -> None:
+def _label(axes: Any, report: GridReport, hues: Mapping[str, str]) -> None:
     lines = require("matplotlib.lines", extra="train")
     sizes = sorted({cell.bytes_per_vector for cell in report.cells})
     axes.set_xscale("log", base=2)
@@ -94,8 +106,7 @@ def _label(axes: Any, report: GridReport) -> None:
     strip_axes(axes)
     models = list(report.models)
     if len(models) == 1:
-        used = {cell.precision for cell in report.cells}
-        entries = [(name, color) for name, color in _PRECISIONS.items() if name in used]
+        entries = list(hues.items())
     else:
         entries = [(name, _MODELS[place % len(_MODELS)]) for place, name in enumerate(models)]
     handles = [lines.Line2D([], [], color=color, marker="o", ls="", label=name) for name, color in entries]
@@ -104,8 +115,9 @@ def _label(axes: Any, report: GridReport) -> None:
         handles.append(lines.Line2D([], [], color="#22262b", marker="D", mfc="white", ls="--", label=label))
     axes.legend(handles=handles, frameon=False, loc="lower right")
     counts = ", ".join(f"{count:,} {name}" for name, count in report.benchmark.items() if isinstance(count, int))
+    about = f"bars: {report.confidence:.0%} intervals; ranges and codebooks learned from {report.fitted_on}"
     axes.set_title(
-        f"{' and '.join(models)} on {report.benchmark['name']}: {counts}\nbars: {report.confidence:.0%} intervals",
+        f"{' and '.join(models)} on {report.benchmark['name']}: {counts}\n{about}",
         loc="left",
         fontsize=10,
     )

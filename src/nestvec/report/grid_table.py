@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -90,9 +91,10 @@ def csv_grid(report: GridReport) -> str:
     intervals = [*names, "retention", "reference_retention", "gain"]
     bounds = [f"{name}{suffix}" for name in intervals for suffix in ("", "_low", "_high")]
     times = ["gain_p_value", "latency_ms", "p95_ms", "queries_per_second"]
+    fitted_on = "documents" if report.fitted_on.source == "documents" else Path(report.fitted_on.source).name
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*plain, *bounds, *times])
+    writer.writerow([*plain, *bounds, *times, "fitted_on"])
     for cell in report.cells:
         document = {**cell.as_json(), "total_bytes": report.total_bytes(cell)}
         values = [*cell.metrics.values(), cell.retention, cell.reference_retention, cell.gain]
@@ -102,6 +104,7 @@ def csv_grid(report: GridReport) -> str:
                 *(number for value in values for number in (("", "", "") if value is None else value[:3])),
                 "" if cell.gain is None else cell.gain.p_value,
                 *(document[name] for name in times[1:]),
+                fitted_on,
             ]
         )
     return text.getvalue()

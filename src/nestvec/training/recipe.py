@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nestvec.data.records import COLUMN_ROLES
 from nestvec.encoders.bases import PACKAGED_BASES
 from nestvec.errors import NestvecError, RecipeError, SourceNotFoundError
-from nestvec.quantization import check_precision
+from nestvec.quantization import check_trainable
 from nestvec.training.schedules import Order
 from nestvec.vectors import check_dims
 
@@ -262,7 +262,7 @@ class TrainingSettings(_Section):
     def _known_precisions(cls, precisions: list[str]) -> list[str]:
         if len(set(precisions)) < len(precisions):
             raise ValueError(f"document_precisions are {precisions}; give each once")
-        return [check_precision(precision) for precision in precisions]
+        return [check_trainable(precision) for precision in precisions]
 
     @model_validator(mode="after")
     def _known_to_the_loss(self) -> TrainingSettings:

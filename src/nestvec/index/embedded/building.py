@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,8 @@ from nestvec.index.embedded.segments import (
 )
 from nestvec.index.embedded.state import State
 from nestvec.index.embedded.stored import Stored, StoredVectors, encode
+from nestvec.index.embedded.tuning_target import TuningTarget
 from nestvec.index.embedded.view import SegmentRecord
-from nestvec.index.embedded.wanted import Wanted
 from nestvec.index.embedded.writing import Writing
 from nestvec.index.protocol import Batch
 from nestvec.index.settings import SearchSettings, lists_of_plan, rows_to_train
@@ -76,9 +77,9 @@ def fill(
     batches: Iterable[Batch],
     *,
     search: SearchSettings,
-    wanted: Wanted | None = None,
+    wanted: TuningTarget | None = None,
     learned_from: Float32s | None = None,
-    planned: bool = False,
+    plan: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> None:
@@ -93,8 +94,8 @@ def fill(
         wanted: What to tune the search for; None leaves it as it is.
         learned_from: Unit vectors that ranges and codebooks are learned from, [n, stored_dim]; None draws them from the
             documents.
-        planned: The first stage is that of a plan, whose IVF lists follow from how many documents there are where it
-            leaves them open, or these are too few for them.
+        plan: What is kept of a plan, as `said_of` returns it: IVF lists that it leaves open follow from how many
+            documents there are, also where these are too few for those that it says. None for no plan.
         seed: Of every draw.
         progress: How to report progress, in documents.
 
@@ -109,7 +110,8 @@ def fill(
     as_it_comes = fit_quantizer(
         np.eye(1, settings.stored_dim, dtype=np.float32), "float16" if fitted else settings.precision
     )
-    sample = Sample(settings.most_to_train(planned=planned), seed)
+    open_lists = plan is not None and plan["lists_open"]
+    sample = Sample(settings.most_to_train(open_lists=open_lists), seed)
     with manifest.writing() as writing:
         count = StoredVectors.write(draft, _receive(writing, settings, batches, as_it_comes, sample, progress))
         if not count:
@@ -117,7 +119,7 @@ def fill(
         drawn = sample.vectors()
         vectors = drawn[: rows_to_train(settings.full_dim)] if learned_from is None else learned_from
         codes = settings.codes_for(count)
-        if planned:
+        if open_lists:
             codes = codes._replace(lists=lists_of_plan(codes, count))
             settings = settings._replace(codes=codes)
         if codes.lists is None:
@@ -150,12 +152,14 @@ def fill(
                 other = Codec(FirstStage.train(vectors, longer, documents=drawn, seed=seed), second)
                 others = encode_stored(other, drafted)
                 found = tune_with(other, others)
-                if _is_better(found, tuned):
-                    codec, filled, tuned = other, others, found
+                if not _is_better(found, tuned):
+                    break
+                codec, filled, tuned = other, others, found
         if fitted:
             draft.unlink()
         save_codec(folder, codec, writing)
         writing.set("settings", settings)
+        writing.set("plan", plan)
         writing.set("search", (search if tuned is None else tuned.settings).kept())
         writing.set("tuned", None if tuned is None else tuned.measured)
         writing.put_segment(finish_segment(segments, name, codec, count, filled))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from nestvec.index.embedded.segments import (
 )
 from nestvec.index.embedded.state import Mask, State, alive_rows
 from nestvec.index.embedded.stored import Stored, encode
+from nestvec.index.embedded.tuning_target import search_of
 from nestvec.index.embedded.view import SegmentRecord
 from nestvec.index.embedded.writing import Writing
 from nestvec.index.protocol import Batch
@@ -171,7 +173,7 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
             raise SearchIndexError("There are no documents to fit fewer dimensions to. Build the index anew.")
         return None
     documents, blocks = join_segments(parts)
-    settings, codec = state.settings, state.codec
+    settings, codec, plan = state.settings, state.codec, change.writing.setting("plan")
     if dim is not None and dim < settings.stored_dim:
         sample = truncate(draw_vectors(parts, settings.most_to_train()), dim)
         settings = settings.cut(dim, len(state))
@@ -180,34 +182,46 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
         codec = Codec(first, first.quantizer if settings.alone else fit_quantizer(sample, settings.precision))
         blocks = (encode(codec.second, truncate(before.decode(block.codes), dim)) for block in blocks)
     elif settings.learns_from_documents and len(state) >= settings.codes_for(len(state)).fewest_to_train:
-        codes = _codes_anew(state, change.writing.setting("tuned"))
+        codes = _codes_anew(state, plan)
         settings = settings if settings.codes is None else settings._replace(codes=codes)
         sample = draw_vectors(parts, rows_to_train(settings.full_dim, codes.lists))
         codec = Codec(FirstStage.train(sample, codes), codec.second)
-    # Else there are too few documents, or codes are of others, or all there is, and say no more when others are fitted.
+    elif plan is not None and plan["lists_open"]:
+        # Too few documents, or codes are of others, or all there is: what was learned stays, in other IVF lists.
+        codes = _in_lists(codec.first.settings, plan, len(state))
+        sample = draw_vectors(parts, rows_to_train(settings.full_dim, codes.lists))
+        codec = Codec(FirstStage.of(codec.first.quantizer, codes, sample), codec.second)
+        settings = settings._replace(codes=codes)
     codec = Codec(codec.first.empty(), codec.first.quantizer if settings.alone else codec.second)
     save_codec(change.folder, codec, change.writing)
     change.writing.set("settings", settings)
-    change.writing.set("search", state.search.within(settings.stored_dim).kept())
+    search = state.search.within(settings.stored_dim)
     tuned: dict[str, Any] | None = change.writing.setting("tuned")
-    if tuned is not None and len(state) <= tuned["k"] + 1:
-        tuned = None
-    change.writing.set("tuned", None if tuned is None else {**tuned, "stale": True})
+    if tuned is not None:
+        # What was measured with other codes holds no longer: until it is tuned again, a search leaves nothing out.
+        tuned = {**tuned, "stale": True}
+        search = replace(search, margin=None, probe_ratio=None)
+        if "plan" in tuned:
+            search = replace(search_of(tuned["plan"], codec.first.settings.lists), dim=search.dim)
+    change.writing.set("search", search.kept())
+    change.writing.set("tuned", tuned)
     with progress("storing", len(state)) as advance:
         change.add(write_segment(change.folder / SEGMENTS, codec, documents, _counted(blocks, advance)))
-    return tuned
+    return None if tuned is None or len(state) <= tuned["k"] + 1 else tuned
 
 
-def _codes_anew(state: State, tuned: Mapping[str, Any] | None) -> CodeSettings:
+def _codes_anew(state: State, plan: Mapping[str, Any] | None) -> CodeSettings:
     """The first stage for as many documents as there are now; of a length that tuning chose, or with a plan's lists."""
     before, settings = state.codec.first.settings, state.settings
-    codes = settings.codes_for(len(state))
     if before in settings.longer_codes(len(state)):
         return before
-    plan = (tuned or {}).get("plan")
-    if plan is None:
-        return codes
-    return codes._replace(lists=lists_of_plan(codes._replace(lists=plan["lists"]), len(state)))
+    codes = settings.codes_for(len(state))
+    return _in_lists(codes, plan, len(state)) if plan is not None and plan["lists_open"] else codes
+
+
+def _in_lists(codes: CodeSettings, plan: Mapping[str, Any], count: int) -> CodeSettings:
+    """Codes in as many IVF lists as suit so many documents, where a plan does not say how many."""
+    return codes._replace(lists=lists_of_plan(codes._replace(lists=plan["lists"]), count))
 
 
 def _counted(blocks: Iterable[Stored], advance: Advance) -> Iterator[Stored]:

@@ -66,10 +66,10 @@ class IndexSettings(NamedTuple):
             return []
         return longer_codes(self.stored_dim, self.codes_for(count))
 
-    def most_to_train(self, *, planned: bool = False) -> int:
+    def most_to_train(self, *, open_lists: bool = False) -> int:
         """Vectors to learn from, at most, of any number of documents, also for the IVF lists that these may have."""
         codes = self.codes_for(_ANY_NUMBER)
-        lists = lists_of_plan(codes, _ANY_NUMBER) if planned else codes.lists
+        lists = lists_of_plan(codes, _ANY_NUMBER) if open_lists else codes.lists
         return rows_to_train(self.full_dim, lists)
 
     def cut(self, dim: int, count: int) -> IndexSettings:

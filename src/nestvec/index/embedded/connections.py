@@ -59,6 +59,7 @@ class ConnectionPool:
 
     def _take(self) -> sqlite3.Connection:
         with self._given_back:
+            self._check_open()
             if self._idle:
                 return self._idle.pop()
         another = self._open_another()
@@ -66,10 +67,13 @@ class ConnectionPool:
             return another
         with self._given_back:
             while not self._idle:  # of those in use one at least is kept, unless all are closed
-                if self._closed:
-                    raise SearchIndexError(f"{self._path.parent} was closed.")
+                self._check_open()
                 self._given_back.wait(_SECONDS_OF_A_WAIT)
             return self._idle.pop()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SearchIndexError(f"{self._path.parent} was closed. Open it again: nestvec.open_index(path).")
 
     def _open_another(self) -> sqlite3.Connection | None:
         """One more connection to the same file; None where that has lost its place."""

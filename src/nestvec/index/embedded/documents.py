@@ -166,6 +166,8 @@ def as_batches(
             raise DataError("There are no documents. An index needs one at least; more can be added later.")
         if not isinstance(first, Batch):
             raise VectorError(f"Vectors are an array [n, dim], or batches, and not a list of {type(first).__name__}.")
+        if not isinstance(first.vectors, np.ndarray) or first.vectors.ndim != 2:
+            raise VectorError("Vectors of a batch are an array [n, dim].")
         if not (ids is None and texts is None and metadata is None):
             raise DataError("Batches come with their own ids, texts and metadata: give them there.")
         return itertools.chain([first], batches), first.vectors.shape[-1]

@@ -27,7 +27,7 @@ from nestvec.quantization import (
 )
 from nestvec.vectors import normalize, truncate
 
-__all__ = ["FirstStage", "Scanned", "check_codes"]
+__all__ = ["FirstStage", "Scanned", "check_codes", "check_enough"]
 
 Float32s = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -84,17 +84,9 @@ class FirstStage:
         """
         check_codes(settings, sample.shape[1])
         documents = sample if documents is None else documents
-        fewest = settings._replace(lists=None).fewest_to_train
-        if len(sample) < fewest:
-            raise SearchIndexError(
-                f"{settings.precision} is learned from {fewest:,} vectors at least, and there are {len(sample):,}. "
-                "Choose another precision."
-            )
-        if len(documents) < (settings.lists or 0):
-            raise SearchIndexError(
-                f"{settings.lists:,} IVF lists are learned from as many documents at least, and there are "
-                f"{len(documents):,}. Choose fewer lists."
-            )
+        check_enough(settings._replace(lists=None), len(sample))
+        if settings.lists is not None:
+            check_enough(settings, len(documents))
         quantizer = fit_codes(sample, settings.dim, settings.precision, seed=seed)
         return FirstStage.of(quantizer, settings, documents, seed=seed)
 
@@ -330,6 +322,12 @@ def check_codes(settings: CodeSettings, full_dim: int) -> None:
             f"{settings.precision} is too short for {settings.lists:,} lists. Choose pq{fewest} or longer, or fewer "
             "lists."
         )
+
+
+def check_enough(settings: CodeSettings, count: int) -> None:
+    """Raise SearchIndexError where there are too few vectors to learn a first stage from."""
+    if reason := settings.why_too_few(count):
+        raise SearchIndexError(f"{reason} Choose another precision{' or fewer lists' if settings.lists else ''}.")
 
 
 def _learn_lists(projected: Float32s, lists: int, seed: int) -> Float32s:

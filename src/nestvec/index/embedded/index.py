@@ -20,17 +20,18 @@ from nestvec.index.embedded.building import fill
 from nestvec.index.embedded.changing import Change, changing, compact_segments, delete_documents, put_documents
 from nestvec.index.embedded.codec import settings_of
 from nestvec.index.embedded.documents import as_batches, check_documents, check_ids, check_queries, unit_vectors
+from nestvec.index.embedded.first_stage import check_enough
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.index.embedded.reader import IndexReader
 from nestvec.index.embedded.segments import SEGMENTS
-from nestvec.index.embedded.wanted import Wanted
+from nestvec.index.embedded.tuning_target import TuningTarget, said_of
 from nestvec.index.protocol import Batch, QueryEncoder
 from nestvec.index.settings import CodeSettings, SearchSettings
 from nestvec.index.tuning import Tuned, check_recall
 from nestvec.plan import Plan
 from nestvec.progress import Progress, silent
 
-__all__ = ["Index"]
+__all__ = ["Index", "check_buildable", "check_free"]
 
 Float32s = NDArray[np.float32]
 
@@ -133,25 +134,22 @@ class Index(IndexReader):
         """
         path = Path(path).absolute()
         remove_leftovers(path.resolve().parent, path.name)
-        _check_free(path, overwrite=overwrite)
+        check_free(path, overwrite=overwrite)
         batches, full_dim = as_batches(vectors, ids, texts, metadata)
+        learned = learn_from is not None
+        check_buildable(full_dim, plan=plan, codes=codes, precision=precision, recall=recall, learned=learned)
         settings, search = settings_of(full_dim, plan, codes, precision)
+        said = None if plan is None else said_of(plan, codes)
         wanted = None
         if recall is not None:
-            check_recall(recall)
             if queries is not None:
                 check_queries(queries, settings)
-            wanted = Wanted(recall, queries) if plan is None else Wanted.of(plan, queries, codes)
+            wanted = TuningTarget(recall, queries) if said is None else TuningTarget.of(said, queries)
         learned_from = None
         if learn_from is not None:
             check_queries(learn_from, settings, "Vectors to learn from")
             learned_from = unit_vectors(learn_from, settings)  # bit for bit what a grid learns from
             settings = settings._replace(learned_elsewhere=True)
-        elif plan is not None and plan.fitted_on != "documents":
-            raise SearchIndexError(
-                f"The plan's codes are learned from {plan.fitted_on}: give its vectors in learn_from, or build with "
-                "nestvec index build --plan, which encodes it."
-            )
         with ExitStack() as held, atomic_folder(path) as folder:
             (folder / SEGMENTS).mkdir()
             manifest = Manifest.create(folder, {"model": None if model is None else dict(model)})
@@ -164,13 +162,13 @@ class Index(IndexReader):
                     search=search,
                     wanted=wanted,
                     learned_from=learned_from,
-                    planned=plan is not None and codes is None,
+                    plan=said,
                     seed=seed,
                     progress=progress,
                 )
             finally:
                 manifest.close()
-            _check_free(path, overwrite=overwrite)  # now that much time has passed
+            check_free(path, overwrite=overwrite)  # now that much time has passed
             if Manifest.is_one(path):
                 held.enter_context(Manifest.replacing(path, progress))
         return Index(path)
@@ -186,6 +184,7 @@ class Index(IndexReader):
         path: str | Path | None = None,
         plan: Plan | None = None,
         recall: float | None = 0.99,
+        learn_from: NDArray[Any] | None = None,
         overwrite: bool = False,
         cache: bool = True,
         trust_remote_code: bool = False,
@@ -203,6 +202,7 @@ class Index(IndexReader):
             path: Folder to make; None makes a temporary one, which goes when the index is closed or no longer used.
             plan: What to store and how to search; None stores what suits most vectors.
             recall: As `build` takes it.
+            learn_from: As `build` takes it: a plan may ask for it.
             overwrite: Replace an index that is at `path`.
             cache: Keep vectors in the cache of encoded texts.
             trust_remote_code: Run code that comes with the model, where it needs some.
@@ -228,10 +228,12 @@ class Index(IndexReader):
         ids = [str(place) for place in range(len(texts))] if ids is None else ids
         check_documents(len(texts), ids, texts, metadata)  # before the time that encoding takes
         if path is not None:
-            _check_free(Path(path), overwrite=overwrite)
+            check_free(Path(path), overwrite=overwrite)
         if model is None:
             model = "minilm" if plan is None else plan.model
         encoder = load_encoder(model, cache=cache, trust_remote_code=trust_remote_code, progress=progress)
+        learned = learn_from is not None
+        check_buildable(encoder.full_dim, len(texts), plan=plan, recall=recall, learned=learned)
         vectors = encoder.encode_documents(texts, progress=progress)
         with ExitStack() as failing:
             temporary = None
@@ -252,6 +254,7 @@ class Index(IndexReader):
                     "document": encoder.identity("document"),
                 },
                 recall=recall,
+                learn_from=learn_from,
                 overwrite=overwrite,
                 seed=seed,
                 progress=progress,
@@ -397,7 +400,7 @@ class Index(IndexReader):
             IndexBusyError: Another process is changing the index.
         """
         state = self._current()
-        wanted = Wanted.again(self.tuned, recall, queries)
+        wanted = TuningTarget.again(self._setting("plan"), self.tuned, recall, queries)
         found = wanted.tune(state, k=k, dim=dim, seed=seed, progress=progress)
         with self._changing, changing(self.path, self._current) as change:
             stale = {} if change.state.codec_name == state.codec_name else {"stale": True}  # compacted meanwhile
@@ -423,7 +426,54 @@ def _set_search(change: Change, settings: SearchSettings, measured: Mapping[str,
     change.writing.set("tuned", None if measured is None else dict(measured))
 
 
-def _check_free(path: Path, *, overwrite: bool) -> None:
+def check_buildable(
+    full_dim: int,
+    count: int | None = None,
+    *,
+    plan: Plan | None = None,
+    codes: CodeSettings | None = None,
+    precision: str | None = None,
+    recall: float | None = None,
+    learned: bool = False,
+) -> None:
+    """Check what is to be built before there are vectors, which take long to encode; see `Index.build`.
+
+    Args:
+        full_dim: Dimensions of the vectors.
+        count: How many documents there are; None where that is not known yet.
+        plan: What to store and how to search.
+        codes: The first stage, in place of the plan's.
+        precision: Of the second stage, likewise.
+        recall: Share of the exact best to find; None tunes nothing.
+        learned: Whether there are vectors to learn ranges and codebooks from.
+
+    Raises:
+        DimensionError: The plan is for vectors of another width, or these have too few dimensions for its codes.
+        PrecisionError: A precision is not known, or cannot be kept in IVF lists.
+        SearchIndexError: `recall` is outside its range, there are too few documents to learn codes from, or the plan
+            learns them from a file and there are no vectors of it.
+    """
+    settings, _ = settings_of(full_dim, plan, codes, precision)
+    if recall is not None:
+        check_recall(recall)
+    if learned:
+        return
+    if plan is not None and plan.fitted_on != "documents":
+        raise SearchIndexError(
+            f"The plan's codes are learned from {plan.fitted_on}: give its vectors in learn_from, or build with "
+            "nestvec index build --plan, which encodes it."
+        )
+    if count is not None:
+        scanned = settings.codes_for(count)
+        check_enough(scanned if codes is not None else scanned._replace(lists=None), count)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Check that an index may be made at a place.
+
+    Raises:
+        OutputExistsError: There is something there, and no index that may be replaced.
+    """
     if path.is_dir() and not any(path.iterdir()):
         return  # an empty folder, such as one made for it
     if path.exists() and not (overwrite and Manifest.is_one(path)):

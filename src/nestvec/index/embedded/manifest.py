@@ -50,7 +50,7 @@ class Manifest:
         found_at = self._path.stat()
         self._connections = ConnectionPool(self._path, found_at.st_ino, writable=writable)
         self._identity = self._identity_of(found_at)
-        weakref.finalize(self, self._connections.close)
+        self._closing = weakref.finalize(self, self._connections.close)
         self._fields: dict[Version, Fields] = {}
         self.filters = FilterCache()
         self.changes = ChangeCount(folder)
@@ -96,7 +96,7 @@ class Manifest:
 
     def close(self) -> None:
         """Close the file; a thread that is reading ends first."""
-        self._connections.close()
+        self._closing()  # and not again once nothing refers to it, where an interrupt would be lost
 
     def is_replaced(self) -> bool:
         """Tell whether another file has its place, as when the index was built anew."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nestvec.errors import DataError, SearchIndexError, VectorError
 from nestvec.index.embedded.codec import IndexSettings
+from nestvec.index.embedded.documents import check_ids
 from nestvec.index.embedded.inspecting import Statistics, find_problems, measure_state
 from nestvec.index.embedded.manifest import Manifest
 from nestvec.index.embedded.rows import DocumentRows
@@ -216,7 +217,12 @@ class IndexReader:
         return found
 
     def get(self, ids: Sequence[str]) -> dict[str, Document]:
-        """Return documents with their texts and metadata, by id; those that there are."""
+        """Return documents with their texts and metadata, by id; those that there are.
+
+        Raises:
+            DataError: Ids are one text in place of a list, or no texts.
+        """
+        check_ids(ids)
         with self._current().manifest.reading() as view:
             return view.get(ids)
 
@@ -294,11 +300,15 @@ class IndexReader:
         return read_queries(query, like, hybrid=hybrid, encoder=self.encoder, stored=self._document)
 
     def _document(self, id_: str) -> tuple[Float32s, str | None]:
+        check_ids([id_])
         with snapshot(self._current) as (state, view):
             number = view.find([id_]).get(id_)
             if number is None:
                 raise DataError(f"There is no document {id_!r} in {self.path}.")
-            return state.vector_of(number), view.get([id_])[id_].text
+            vector = state.vector_of(number)
+            if not vector.any():
+                raise SearchIndexError(f"The stored vector of document {id_} is zero, and has no nearest documents.")
+            return vector, view.get([id_])[id_].text
 
     def _explained(
         self,

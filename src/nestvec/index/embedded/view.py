@@ -176,7 +176,7 @@ class View:
 
     def best_by_words(self, query: str, limit: int, condition: Condition | None = None) -> list[tuple[str, float]]:
         """Return the ids of documents that share words with a query, best by BM25 first, with their scores."""
-        words = match_expression(query)
+        words = match_expression(query, self._document_frequencies)
         if self.is_older and has_unspaced(query):
             warnings.warn(
                 f"{self._path.parent} was written by an older nestvec, which did not cut texts without spaces into "
@@ -193,6 +193,15 @@ class View:
         )
         rows = self._rows(sql, (words, *(() if met is None else met.parameters), limit))
         return [(id_, float(score)) for id_, score in rows]
+
+    def _document_frequencies(self, words: Sequence[str]) -> tuple[int, dict[str, int]]:
+        """How many documents there are, and how many have each word; those that one has."""
+        self._rows("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab('main', 'words', 'row')")
+        found: dict[str, int] = {}
+        for part in _parts(words):
+            marks = ", ".join("?" * len(part))
+            found.update(self._rows(f"SELECT term, doc FROM temp.vocabulary WHERE term IN ({marks})", part))  # noqa: S608  # marks only
+        return self._rows("SELECT count(*) FROM documents")[0][0], found
 
     def problems(self) -> list[str]:
         """Return what SQLite finds wrong with the file."""
@@ -239,6 +248,7 @@ def damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)) and "no such" not in str(error):
+        named = isinstance(error, sqlite3.OperationalError) and "no such" in str(error)
+        if not named and type(error) is not sqlite3.DatabaseError:
             raise
         raise DamagedIndexError(f"{path} is damaged: {error}. Build the index anew.") from error
