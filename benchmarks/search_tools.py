@@ -6,6 +6,7 @@ pip install usearch hnswlib lancedb turbovec zvec qdrant-edge-py
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,14 +16,18 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from nestvec.index import CodeSettings, Hits, Index, SearchSettings
+from nestvec.data import Benchmark
+from nestvec.evaluation import Rerank, Retrieval, TaskVectors, make_cells, measure_grid
+from nestvec.index import CodeSettings, Hits, Index
 from nestvec.plan import FirstStage, Plan, SecondStage
+from nestvec.planning import Corpus, choose, parse_target
 from nestvec.threads import faiss_threads
 
-__all__ = ["FEW", "TUNING", "K", "Tool", "tools_for"]
+__all__ = ["FEW", "TUNING", "K", "Tool", "plan_for", "tools_for"]
 
 Float32s = NDArray[np.float32]
 K, TUNING, FEW = 10, 1500, 400
+SHORTLISTS = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600)
 
 
 class Tool(ABC):
@@ -40,7 +45,7 @@ class Tool(ABC):
     """Threads that a whole process uses; None where every search says how many."""
 
     @abstractmethod
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
 
     @abstractmethod
@@ -59,7 +64,7 @@ class Faiss(Tool):
         """Name it."""
         self.name, self.factory, self.efforts, self.set_effort = name, factory, efforts, set_effort
 
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
         self.index = faiss.index_factory(vectors.shape[1], self.factory, faiss.METRIC_INNER_PRODUCT)
         self.index.train(vectors[np.random.default_rng(0).permutation(len(vectors))[:100_000]])
@@ -77,36 +82,71 @@ class Faiss(Tool):
 
 
 class Nestvec(Tool):
-    """An index of nestvec, built by a plan."""
+    """Indexes of nestvec, each built by a plan that was made for a recall, which tunes them itself."""
 
-    def __init__(self, name: str, efforts: Sequence[Any], codes: CodeSettings | None = None) -> None:
-        """Name it; codes take the place of those of the plan."""
-        self.name, self.efforts, self.codes, self.effort = name, efforts, codes, None
+    def __init__(self, name: str, *, lists: bool = True) -> None:
+        """Name it; without IVF lists all codes are scanned."""
+        self.name, self.efforts, self.lists = name, (0.95, 0.99), lists
 
-    def build(self, vectors: Float32s, work: Path) -> None:
-        """Take documents in."""
-        self.path = work / self.name.replace(" ", "-")
-        plan = Plan(
-            model="vectors",
-            full_dim=vectors.shape[1],
-            first_stage=FirstStage(dim=vectors.shape[1], precision=f"pq{vectors.shape[1] // 12}"),
-            second_stage=SecondStage(precision="float16", shortlist=100),
-        )
-        # Tuned here like every other tool, and not by the index itself.
-        self.index = Index.build(self.path, vectors=vectors, plan=plan, codes=self.codes, recall=None)
-        stats = self.index.stats()
-        self.resident_bytes, self.disk_bytes = stats.resident_bytes, stats.disk_bytes
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
+        """Take documents in, once for each recall."""
+        assert queries is not None
+        self.indexes = {}
+        for recall in self.efforts:
+            plan = plan_for(vectors, queries[:FEW], recall)
+            codes = None if self.lists else CodeSettings(plan.first_stage.dim, plan.first_stage.precision)
+            path = work / f"{self.name.replace(' ', '-')}-{recall}"
+            started = time.perf_counter()
+            self.indexes[recall] = Index.build(path, vectors=vectors, plan=plan, codes=codes, queries=queries)
+            self.build_seconds = time.perf_counter() - started
+            print(f"{self.name} for {recall}: {plan.second_stage}, {self.indexes[recall].search_settings}", flush=True)
+        stats = self.indexes[0.99].stats()
+        self.path, self.resident_bytes, self.disk_bytes = path, stats.resident_bytes, stats.disk_bytes
 
     def search(self, queries: Float32s, effort: Any, threads: int) -> Hits:
         """Find documents."""
-        if effort != self.effort:
-            probe_ratio, margin, shortlist = self.effort = effort
-            self.index.set_search(SearchSettings(shortlist, margin=margin, probe_ratio=probe_ratio))
-        return self.index.search(queries, K, settings=self.index.search_with(threads=threads))
+        index = self.indexes[effort]
+        return index.search(queries, K, settings=index.search_with(threads=threads))
 
     def rows(self, found: Hits) -> NDArray[np.int64]:
         """Documents are numbered by row."""
         return np.array([[int(id_) for id_ in ids] for ids in found.ids])
+
+
+def plan_for(vectors: Float32s, queries: Float32s, recall: float) -> Plan:
+    """A plan that surely finds so much of the exact best ten, as `nestvec evaluate` and `nestvec plan` make one.
+
+    Half of what may be missed is left to the margin and the IVF lists that building tunes.
+    """
+    full_dim, enough = vectors.shape[1], 1 - (1 - recall) / 2
+    scan = faiss.IndexFlatIP(full_dim)
+    scan.add(vectors)
+    best = scan.search(queries, K)[1]
+    texts = {str(row): "-" for row in range(len(vectors))}
+    asked = {str(row): "-" for row in range(len(queries))}
+    qrels = {query: {str(row): 1 for row in rows} for query, rows in zip(asked, best.tolist(), strict=True)}
+    task = Retrieval(Benchmark(asked, texts, qrels), metrics=[f"Recall@{K}"])
+    ordered = TaskVectors(
+        queries[[int(key) for key in task.query_ids]], vectors[[int(key) for key in task.document_ids]]
+    )
+    grid = measure_grid(
+        task,
+        ordered,
+        [full_dim],
+        precisions=[f"pq{full_dim // 12}"],
+        reranks=[Rerank("float16", shortlist) for shortlist in SHORTLISTS],
+    )
+    target = parse_target(f"Recall@{K}>={enough}", [f"Recall@{K}"])
+    corpus = Corpus(len(vectors), len(vectors))
+    cell = choose(make_cells("vectors", grid), headline=f"Recall@{K}", target=target, corpus=corpus).cell
+    assert cell.rerank is not None
+    return Plan(
+        model="vectors",
+        full_dim=full_dim,
+        recall=enough,
+        first_stage=FirstStage(dim=cell.dim, precision=cell.precision),
+        second_stage=SecondStage(**cell.rerank._asdict()),
+    )
 
 
 class Usearch(Tool):
@@ -118,7 +158,7 @@ class Usearch(Tool):
         """Name it."""
         self.name, self.dtype = name, dtype
 
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
         from usearch.index import Index as UsearchIndex
 
@@ -146,7 +186,7 @@ class Hnswlib(Tool):
     name = "hnswlib"
     efforts = (16, 32, 64, 96, 128, 192, 256, 384, 512, 768)
 
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
         import hnswlib
 
@@ -171,7 +211,7 @@ class LanceDB(Tool):
     tuned_on = FEW  # a hundred times as slow as others
     efforts = tuple((probes, refine) for probes in (16, 32, 64, 128) for refine in (5, 10, 20))
 
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
         import lancedb
         import pyarrow
@@ -208,7 +248,7 @@ class Turbovec(Tool):
     fixed_threads = int(os.environ.setdefault("RAYON_NUM_THREADS", "1"))
     efforts = (10, 12, 15, 20, 25, 30, 40, 60)
 
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
         from turbovec import TurboQuantIndex
 
@@ -236,7 +276,7 @@ class Zvec(Tool):
     efforts = (16, 32, 64, 96, 128, 192, 256, 384, 512)
     tuned_on = FEW
 
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
         import zvec
 
@@ -273,7 +313,7 @@ class QdrantEdge(Tool):
     efforts = (16, 32, 64, 96, 128, 192, 256, 384, 512)
     tuned_on = FEW
 
-    def build(self, vectors: Float32s, work: Path) -> None:
+    def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in."""
         import qdrant_edge as edge
 
@@ -331,17 +371,12 @@ def tools_for(count: int) -> list[Tool]:
 
     large = count > 200_000
     lists = 2 ** round(np.log2(count) / 2)
-    shortlists = (20, 30, 40, 60, 80, 100, 120, 160, 200, 240, 320, 400, 480, 640, 960, 1280)
     probes = (16, 32, 64, 96, 128, 192, 256, 384) if large else (4, 8, 16, 32, 64, 96, 128)
     steps = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-    scan = [(None, None, shortlist) for shortlist in shortlists]
-    deep = [(None, margin, length) for margin in (0.05, 0.06, 0.07, 0.08) for length in (100, 120, 150, 200)]
-    ratios = (0.6, 0.55, 0.5, 0.45, 0.42, 0.4, 0.38, 0.36, 0.34, 0.32, 0.3, 0.28, 0.26)
-    margins = ((0.03, 160), (0.04, 200), (0.05, 300), (0.06, 400), (0.07, 400), (0.08, 500), (0.09, 700))
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
-        Nestvec("nestvec", [(ratio, *margin) for ratio in ratios for margin in margins] if large else scan + deep),
-        *([Nestvec("nestvec, without lists", scan, CodeSettings(384, "pq32"))] if large else []),
+        Nestvec("nestvec"),
+        *([Nestvec("nestvec, without lists", lists=False)] if large else []),
         Faiss("faiss HNSW32", "HNSW32", steps, hnsw),
         Faiss(
             "faiss IVF-PQ96x4fs + fp16",

@@ -72,7 +72,8 @@ def choose(
     def cost(cell: Cell) -> tuple[float, ...]:
         spent = expenses(cell, corpus)
         money = () if spent.money is None else (spent.money,)
-        return (*money, spent.memory_gb, spent.disk_gb, -cell.metrics[headline].value)
+        shortlist = 0 if cell.rerank is None else cell.rerank.shortlist
+        return (*money, spent.memory_gb, spent.disk_gb, shortlist, -cell.metrics[headline].value)
 
     if target is None:
         ranked = sorted(affordable, key=lambda cell: (-cell.metrics[headline].value, *cost(cell)))

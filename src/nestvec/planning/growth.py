@@ -13,10 +13,10 @@ from nestvec.planning.costs import Corpus
 __all__ = ["FIXED_MS", "LISTS_SHARE", "lists_of", "times_longer"]
 
 FIXED_MS = 0.09
-"""Time of a search that does not grow with the corpus, of MiniLM vectors as pq32 with a recall of 99%
-(benchmarks/growth.py)."""
+"""Time of a search that does not grow with the corpus, of MiniLM vectors as pq32 with a recall of 99%: where the line
+through the times at 58,000 and at a million documents meets zero (benchmarks/search.py)."""
 LISTS_SHARE = {1_000_000: 0.41, 10_000_000: 0.12}
-"""Time of a search with IVF lists as a share of that without, by documents; of the same."""
+"""Time of a search in IVF lists as a share of that without, by documents (benchmarks/search.py, search_large.py)."""
 
 
 def lists_of(cell: Cell, corpus: Corpus) -> int | None:
