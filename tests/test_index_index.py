@@ -1581,3 +1581,33 @@ def test_no_cosine_is_beyond_one(tmp_path: Path) -> None:
         assert all(
             -1 <= score <= 1 for score in (hit.score, hit.details.cosine, hit.details.prefix_score) if score is not None
         )
+
+
+def test_wrong_arguments_are_no_damage_of_the_index(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=make(20), ids=ids_of(20), recall=None)
+    for wrong, message in (
+        ("d1", "not the one text 'd1'"),
+        ([["d1"]], "texts with a character"),
+        ([1], "texts with a"),
+    ):
+        with pytest.raises(DataError, match=message):
+            index.get(wrong)
+    with pytest.raises(DataError, match="texts with a character"):
+        index.search(like=["d1"])
+    for dim in (1.5, "8"):
+        with pytest.raises(DimensionError, match="whole number of leading dimensions"):
+            index.search(make(1), settings=SearchSettings(5, dim=dim))
+    with pytest.raises(VectorError, match="of a batch are an array"):
+        Index.build(tmp_path / "j", vectors=[Batch([[1.0, 2.0]], ["a"])])
+    index.close()
+    with pytest.raises(SearchIndexError, match="was closed"):
+        index.get(["d1"])
+
+
+def test_a_document_whose_stored_dimensions_are_zero_has_no_nearest(tmp_path: Path) -> None:
+    vectors = make(20)
+    vectors[3, : DIM // 2] = 0
+    plan = Plan(model="m", full_dim=DIM, first_stage=FirstStage(dim=DIM // 2, precision="float32"))
+    index = Index.build(tmp_path / "i", vectors=vectors, ids=ids_of(20), plan=plan)
+    with pytest.raises(SearchIndexError, match="vector of document d3 is zero"):
+        index.search(like="d3")

@@ -26,6 +26,10 @@ VECTORS += 0.8 * _generator.normal(size=(COUNT, DIM)).astype(np.float32)
 SAID = {"lists": None, "lists_open": True, "probes": None, "margin": None, "shortlist": 100, "recall": 0.99}
 
 
+def ids_of(count: int) -> list[str]:
+    return [f"d{place}" for place in range(count)]
+
+
 def plan_of(
     shortlist: int | None = 40, *, margin: float | None = None, fitted_on: str = "documents", **first: Any
 ) -> Plan:
@@ -184,3 +188,43 @@ def test_what_cannot_become_an_index_is_said_before_anything_is_encoded(
     with pytest.raises(DataError, match="surrogate"):
         Index.from_texts(["a"], model=str(tmp_path / "model"), metadata=[{"a": "\ud800"}])
     assert not list(tmp_path.glob("nestvec-*"))
+
+
+def test_a_plan_is_kept_where_there_were_too_few_documents_to_tune(tmp_path: Path) -> None:
+    index = Index.build(tmp_path / "i", vectors=VECTORS[:10], ids=ids_of(10), plan=plan_of(precision="int8"))
+    assert index.tuned is None
+    index.add(VECTORS[10:], ids_of(COUNT)[10:])
+    index.tune()
+    assert index.tuned is not None
+    assert index.tuned["plan"] == {**SAID, "shortlist": 40}
+    index.delete(ids_of(COUNT)[5:])
+    index.compact()
+    assert index.tuned["stale"]
+    assert index.search_settings == SearchSettings(40)
+    index.add(VECTORS[5:], ids_of(COUNT)[5:])
+    index.tune()
+    assert index.search_settings.shortlist == 40
+    index.set_search(SearchSettings(7))
+    index.tune()
+    assert index.search_settings.shortlist == 40
+
+
+@pytest.mark.parametrize("second", [40, None])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_ivf_lists_follow_the_number_of_documents_whatever_codebooks_learned_from(
+    tmp_path: Path, second: int | None, *, elsewhere: bool
+) -> None:
+    plan = plan_of(second, precision="pq8", lists=16, fitted_on="rows.jsonl" if elsewhere else "documents")
+    others = np.random.default_rng(5).normal(size=(500, DIM)).astype(np.float32) if elsewhere else None
+    index = Index.build(tmp_path / "i", vectors=VECTORS[:100], ids=ids_of(100), plan=plan, learn_from=others)
+    assert index.codes.lists is None
+    index.add(VECTORS[100:], ids_of(COUNT)[100:])
+    index.compact()
+    assert index.codes.lists == 16
+    assert index.verify() == []
+    found = index.search(VECTORS[:50], k=1, settings=index.search_with(probes=16))
+    assert np.mean([line[0] == f"d{row}" for row, line in enumerate(found.ids)]) > 0.8
+    index.delete(ids_of(COUNT)[100:])
+    index.compact()
+    assert index.codes.lists is None
+    assert index.verify() == []

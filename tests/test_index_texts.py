@@ -11,7 +11,11 @@ import pytest
 import nestvec
 from builders import build_tiny_model
 from conftest import RunNestvec
-from nestvec.errors import DataError, SearchIndexError, VectorError
+from nestvec.errors import DataError, DimensionError, OutputExistsError, SearchIndexError, VectorError
+from nestvec.index.words import match_expression
+from nestvec.jobs.index import build_index
+from nestvec.jobs.plan import write_plan
+from nestvec.plan import FirstStage, Plan
 
 TEXTS = [f"the {subject} {verb} the {item}" for subject in ("river", "engine", "planet", "violin")
          for verb in ("crosses", "powers", "orbits") for item in ("stone", "water", "light")]  # fmt: skip
@@ -111,3 +115,69 @@ def test_the_command_finds_what_is_like_a_document(model: str, tmp_path: Path, n
     done = nestvec("search", tmp_path / "i", "--like", "nothing")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "no document 'nothing'" in done.stderr
+
+
+def test_copies_are_named_once_and_never_the_document_that_is_the_query(model: str) -> None:
+    texts = [*TEXTS[:20], TEXTS[3], TEXTS[3], TEXTS[5]]
+    with nestvec.Index.from_texts(texts, model=model) as index:
+        (found,) = index.search(TEXTS[3], k=20, hybrid=True, distinct=True).hits
+        assert (found[0].id, found[0].copies) == ("3", ("20", "21"))
+        for like, others in (("3", {"20", "21"}), ("20", {"3", "21"})):
+            for hybrid in (False, True):
+                (hits,) = index.search(like=like, k=5, distinct=True, hybrid=hybrid).hits
+                assert {hits[0].id, *hits[0].copies} == others
+                assert all(like not in (hit.id, *hit.copies) for hit in hits)
+        (hits,) = index.search(like="3", k=5, hybrid=True).hits
+        best = [hit for hit in hits if hit.id in ("20", "21")]
+        assert sorted((hit.details.vector_rank, hit.details.words_rank) for hit in best) == [(1, 1), (2, 2)]
+
+
+def test_texts_and_metadata_of_hits_are_read_once(model: str) -> None:
+    with nestvec.Index.from_texts(TEXTS, model=model) as index:
+        hits = index.search([TEXTS[3], TEXTS[8]], k=3)
+        before = hits.hits[0][0]
+        index.delete(["3"])
+        assert hits.hits[0][0] is before
+
+
+def test_of_a_long_text_the_words_that_few_documents_have_are_searched_for(model: str) -> None:
+    common = [f"common{place}" for place in range(60)]
+    texts = [" ".join([*common[:40], f"rare{place}", "Straße"]) for place in range(30)] + ["Élan vital"]
+    with nestvec.Index.from_texts(texts, model=model) as index:
+        for query, expected in ((" ".join([*common, "rare17"]), "17"), (" ".join([*common, "élan"]), "30")):
+            found = index.explain(query, 31, hybrid=True)
+            assert next(hit.id for hit in found.hits if hit.details.words_rank == 1) == expected
+        with index._current().manifest.reading() as view:
+            asked = match_expression(" ".join([*common, "rare17"]), view._document_frequencies)
+            assert asked.count(" OR ") == 31
+            assert '"rare17"' in asked
+
+
+def test_what_cannot_be_built_is_said_before_anything_is_encoded(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_: object, **__: object) -> None:
+        pytest.fail("something was encoded")
+
+    monkeypatch.setattr(nestvec.CachedEncoder, "encode_documents", encode)
+    monkeypatch.setattr(nestvec.SentenceTransformerEncoder, "encode_documents", encode)
+    plan = Plan(model=model, full_dim=128, first_stage=FirstStage(dim=128, precision="pq8"))
+    other = plan.model_copy(update={"full_dim": 999})
+    fitted = plan.model_copy(update={"fitted_on": "rows.jsonl"})
+    for wrong, error, message in (
+        ({"plan": other}, DimensionError, "vectors of 999 dimensions"),
+        ({"plan": fitted}, SearchIndexError, "give its vectors in learn_from"),
+        ({"plan": plan, "texts": TEXTS[:5]}, SearchIndexError, "learned from 16 vectors at least, and there are 5"),
+        ({"recall": 1.5}, SearchIndexError, "above 0 and below 1"),
+    ):
+        with pytest.raises(error, match=message):
+            nestvec.Index.from_texts(**{"texts": TEXTS, "model": model, **wrong})
+    documents = tmp_path / "docs.jsonl"
+    documents.write_text("".join(json.dumps({"id": str(n), "text": text}) + "\n" for n, text in enumerate(TEXTS)))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").touch()
+    with pytest.raises(OutputExistsError):
+        build_index(tmp_path / "there", documents, model=model, fit_on=documents)
+    write_plan(other, tmp_path / "plan.toml")
+    with pytest.raises(DimensionError, match="vectors of 999"):
+        build_index(tmp_path / "i", documents, model=model, plan=tmp_path / "plan.toml", fit_on=documents)

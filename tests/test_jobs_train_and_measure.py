@@ -559,6 +559,8 @@ def test_what_only_the_nested_loss_knows_is_refused_for_another(tiny_recipe: Pat
         load_recipe(tiny_recipe, ['training.document_precisions=["int8","int8"]'])
     with pytest.raises(RecipeError, match="int3"):
         load_recipe(tiny_recipe, ['training.document_precisions=["int3"]'])
+    with pytest.raises(RecipeError, match="pq16 cannot be trained for: its codebooks"):
+        load_recipe(tiny_recipe, ['training.document_precisions=["float32","pq16"]'])
 
 
 def test_a_symmetric_matryoshka_loss_is_refused(tiny_recipe: Path) -> None:

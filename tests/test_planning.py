@@ -335,3 +335,9 @@ def test_the_command_prints_why_and_exits_3_where_no_cell_will_do(grid_file: Pat
         assert (wrong.returncode, wrong.stdout) == (2, "")
         assert "Error: " in wrong.stderr
         assert "Traceback" not in wrong.stderr
+
+
+def test_of_cells_that_take_as_many_bytes_the_shortest_shortlist_that_is_enough_is_chosen() -> None:
+    cells = [FULL, *(cell(64, "binary", low, Rerank("int8", n)) for n, low in ((50, 0.93), (100, 0.95), (400, 0.97)))]
+    target = parse_target("retention>=0.94", ["MRR@10"])
+    assert choose(cells, headline="MRR@10", target=target, corpus=Corpus(10, 10)).cell.rerank == Rerank("int8", 100)

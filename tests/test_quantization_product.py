@@ -191,3 +191,16 @@ def test_what_is_not_possible_is_said() -> None:
         quantizer.decode(codes[:, :3])
     with pytest.raises(DimensionError, match="does not go with"):
         dataclasses.replace(quantizer, centroids=quantizer.centroids[:, :8])
+
+
+def test_opq_of_many_dimensions_works_within_principal_components() -> None:
+    generator = np.random.default_rng(0)
+    spread = 1 / np.arange(1, 1201, dtype=np.float32)
+    vectors = normalize((generator.normal(size=(2100, 1200)) * spread).astype(np.float32))
+    errors = {}
+    for opq in (None, False):
+        quantizer = ProductQuantizer.fit(vectors, "pq8", opq=opq, score_aware=False)
+        errors[opq] = ((vectors - quantizer.decode(quantizer.encode(vectors))) ** 2).sum()
+        identity = quantizer.components.T @ quantizer.components
+        np.testing.assert_allclose(identity, np.eye(len(identity)), atol=1e-4)
+    assert errors[None] < 0.97 * errors[False]

@@ -126,6 +126,8 @@ def tune(
         drawn = np.random.default_rng(seed).permutation(index.draw(_BETWEEN * _QUERIES, seed))
         count = len(drawn) // _BETWEEN
         asked = normalize(drawn[: _BETWEEN * count].reshape(_BETWEEN, count, drawn.shape[1]).sum(axis=0))
+    if queries is None:
+        asked = asked[asked.any(axis=1)]  # of some vectors the leading dimensions that are stored may be zero
     if not len(asked):
         raise SearchIndexError("There are no queries to tune a search on.")
     # One of all would be no shortlist.
