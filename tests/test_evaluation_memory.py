@@ -26,18 +26,18 @@ before = peak_mib()
 grid = measure_grid(
     task,
     TaskVectors(queries, documents),
-    [768, 512, 256, 128, 64],
-    precisions=["float32", "float16", "int8", "int4", "binary"],
+    [768, 128],
+    precisions=["float32", "int8", "binary"],
     reranks=[None, Rerank("int8", 100), Rerank("float16", 400)],
 )
-assert len(grid.scores) == 75
+assert len(grid.scores) == 18
 assert "torch" not in sys.modules
 print(peak_mib() - before)
 """
 
 
 @pytest.mark.slow
-def test_a_grid_of_100_000_vectors_of_768_numbers_takes_less_than_2_gib_more() -> None:
+def test_a_grid_of_100_000_vectors_of_768_dimensions_takes_less_than_2_gib_more() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 0 < int(done.stdout) < 2048

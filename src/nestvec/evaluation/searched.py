@@ -18,6 +18,7 @@ from nestvec.index import (
     FirstStage,
     SearchSettings,
     Stages,
+    Stored,
     StoredVectors,
     encode,
     search_stages,
@@ -76,15 +77,20 @@ def measure_searches(
     for stage in reranks:
         if stage is not None and stage.precision not in seconds:
             seconds[stage.precision] = _stored(vectors.documents, sample, stage.precision)
+    # An index that fits quantizers to documents has kept these as float16 until then.
+    kept = _stored(vectors.documents, sample, "float16")
     with progress("searching", len(firsts) * len(reranks)) as advance:
         for dim, precision in firsts:
             first = FirstStage.train(sample, CodeSettings(dim, precision))
-            alone = None
-            if None in reranks:  # what codes stand for is rescored, as an index stores it where there is nothing else
-                alone = StoredVectors(first.quantizer, encode(first.quantizer, truncate(vectors.documents, dim)))
-                first.add_codes(alone.codes)
-            else:
-                first.add(vectors.documents)
+            alone, parts = None, []
+            for block in [vectors.documents] if precision == "float32" else kept.blocks():
+                if None in reranks:  # what codes stand for is rescored, as where an index stores nothing else
+                    parts.append(encode(first.quantizer, truncate(block, dim)))
+                    first.add_codes(parts[-1].codes)
+                else:
+                    first.add(block)
+            if parts:
+                alone = StoredVectors(first.quantizer, Stored(*map(np.concatenate, zip(*parts, strict=True))))
             for stage in reranks:
                 if stage is None and alone is not None:
                     searched, queries = Stages(first, alone), truncate(vectors.queries, dim)

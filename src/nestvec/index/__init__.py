@@ -5,7 +5,7 @@ from nestvec.index.embedded.export import EXPORTS, ExportFormat, export
 from nestvec.index.embedded.first_stage import FirstStage
 from nestvec.index.embedded.index import Index, check_buildable, check_free
 from nestvec.index.embedded.inspecting import Statistics, find_damage
-from nestvec.index.embedded.stored import StoredVectors, encode
+from nestvec.index.embedded.stored import Stored, StoredVectors, encode
 from nestvec.index.embedded.two_stages import Stages, search_stages
 from nestvec.index.filters import parse_filter
 from nestvec.index.protocol import Batch, QueryEncoder, SearchIndex
@@ -43,6 +43,7 @@ __all__ = [
     "StageDetails",
     "Stages",
     "Statistics",
+    "Stored",
     "StoredVectors",
     "Trial",
     "Tuned",
