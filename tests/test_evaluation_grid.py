@@ -75,10 +75,15 @@ def slow_scores(task: Retrieval, vectors: TaskVectors, key: CellKey) -> tuple[di
     Also which queries have a shortlist that ends between equal documents, of which a scan may keep either.
     """
 
+    def kept(precision: str) -> np.ndarray:
+        # Until a quantizer can be fitted to all documents, an index keeps them as float16.
+        if precision in ("float32", "float16"):
+            return vectors.documents
+        return normalize(vectors.documents.astype(np.float16).astype(np.float32))
+
     def stored(precision: str, dim: int) -> np.ndarray:
-        documents = truncate(vectors.documents, dim)
-        quantizer = fit_codes(documents, dim, precision)
-        return quantizer.decode(quantizer.encode(documents)).astype(np.float64)
+        quantizer = fit_codes(truncate(vectors.documents, dim), dim, precision)
+        return quantizer.decode(quantizer.encode(truncate(kept(precision), dim))).astype(np.float64)
 
     def similarities(documents: np.ndarray, *, cosine: bool) -> list[dict[str, float]]:
         dim = documents.shape[1]
@@ -95,7 +100,7 @@ def slow_scores(task: Retrieval, vectors: TaskVectors, key: CellKey) -> tuple[di
     tied = [False] * len(run)
     if key.rerank is not None:
         quantizer = fit_quantizer(vectors.documents, key.rerank.precision)
-        second = quantizer.decode(quantizer.encode(vectors.documents)).astype(np.float64)
+        second = quantizer.decode(quantizer.encode(kept(key.rerank.precision))).astype(np.float64)
         again = similarities(second, cosine=True)
         for place, scores in enumerate(run):
             ranked = sorted(scores, key=lambda name: (scores[name], name), reverse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from nestvec.index import (
     search_stages,
 )
 from nestvec.progress import Progress, silent
-from nestvec.quantization import fit_quantizer
+from nestvec.quantization import Quantizer, fit_quantizer
 from nestvec.threads import one_thread_for_products
 from nestvec.vectors import truncate
 
@@ -73,24 +73,27 @@ def measure_searches(
     Raises:
         MissingExtraError: faiss is not installed.
     """
-    seconds: dict[str, StoredVectors] = {}
+    half = fit_quantizer(sample, "float16")
+    kept = StoredVectors(half, encode(half, vectors.documents))
+
+    def blocks(precision: str) -> Iterable[Float32s]:
+        """Documents as an index has them when it encodes them: as float16, until it can fit a quantizer to all."""
+        return [vectors.documents] if precision in ("float32", "float16") else kept.blocks()
+
+    seconds: dict[str, StoredVectors] = {"float16": kept}
     for stage in reranks:
         if stage is not None and stage.precision not in seconds:
-            seconds[stage.precision] = _stored(vectors.documents, sample, stage.precision)
-    # An index that fits quantizers to documents has kept these as float16 until then.
-    kept = _stored(vectors.documents, sample, "float16")
+            seconds[stage.precision] = _stored(fit_quantizer(sample, stage.precision), blocks(stage.precision))
     with progress("searching", len(firsts) * len(reranks)) as advance:
         for dim, precision in firsts:
             first = FirstStage.train(sample, CodeSettings(dim, precision))
-            alone, parts = None, []
-            for block in [vectors.documents] if precision == "float32" else kept.blocks():
-                if None in reranks:  # what codes stand for is rescored, as where an index stores nothing else
-                    parts.append(encode(first.quantizer, truncate(block, dim)))
-                    first.add_codes(parts[-1].codes)
-                else:
+            alone = None
+            if None in reranks:  # what codes stand for is rescored, as where an index stores nothing else
+                alone = _stored(first.quantizer, (truncate(block, dim) for block in blocks(precision)))
+                first.add_codes(alone.codes)
+            else:
+                for block in blocks(precision):
                     first.add(block)
-            if parts:
-                alone = StoredVectors(first.quantizer, Stored(*map(np.concatenate, zip(*parts, strict=True))))
             for stage in reranks:
                 if stage is None and alone is not None:
                     searched, queries = Stages(first, alone), truncate(vectors.queries, dim)
@@ -114,6 +117,6 @@ def _search(task: Retrieval, searched: Stages, queries: Float32s, settings: Sear
     return TopK(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def _stored(documents: Float32s, sample: Float32s, precision: str) -> StoredVectors:
-    quantizer = fit_quantizer(sample, precision)
-    return StoredVectors(quantizer, encode(quantizer, documents))
+def _stored(quantizer: Quantizer, blocks: Iterable[Float32s]) -> StoredVectors:
+    parts = zip(*(encode(quantizer, block) for block in blocks), strict=True)
+    return StoredVectors(quantizer, Stored(*map(np.concatenate, parts)))
