@@ -1,9 +1,10 @@
 """Vectors to hits: the interface of an index, and the embedded one that searches a folder in two stages."""
 
+from nestvec.index.embedded.buildable import check_buildable, check_free
 from nestvec.index.embedded.codec import IndexSettings
 from nestvec.index.embedded.export import EXPORTS, ExportFormat, export
 from nestvec.index.embedded.first_stage import FirstStage
-from nestvec.index.embedded.index import Index, check_buildable, check_free
+from nestvec.index.embedded.index import Index
 from nestvec.index.embedded.inspecting import Statistics, find_damage
 from nestvec.index.embedded.stored import Stored, StoredVectors, encode
 from nestvec.index.embedded.two_stages import Stages, search_stages

@@ -1,8 +1,8 @@
 """A grid and a budget to a plan."""
 
 from nestvec.planning.choose import Choice, choose, describe_cell
-from nestvec.planning.costs import Corpus, Expenses, Prices, disk_bytes, expenses, memory_bytes
-from nestvec.planning.growth import lists_of, times_longer
+from nestvec.planning.costs import Corpus, Expenses, Prices, disk_bytes, expenses, lists_of, memory_bytes
+from nestvec.planning.growth import times_longer
 from nestvec.planning.limits import COSTS, Limit, check_limits, parse_budget, parse_target
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from nestvec.evaluation import Cell
 from nestvec.index import IDENTITY_BYTES, LENGTH_BYTES, default_lists
 
-__all__ = ["Corpus", "Expenses", "Prices", "disk_bytes", "expenses", "memory_bytes"]
+__all__ = ["Corpus", "Expenses", "Prices", "disk_bytes", "expenses", "lists_of", "memory_bytes"]
 
 _GIGABYTE = 1e9
 
@@ -40,9 +40,14 @@ class Expenses(NamedTuple):
     """At the stated prices; None without prices."""
 
 
+def lists_of(cell: Cell, corpus: Corpus) -> int | None:
+    """Return how many IVF lists an index of a cell would have for a corpus; None to scan all codes."""
+    return default_lists(cell.precision, corpus.size)
+
+
 def memory_bytes(cell: Cell, corpus: Corpus) -> int:
     """Return the bytes of a vector in memory: its code, and its row number where a corpus has IVF lists."""
-    return cell.bytes_per_vector + (0 if default_lists(cell.precision, corpus.size) is None else IDENTITY_BYTES)
+    return cell.bytes_per_vector + (0 if lists_of(cell, corpus) is None else IDENTITY_BYTES)
 
 
 def disk_bytes(cell: Cell, corpus: Corpus) -> int:

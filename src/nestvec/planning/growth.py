@@ -7,21 +7,15 @@ import math
 import numpy as np
 
 from nestvec.evaluation import Cell
-from nestvec.index import default_lists
-from nestvec.planning.costs import Corpus
+from nestvec.planning.costs import Corpus, lists_of
 
-__all__ = ["FIXED_MS", "LISTS_SHARE", "lists_of", "times_longer"]
+__all__ = ["FIXED_MS", "LISTS_SHARE", "times_longer"]
 
 FIXED_MS = 0.09
 """Time of a search that does not grow with the corpus, of MiniLM vectors as pq32 with a recall of 99%: where the line
 through the times at 58,000 and at a million documents meets zero (benchmarks/search.py)."""
 LISTS_SHARE = {1_000_000: 0.41, 10_000_000: 0.12}
 """Time of a search in IVF lists as a share of that without, by documents (benchmarks/search.py, search_large.py)."""
-
-
-def lists_of(cell: Cell, corpus: Corpus) -> int | None:
-    """Return how many IVF lists an index of a cell would have for a corpus; None to scan all codes."""
-    return default_lists(cell.precision, corpus.size)
 
 
 def times_longer(cell: Cell, corpus: Corpus) -> float:

@@ -15,12 +15,13 @@ from nestvec.extras import require
 from nestvec.quantization.precisions import ProductCode, product_code, why_impossible
 from nestvec.quantization.quantizer import Codes, Float32s, Quantizer, check_vectors
 from nestvec.quantization.rotations import random_rotation
+from nestvec.quantization.score_aware import choose_codes, nearest_codes
 from nestvec.threads import one_thread_for_products
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ProductQuantizer", "choose_codes"]
+__all__ = ["ProductQuantizer"]
 
 Rows = NDArray[np.int64]
 
@@ -36,7 +37,6 @@ _ROWS_FOR_ITERATION = 16_384
 _OVERSAMPLED, _POWER_ITERATIONS = 32, 3
 _SINGULAR, _EXACT = 1e-14, 1e-8  # of the largest eigenvalue
 _ROWS_AT_A_TIME = 1024  # whose distances to all centroids stay in the cache
-_PARALLEL_WEIGHT = 8.0
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class ProductQuantizer(Quantizer):
         projected = self.project(vectors)
         if self.target is not None:
             return choose_codes(projected, self.centroids, self.target)
-        return np.ascontiguousarray(_least(_distances(projected, self.centroids)[1]).T)
+        return nearest_codes(projected, self.centroids)
 
 
 def _code_of(precision: str) -> ProductCode:
@@ -400,67 +400,3 @@ def _centroids(projected: Float32s, code: ProductCode, seed: int) -> Float32s:
     codebooks.train(np.ascontiguousarray(projected))
     found: Float32s = faiss.vector_to_array(codebooks.centroids)
     return found.reshape(code.n_codebooks, 2**code.bits, -1)
-
-
-def _distances(projected: Float32s, centroids: Float32s) -> tuple[Float32s, Float32s]:
-    """Dot products of sub-vectors with all centroids of their codebooks, and squared distances to them and 1 more.
-
-    [n_codebooks, n_centroids, n] each.
-    """
-    n_codebooks, _, sub_dim = centroids.shape
-    blocks = projected.reshape(-1, n_codebooks, sub_dim).transpose(1, 2, 0)
-    products: Float32s = np.matmul(centroids, blocks)
-    distances = np.einsum("cjn,cjn->cj", centroids, centroids)[:, :, None] - 2 * products
-    distances += 1 + np.einsum("cjn,cjn->cn", blocks, blocks)[:, None]  # above 0 by 1: see `_least`
-    return products, distances
-
-
-def choose_codes(projected: Float32s, centroids: Float32s, target: float) -> Rows:
-    """Assign codes with a score-aware loss, so that no vector looks nearer to its queries than it is beside others.
-
-    Let y stand for x. The nearest centroids leave more of some vectors out than of others, and x y, the share of x
-    that is left, differs among them. Documents are looked for by queries that lie near them, so that this changes their
-    order, more than other errors of the same size. Here |x - y|^2 + 8 (t - x y)^2 is made small, where t, the target,
-    is the same for all. Codes start from the nearest centroids and are chosen anew, one codebook after another, once: a
-    second round, or a weight of 4 or 16, finds as much.
-
-    Args:
-        projected: Vectors, [n, n_codebooks x sub_dim], float32.
-        centroids: Of the codebooks, [n_codebooks, n_centroids, sub_dim].
-        target: What x y is to be near: its mean over vectors whose nearest centroids stand for them.
-
-    Returns:
-        A code for each codebook, [n, n_codebooks].
-
-    Source:
-        The weight of errors along a vector is that of Guo et al. 2020, anisotropic vector quantization,
-        arXiv:1908.10396; there t is that of each vector itself, and centroids are learned with the same weight.
-    """
-    products, distances = _distances(projected, centroids)
-    chosen = _least(distances.copy())
-    along = np.take_along_axis(products, chosen[:, None], axis=1)[:, 0]  # [n_codebooks, n]
-    missing = np.float32(target) - along.sum(axis=0)  # t - x y
-    rows = np.arange(len(projected))
-    for place in range(len(centroids)):
-        missing += along[place]
-        losses = missing - products[place]
-        losses *= losses
-        losses *= _PARALLEL_WEIGHT
-        losses += distances[place]
-        chosen[place] = _least(losses)
-        missing -= products[place][chosen[place], rows]
-    return np.ascontiguousarray(chosen.T)
-
-
-def _least(losses: Float32s) -> Rows:
-    """Places of the least of 16 or 256, [..., n] of [..., n_centroids, n] above 0, which are overwritten.
-
-    The last bits of each make way for its place, and whole numbers of the same bits are compared, which have the same
-    order: twice as fast as `argmin`.
-    """
-    count = losses.shape[-2]
-    bits = losses.view(np.int32)
-    bits &= -count
-    bits |= np.arange(count, dtype=np.int32)[:, None]
-    places: Rows = (np.minimum.reduce(bits, axis=-2) & (count - 1)).astype(np.int64)
-    return places

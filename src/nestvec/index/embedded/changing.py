@@ -189,8 +189,9 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     elif plan is not None and plan["lists_open"]:
         # Too few documents, or codes are of others, or all there is: what was learned stays, in other IVF lists.
         codes = _in_lists(codec.first.settings, plan, len(state))
-        sample = draw_vectors(parts, rows_to_train(settings.full_dim, codes.lists))
-        codec = Codec(FirstStage.of(codec.first.quantizer, codes, sample), codec.second)
+        wanted = 0 if codes.lists is None else rows_to_train(settings.full_dim, codes.lists)
+        learned = draw_vectors(parts, wanted) if wanted else None
+        codec = Codec(FirstStage.of(codec.first.quantizer, codes, learned), codec.second)
         settings = settings._replace(codes=codes)
     codec = Codec(codec.first.empty(), codec.first.quantizer if settings.alone else codec.second)
     save_codec(change.folder, codec, change.writing)
