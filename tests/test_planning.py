@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import RunNestvec
 from nestvec import plan as plan_module
+from nestvec.cli.plan import plan as plan_command
 from nestvec.errors import NoPlanError, OutputExistsError, PlanError, PrecisionError, SourceNotFoundError
 from nestvec.evaluation import Cell, CellKey, Interval, Rerank
 from nestvec.evaluation.latency import Latency
@@ -310,6 +312,19 @@ def test_the_report_of_a_training_run_can_be_planned_with(tmp_path: Path) -> Non
     assert make_plan(tmp_path / "report.json", target="retention>=0.5", model="before").plan.model == "minilm"
 
 
+@pytest.mark.parametrize("width", [60, 80, 94, 120])
+def test_each_cell_of_the_table_stands_on_one_line_in_a_terminal_of_any_width(grid_file: Path, width: int) -> None:
+    out = grid_file.with_name("plan.toml")
+    words = [str(grid_file), "--target", "retention>=0.95", "--corpus-size", "10e6", "--out", str(out)]
+    done = CliRunner().invoke(plan_command, words, env={"COLUMNS": str(width)})
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("plan ", "next ", "full "))]
+    assert len(lines) == len(make_plan(grid_file, target="retention>=0.95").choice.runners_up) + 2
+    assert lines[0].split()[:4] == ["plan", "64", "binary", "int8:100"]
+    assert max(map(len, lines)) <= width
+    assert ("%)" in lines[0]) == (width == 120)
+
+
 def test_the_command_prints_why_and_exits_3_where_no_cell_will_do(grid_file: Path, nestvec: RunNestvec) -> None:
     out = grid_file.with_name("plan.toml")
     done = nestvec(
@@ -317,7 +332,7 @@ def test_the_command_prints_why_and_exits_3_where_no_cell_will_do(grid_file: Pat
     )
     assert done.returncode == 0, done.stderr
     assert "64 x binary, the best 100 reranked by int8 is the cheapest cell that meets" in done.stdout
-    assert "saves 96.9% of the memory, saves 85.3% of the disk, costs 0.24 in place of 7.68" in done.stdout
+    assert "saves 96.9% of the memory, saves 85.3% of the disk and costs 0.24 in place of 7.68" in done.stdout
     assert "Note: 500 vectors were measured and 10,000,000 will be stored" in done.stdout
     assert read_plan(out).measured["corpus_size"] == 10_000_000
     out.unlink()

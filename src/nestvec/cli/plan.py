@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 _NO_CELL = 3
+_WIDTH_FOR_BOUNDS = 110
+_WIDTH_FOR_GAPS = 94
+_WIDTH_FOR_ALL = 80
 
 
 @click.command()
@@ -66,35 +69,51 @@ def plan(
     screen = console()
     screen.print(made.plan.reason, style="bold", soft_wrap=True)
     screen.print()
-    screen.print(_draw(made))
+    screen.print(_draw(made, screen.width))
     screen.print(_savings(made), soft_wrap=True)
     for note in made.notes:
         screen.print(f"Note: {note}", style="yellow", soft_wrap=True)
     screen.print(f"Written: {out}", soft_wrap=True)
 
 
-def _draw(made: MadePlan) -> RenderableType:
-    """The chosen cell, the runners-up and the full vector, with what each costs."""
+def _draw(made: MadePlan, width: int) -> RenderableType:
+    """The chosen cell, the runners-up and the full vector, with what each costs; in a narrow terminal less of that."""
     from rich.table import Table
 
-    from nestvec.planning import describe_cell, expenses, times_longer
+    from nestvec.planning import expenses, times_longer
     from nestvec.report import spell, spell_bytes, spell_percent
 
-    headline, timed, priced = made.report.headline, made.choice.cell.latency is not None, made.corpus.prices is not None
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    titles = ["", "cell", headline, "kept", "bytes", "memory", "disk"]
-    for title in [*titles, *(["cost"] if priced else []), *(["p95 ms"] if timed else [])]:
-        table.add_column(title, justify="left" if title in {"", "cell"} else "right")
+    headline = made.report.headline
     labelled = [("plan", made.choice.cell), *(("next", cell) for cell in made.choice.runners_up)]
+    rows: list[dict[str, str]] = []
     for label, cell in [*labelled, ("full", made.choice.full)]:
-        spent = expenses(cell, made.corpus)
-        row = [label, describe_cell(cell), spell(cell.metrics[headline]).line(bounds=True)]
-        row += [spell_percent(cell.retention).line(bounds=True), f"{cell.bytes_per_vector:,}"]
-        row += [spell_bytes(spent.memory_gb * 1e9), spell_bytes(spent.disk_gb * 1e9)]
-        row += [] if spent.money is None else [f"{spent.money:,.2f}"]
-        if timed:
-            row.append("" if cell.latency is None else f"{cell.latency.p95_ms * times_longer(cell, made.corpus):,.2f}")
-        table.add_row(*row, style="" if label == "plan" else "dim")
+        spent, bounds = expenses(cell, made.corpus), width >= _WIDTH_FOR_BOUNDS
+        longer = times_longer(cell, made.corpus)
+        rows.append(
+            {
+                "": label,
+                "dim": str(cell.dim),
+                "precision": cell.precision,
+                "rerank": "" if cell.rerank is None else str(cell.rerank),
+                headline: spell(cell.metrics[headline]).line(bounds=bounds),
+                "kept": spell_percent(cell.retention).line(bounds=bounds),
+                "bytes": f"{cell.bytes_per_vector:,}",
+                "memory": spell_bytes(spent.memory_gb * 1e9),
+                "disk": spell_bytes(spent.disk_gb * 1e9),
+                "cost": "" if spent.money is None else f"{spent.money:,.2f}",
+                "p95 ms": "" if cell.latency is None else f"{cell.latency.p95_ms * longer:,.2f}",
+            }
+        )
+    table = Table(
+        box=None, header_style="bold", pad_edge=False, padding=(0, 2 if width >= _WIDTH_FOR_GAPS else 1, 0, 0)
+    )
+    titles = [title for title in rows[0] if any(row[title] for row in rows)]
+    if width < _WIDTH_FOR_ALL:
+        titles = [title for title in titles if title not in {headline, "bytes", "disk"}]
+    for title in titles:
+        table.add_column(title, justify="left" if title in {"", "precision", "rerank"} else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[title] for title in titles), style="" if row[""] == "plan" else "dim")
     return table
 
 
@@ -109,4 +128,5 @@ def _savings(made: MadePlan) -> str:
         parts.append(f"saves {share:.1%} of the {name}" if share >= 0 else f"takes {-share:.1%} more {name}")
     if spent.money is not None and full.money is not None:
         parts.append(f"costs {spent.money:,.2f} in place of {full.money:,.2f}")
-    return f"Against full float32 vectors it {', '.join(parts)}, for {made.corpus.size:,} vectors."
+    *first, last = parts
+    return f"Against full float32 vectors it {', '.join(first)} and {last}, for {made.corpus.size:,} vectors."

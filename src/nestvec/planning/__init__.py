@@ -1,6 +1,6 @@
 """A grid and a budget to a plan."""
 
-from nestvec.planning.choose import Choice, choose, describe_cell
+from nestvec.planning.choose import Choice, choose
 from nestvec.planning.costs import Corpus, Expenses, Prices, disk_bytes, expenses, lists_of, memory_bytes
 from nestvec.planning.growth import times_longer
 from nestvec.planning.limits import COSTS, Limit, check_limits, parse_budget, parse_target
@@ -14,7 +14,6 @@ __all__ = [
     "Prices",
     "check_limits",
     "choose",
-    "describe_cell",
     "disk_bytes",
     "expenses",
     "lists_of",

@@ -11,7 +11,7 @@ from nestvec.evaluation import Cell
 from nestvec.planning.costs import Corpus, expenses
 from nestvec.planning.limits import COSTS, Limit, check_limits, score_of
 
-__all__ = ["Choice", "choose", "describe_cell"]
+__all__ = ["Choice", "choose"]
 
 _RUNNERS_UP = 4
 
@@ -86,15 +86,8 @@ def choose(
     return Choice(good[0], reason, good[1 : 1 + _RUNNERS_UP], full)
 
 
-def describe_cell(cell: Cell) -> str:
-    """Name a cell in words.
-
-    Args:
-        cell: The cell.
-
-    Returns:
-        Such as `128 x binary, the best 100 reranked by int8`.
-    """
+def _describe(cell: Cell) -> str:
+    """Name a cell in words, such as `128 x binary, the best 100 reranked by int8`."""
     second = "" if cell.rerank is None else f", the best {cell.rerank.shortlist} reranked by {cell.rerank.precision}"
     return f"{cell.dim} x {cell.precision}{second}"
 
@@ -138,7 +131,7 @@ def _no_budget(cells: Sequence[Cell], budgets: Sequence[Limit], corpus: Corpus) 
     _, budget = worst(nearest)
     value = _cost_of(nearest, budget, corpus)
     return (
-        f"No cell keeps to {_join(budgets)}. Nearest: {describe_cell(nearest)}, whose {budget.quantity} of "
+        f"No cell keeps to {_join(budgets)}. Nearest: {_describe(nearest)}, whose {budget.quantity} of "
         f"{value:,.4g} misses {budget} by {budget.missed_by(value):,.4g}."
     )
 
@@ -150,17 +143,17 @@ def _no_quality(affordable: Sequence[Cell], target: Limit, budgets: Sequence[Lim
     if score is None:
         return f"No cell{within} has a {target.quantity} to compare with {target}."
     return (
-        f"No cell{within} meets {target}. Nearest: {describe_cell(nearest)} has {score.value:.4f} with a lower bound "
+        f"No cell{within} meets {target}. Nearest: {_describe(nearest)} has {score.value:.4f} with a lower bound "
         f"of {score.low:.4f}, which misses by {target.missed_by(score.low):.4f}."
     )
 
 
 def _reason_best(ranked: Sequence[Cell], headline: str, budgets: Sequence[Limit]) -> str:
     best = ranked[0]
-    reason = f"{_capital(describe_cell(best))} has the highest {headline}, {best.metrics[headline].value:.4f}, of the "
+    reason = f"{_capital(_describe(best))} has the highest {headline}, {best.metrics[headline].value:.4f}, of the "
     reason += f"{len(ranked)} cells that keep to {_join(budgets)}"
     if len(ranked) > 1:
-        reason += f"; the next, {describe_cell(ranked[1])}, has {ranked[1].metrics[headline].value:.4f}"
+        reason += f"; the next, {_describe(ranked[1])}, has {ranked[1].metrics[headline].value:.4f}"
     return reason + "."
 
 
@@ -174,11 +167,11 @@ def _reason_cheapest(
 ) -> str:
     kind = "cheapest" if by_money else "smallest"
     low = _low(chosen, target)
-    reason = f"{_capital(describe_cell(chosen))} is the {kind} cell that meets {target}: its lower bound is {low:.4f}"
+    reason = f"{_capital(_describe(chosen))} is the {kind} cell that meets {target}: its lower bound is {low:.4f}"
     cheaper = [cell for cell in by_cost if cost(cell) < cost(chosen)]
     if cheaper:
         nearest = max(cheaper, key=lambda cell: _low(cell, target))
-        reason += f"; of the {len(cheaper)} {kind.replace('est', 'er')} ones the best, {describe_cell(nearest)}, "
+        reason += f"; of the {len(cheaper)} {kind.replace('est', 'er')} ones the best, {_describe(nearest)}, "
         reason += f"reaches {_low(nearest, target):.4f}"
     return reason + "."
 

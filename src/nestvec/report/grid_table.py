@@ -183,9 +183,11 @@ def _legend(report: GridReport) -> str:
         f"Ranges and codebooks are learned from {report.fitted_on}.",
         f"The total is for {report.corpus_size:,} vectors.",
     ]
-    if _has(report, "rerank"):
+    rerank = next((cell.rerank for cell in report.cells if cell.rerank is not None), None)
+    if rerank is not None:
         parts.append(
-            "Rerank int8:100: the best 100 are ordered anew by full vectors of int8, whose bytes come after +."
+            f"Rerank {rerank}: the best {rerank.shortlist} are rescored with full {rerank.precision} vectors, whose "
+            "bytes come after +."
         )
     parts.append(
         f"Kept: {report.headline} relative to the full float32 vector of the same model. Ranges: "
