@@ -116,7 +116,9 @@ def test_a_terminal_gets_bars_and_a_table_of_its_width(tiny_recipe: Path, tmp_pa
 
 @pytest.mark.slow
 def test_the_quickstart_runs_for_real_on_the_static_base(nestvec, tmp_path: Path) -> None:
-    done = nestvec("quickstart", "--base", "static", "--out", tmp_path / "out")
+    """The static quickstart on fewer documents; `benchmarks/quickstart.py` measures the whole one."""
+    overrides = {"data.modules_per_package": 25, "training.epochs": 3.0}
+    done = nestvec("train", "quickstart-static", "--out", tmp_path / "out", *set_options(overrides))
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     after = {cell["dim"]: cell for cell in report["cells"] if cell["model"] == "after"}
@@ -133,10 +135,11 @@ def test_the_quickstart_runs_for_real_on_the_static_base(nestvec, tmp_path: Path
 def test_real_minilm_learns_from_real_documentation(nestvec, tmp_path: Path) -> None:
     """The quickstart with fewer rows; `benchmarks/quickstart.py` measures the whole one."""
     overrides = {
-        "data.limit": 288,
+        "data.limit": 144,
+        "model.max_tokens": 40,
         "data.modules_per_package": 10,
-        "benchmark.queries": 150,
-        "benchmark.documents": 400,
+        "benchmark.queries": 100,
+        "benchmark.documents": 200,
     }
     done = nestvec(
         "train",
