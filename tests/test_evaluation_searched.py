@@ -85,6 +85,27 @@ def test_an_index_finds_what_the_grid_says_of_its_plan(
     assert max(values) - min(values) > 0.02  # cells differ by more
 
 
+def test_documents_that_hardly_differ_are_measured_as_an_index_rounds_them(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    apart = 0.003 / np.sqrt(DIM)  # a few steps of float16
+    middle = normalize(generator.normal(size=(1, DIM)))
+    documents = normalize(middle + apart * generator.normal(size=(DOCUMENTS, DIM))).astype(np.float32)
+    rows = generator.choice(DOCUMENTS, 600, replace=False)
+    queries = documents[rows] - documents.mean(axis=0) + apart / 2 * generator.normal(size=(600, DIM))
+    names = [f"d{row:05d}" for row in range(DOCUMENTS)]
+    asked = [f"q{place:05d}" for place in range(600)]
+    qrels = {query: {names[row]: 1} for query, row in zip(asked, rows, strict=True)}
+    task = Retrieval(Benchmark(dict.fromkeys(asked, "q"), dict.fromkeys(names, "d"), qrels), metrics=["MRR@10"])
+    vectors = TaskVectors(
+        normalize(queries).astype(np.float32)[[int(key[1:]) for key in task.query_ids]],
+        documents[[int(key[1:]) for key in task.document_ids]],
+    )
+    measured = measure_grid(task, vectors, [DIM], precisions=["pq16"]).scores[CellKey(DIM, "pq16")]["MRR@10"].value
+    plan = Plan(model="here", full_dim=DIM, first_stage=FirstStage(dim=DIM, precision="pq16"))
+    assert 0.1 < measured < 0.3
+    assert indexed(task, vectors, plan, tmp_path / "index") == pytest.approx(measured, abs=0.002)
+
+
 def test_what_quantizers_are_fitted_on_is_what_is_given(made: tuple[Retrieval, TaskVectors]) -> None:
     task, vectors = made
     sample = normalize(np.random.default_rng(3).normal(size=(900, DIM)).astype(np.float32))
