@@ -84,16 +84,16 @@ class Faiss(Tool):
 class Nestvec(Tool):
     """Indexes of nestvec, each built by a plan that was made for a recall, which tunes them itself."""
 
-    def __init__(self, name: str, *, lists: bool = True) -> None:
-        """Name it; without IVF lists all codes are scanned."""
-        self.name, self.efforts, self.lists = name, (0.95, 0.99), lists
+    def __init__(self, name: str, plans: dict[float, Plan], *, lists: bool = True) -> None:
+        """Name it; `plans` are those that others have made by now; without IVF lists all codes are scanned."""
+        self.name, self.efforts, self.plans, self.lists = name, (0.95, 0.99), plans, lists
 
     def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in, once for each recall."""
         assert queries is not None
         self.indexes = {}
         for recall in self.efforts:
-            plan = plan_for(vectors, queries[:FEW], recall)
+            plan = self.plans[recall] = self.plans.get(recall) or plan_for(vectors, queries[:FEW], recall)
             codes = None if self.lists else CodeSettings(plan.first_stage.dim, plan.first_stage.precision)
             path = work / f"{self.name.replace(' ', '-')}-{recall}"
             started = time.perf_counter()
@@ -373,10 +373,11 @@ def tools_for(count: int) -> list[Tool]:
     lists = 2 ** round(np.log2(count) / 2)
     probes = (16, 32, 64, 96, 128, 192, 256, 384) if large else (4, 8, 16, 32, 64, 96, 128)
     steps = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+    plans: dict[float, Plan] = {}
     found: list[Tool] = [
         Faiss("exact, faiss flat", "Flat", (None,), no_effort),
-        Nestvec("nestvec"),
-        *([Nestvec("nestvec, without lists", lists=False)] if large else []),
+        Nestvec("nestvec", plans),
+        *([Nestvec("nestvec, without lists", plans, lists=False)] if large else []),
         Faiss("faiss HNSW32", "HNSW32", steps, hnsw),
         Faiss(
             "faiss IVF-PQ96x4fs + fp16",
