@@ -25,5 +25,5 @@ clean:  ## Remove what is made here, but not results in runs/.
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --editable '.[dev]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --no-compile --editable '.[dev]'
 	touch $@
