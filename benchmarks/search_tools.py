@@ -263,7 +263,7 @@ class Turbovec(Tool):
 
     def search(self, queries: Float32s, effort: Any, threads: int) -> Any:
         """Find documents; its threads are set once, before it is loaded, by `RAYON_NUM_THREADS`."""
-        _, rows = self.index.search(queries, k=effort)
+        _, rows = self.index.search(np.ascontiguousarray(queries), k=effort)
         rows = rows.astype(np.int64)
         scores = np.matmul(self.vectors[rows], queries[:, :, None])[:, :, 0]
         return np.take_along_axis(rows, np.argsort(-scores, axis=1)[:, :K], axis=1)
@@ -325,7 +325,7 @@ class QdrantEdge(Tool):
             vectors={
                 "v": edge.EdgeVectorParams(size=vectors.shape[1], distance=edge.Distance.Dot, quantization_config=codes)
             },
-            hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=200),
+            hnsw_config=edge.HnswIndexConfig(m=16, ef_construct=200, full_scan_threshold=1000),
         )
         self.index = edge.EdgeShard.create(str(path), config)
         for first in range(0, len(vectors), 1000):
