@@ -21,7 +21,7 @@ def describe_run(*packages: str) -> dict[str, Any]:
     """Return commit, hardware, the command of this process, and versions, also of other packages that take part."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", *map(_anywhere, sys.argv)]),
         "commit": git_commit(Path(__file__).parent),
         "hardware": {**hardware(), "gpu": gpu},
         "versions": package_versions(*packages),
@@ -34,3 +34,9 @@ def write_result(question: str, result: Mapping[str, Any]) -> None:
     path = RESULTS / f"{datetime.date.today().isoformat()}-{question}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
+
+
+def _anywhere(argument: str) -> str:
+    """An argument, of an absolute path the last two parts alone: the rest says something of one machine."""
+    path = Path(argument)
+    return str(Path("...", *path.parts[-2:])) if path.is_absolute() else argument
