@@ -105,7 +105,7 @@ def run_evaluators(task: Retrieval, vectors: TaskVectors) -> tuple[float, dict[C
     full_dim = vectors.documents.shape[1]
     models: dict[str, Lookup] = {}
     for precision in PRECISIONS:
-        quantizer = fit_codes(vectors.documents, full_dim, precision)
+        quantizer = fit_codes(vectors.documents, full_dim, precision, score_aware=False)
         models[precision] = Lookup(vectors.queries, quantizer.decode(quantizer.encode(vectors.documents)))
     seconds, found = 0.0, {}
     for dim, precision in itertools.product(DIMS, PRECISIONS):

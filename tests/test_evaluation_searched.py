@@ -17,7 +17,7 @@ from nestvec.jobs.evaluate import GridSettings, evaluate
 from nestvec.jobs.index import DocumentFile, build_index, encoder_of
 from nestvec.jobs.plan import make_plan, write_plan
 from nestvec.plan import FirstStage, Plan, SecondStage
-from nestvec.quantization import ProductQuantizer, fit_codes
+from nestvec.quantization import ProductQuantizer, fit_codes, load_codes
 from nestvec.vectors import normalize
 
 DIM, DOCUMENTS, QUERIES = 48, 2500, 1500
@@ -106,6 +106,21 @@ def test_documents_that_hardly_differ_are_measured_as_an_index_rounds_them(tmp_p
     assert indexed(task, vectors, plan, tmp_path / "index") == pytest.approx(measured, abs=0.002)
 
 
+def test_codes_that_nothing_rescores_are_the_nearest_centroids_and_others_score_aware(
+    made: tuple[Retrieval, TaskVectors], tmp_path: Path
+) -> None:
+    _, vectors = made
+    for name, second in (("alone", None), ("behind", SecondStage(precision="float16", shortlist=40))):
+        plan = Plan(model="h", full_dim=DIM, first_stage=FirstStage(dim=DIM, precision="pq8"), second_stage=second)
+        Index.build(tmp_path / name, vectors=vectors.documents, plan=plan).close()
+        (file,) = (tmp_path / name).glob("**/*.first")
+        quantizer = load_codes(file).quantizer
+        assert isinstance(quantizer, ProductQuantizer)
+        assert (quantizer.target is None) == (second is None)
+        codes = quantizer.encode(vectors.documents)
+        assert np.array_equal(codes, quantizer.nearest().encode(vectors.documents)) == (second is None)
+
+
 def test_what_quantizers_are_fitted_on_is_what_is_given(made: tuple[Retrieval, TaskVectors]) -> None:
     task, vectors = made
     sample = normalize(np.random.default_rng(3).normal(size=(900, DIM)).astype(np.float32))
@@ -113,7 +128,7 @@ def test_what_quantizers_are_fitted_on_is_what_is_given(made: tuple[Retrieval, T
     other = measure_grid(task, vectors, [DIM], precisions=["pq8"], sample=sample)
     key = CellKey(DIM, "pq8")
     assert own.scores[key]["MRR@10"].value > other.scores[key]["MRR@10"].value + 0.02
-    quantizer = fit_codes(sample, DIM, "pq8")
+    quantizer = fit_codes(sample, DIM, "pq8", score_aware=False)
     stored = quantizer.score(vectors.queries, quantizer.encode(vectors.documents))
     row = {key: place for place, key in enumerate(task.document_ids)}
     right = np.array([row[next(iter(task.benchmark.qrels[query]))] for query in task.query_ids])

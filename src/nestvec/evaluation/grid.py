@@ -225,7 +225,7 @@ def _by_size(
         yield dims, _restored(fit_quantizer(sample, precision), documents)
         return
     for dim in dims:
-        yield (dim,), _restored(fit_codes(sample, dim, precision), truncate(documents, dim))
+        yield (dim,), _restored(fit_codes(sample, dim, precision, score_aware=False), truncate(documents, dim))
 
 
 def _restored(quantizer: Quantizer, vectors: Float32s) -> Float32s:

@@ -106,7 +106,7 @@ class MTEBModel:
     def _fit(self, vectors: Float32s) -> Quantizer:
         """As a grid does: codes of a size of their own where they are rotated, else those of all sizes."""
         if is_fitted_by_size(self.precision):
-            return fit_codes(vectors, self.dim, self.precision)
+            return fit_codes(vectors, self.dim, self.precision, score_aware=False)
         return fit_quantizer(vectors, self.precision)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Float32s:

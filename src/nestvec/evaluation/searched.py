@@ -24,7 +24,7 @@ from nestvec.index import (
     search_stages,
 )
 from nestvec.progress import Progress, silent
-from nestvec.quantization import Quantizer, fit_quantizer
+from nestvec.quantization import ProductQuantizer, Quantizer, fit_quantizer
 from nestvec.threads import one_thread_for_products
 from nestvec.vectors import truncate
 
@@ -87,16 +87,15 @@ def measure_searches(
     with progress("searching", len(firsts) * len(reranks)) as advance:
         for dim, precision in firsts:
             first = FirstStage.train(sample, CodeSettings(dim, precision))
-            alone = None
+            alone: Stages | None = None
             if None in reranks:  # what codes stand for is rescored, as where an index stores nothing else
-                alone = _stored(first.quantizer, (truncate(block, dim) for block in blocks(precision)))
-                first.add_codes(alone.codes)
-            else:
+                alone = _alone(first, (truncate(block, dim) for block in blocks(precision)))
+            if any(reranks) and (alone is None or alone.first is not first):
                 for block in blocks(precision):
                     first.add(block)
             for stage in reranks:
                 if stage is None and alone is not None:
-                    searched, queries = Stages(first, alone), truncate(vectors.queries, dim)
+                    searched, queries = alone, truncate(vectors.queries, dim)
                 elif stage is not None:
                     searched, queries = Stages(first, seconds[stage.precision]), vectors.queries
                 settings = SearchSettings(DEFAULT_SHORTLIST if stage is None else stage.shortlist)
@@ -115,6 +114,17 @@ def _search(task: Retrieval, searched: Stages, queries: Float32s, settings: Sear
             rows = np.pad(found.rows, missing, constant_values=-1)
             parts.append(TopK(rows, np.pad(found.scores, missing, constant_values=-np.inf)))
     return TopK(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _alone(first: FirstStage, blocks: Iterable[Float32s]) -> Stages:
+    """A search of codes that are all that is stored, of documents that are cut to what they encode."""
+    quantizer = first.quantizer
+    if isinstance(quantizer, ProductQuantizer):  # whose codes are other ones where longer vectors rescore them
+        quantizer = quantizer.nearest()
+        first = FirstStage.of(quantizer, first.settings)
+    stored = _stored(quantizer, blocks)
+    first.add_codes(stored.codes)
+    return Stages(first, stored)
 
 
 def _stored(quantizer: Quantizer, blocks: Iterable[Float32s]) -> StoredVectors:

@@ -132,7 +132,9 @@ def fit_quantizer(
         raise PrecisionError(f"Precision {precision} does not take the options {', '.join(options)}.") from error
 
 
-def fit_codes(vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, seed: int = 0) -> Quantizer:
+def fit_codes(
+    vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, score_aware: bool = True, seed: int = 0
+) -> Quantizer:
     """Fit what stores the leading dimensions of vectors for a first stage, as an index does.
 
     Args:
@@ -140,6 +142,8 @@ def fit_codes(vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, s
         dim: Dimensions to store, at unit length.
         precision: A name in `BITS_PER_DIMENSION`, or `pq` and a number of bytes; binary is rotated where that ranks
             neighbours better.
+        score_aware: Whether product quantization assigns codes with a score-aware loss, which finds more of what is
+            rescored by longer vectors; without these, nearest centroids are ranked better by cosine.
         seed: Of rotations.
 
     Returns:
@@ -152,7 +156,8 @@ def fit_codes(vectors: NDArray[np.floating[Any]], dim: int, precision: str, *, s
         MissingExtraError: faiss, which learns codebooks, is not installed.
     """
     rotation: Rotation = "best" if precision in ROTATED else "none"
-    return fit_quantizer(truncate(vectors, dim), precision, rotation=rotation, seed=seed)
+    options: dict[str, Any] = {} if product_code(precision) is None else {"score_aware": score_aware}
+    return fit_quantizer(truncate(vectors, dim), precision, rotation=rotation, seed=seed, **options)
 
 
 def choose_rotation(vectors: NDArray[np.floating[Any]], precision: str, *, seed: int = 0, **options: Any) -> Rotation:

@@ -162,6 +162,14 @@ class ProductQuantizer(Quantizer):
         wanted = float(target[0]) if len(target) else None
         return cls(precision, full_dim, components=components, centroids=centroids, target=wanted)
 
+    def nearest(self) -> Self:
+        """Return the same codebooks, of which every sub-vector is assigned the nearest centroid.
+
+        Where codes are all that is stored they are ranked by cosine, and nearest centroids are ranked better. Where a
+        scan chooses by dot product what longer vectors rescore, codes with a score-aware loss find more.
+        """
+        return replace(self, target=None)
+
     def project(self, vectors: Float32s) -> Float32s:
         """Return what codes stand for of vectors.
 

@@ -124,7 +124,7 @@ def fill(
             settings = settings._replace(codes=codes)
         if codes.lists is None:
             search = replace(search, probes=None)
-        first = FirstStage.train(vectors, codes, documents=drawn, seed=seed)
+        first = FirstStage.train(vectors, codes, documents=drawn, score_aware=not settings.alone, seed=seed)
         second: Quantizer = as_it_comes
         if settings.alone:
             second = first.quantizer

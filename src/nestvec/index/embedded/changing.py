@@ -177,7 +177,7 @@ def compact_segments(change: Change, dim: int | None, progress: Progress) -> dic
     if dim is not None and dim < settings.stored_dim:
         sample = truncate(draw_vectors(parts, settings.most_to_train()), dim)
         settings = settings.cut(dim, len(state))
-        first = FirstStage.train(sample, settings.codes_for(len(state)))
+        first = FirstStage.train(sample, settings.codes_for(len(state)), score_aware=not settings.alone)
         before = codec.second
         codec = Codec(first, first.quantizer if settings.alone else fit_quantizer(sample, settings.precision))
         blocks = (encode(codec.second, truncate(before.decode(block.codes), dim)) for block in blocks)

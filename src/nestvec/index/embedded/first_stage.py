@@ -62,7 +62,12 @@ class FirstStage:
 
     @staticmethod
     def train(
-        sample: Float32s, settings: CodeSettings, *, documents: Float32s | None = None, seed: int = 0
+        sample: Float32s,
+        settings: CodeSettings,
+        *,
+        documents: Float32s | None = None,
+        score_aware: bool = True,
+        seed: int = 0,
     ) -> FirstStage:
         """Fit a quantizer, and IVF lists where there are to be some.
 
@@ -70,6 +75,7 @@ class FirstStage:
             sample: Unit vectors that codes are learned from, [n, full_dim], float32.
             settings: What to encode.
             documents: Unit vectors to learn IVF lists from, [n, full_dim], float32; None learns them from the sample.
+            score_aware: Whether longer vectors will rescore what is found, see `fit_codes`.
             seed: Of every draw.
 
         Returns:
@@ -87,7 +93,7 @@ class FirstStage:
         check_enough(settings._replace(lists=None), len(sample))
         if settings.lists is not None:
             check_enough(settings, len(documents))
-        quantizer = fit_codes(sample, settings.dim, settings.precision, seed=seed)
+        quantizer = fit_codes(sample, settings.dim, settings.precision, score_aware=score_aware, seed=seed)
         return FirstStage.of(quantizer, settings, documents, seed=seed)
 
     @staticmethod
