@@ -31,7 +31,7 @@ from nestvec.index import Index
 from nestvec.threads import faiss_threads
 from nestvec.vectors import normalize
 from provenance import describe_run, write_result
-from search_tools import FEW, TUNING, Tool, tools_for
+from search_tools import FEW, TUNING, Nestvec, Tool, tools_for
 from sizes import SETS
 
 Float32s = NDArray[np.float32]
@@ -206,6 +206,7 @@ def main() -> None:
             "real_documents": min(len(real), len(documents)),
             "queries": len(timed),
             "open_seconds": round(open_seconds, 3),
+            "plans": {tool.name: tool.built for tool in tools if isinstance(tool, Nestvec)},
             "cells": rows_out,
         },
     )

@@ -23,7 +23,7 @@ from nestvec.plan import FirstStage, Plan, SecondStage
 from nestvec.planning import Corpus, choose, parse_target
 from nestvec.threads import faiss_threads
 
-__all__ = ["FEW", "TUNING", "K", "Tool", "plan_for", "tools_for"]
+__all__ = ["FEW", "TUNING", "K", "Nestvec", "Tool", "plan_for", "tools_for"]
 
 Float32s = NDArray[np.float32]
 K, TUNING, FEW = 10, 1500, 400
@@ -91,7 +91,8 @@ class Nestvec(Tool):
     def build(self, vectors: Float32s, work: Path, queries: Float32s | None = None) -> None:
         """Take documents in, once for each recall."""
         assert queries is not None
-        self.indexes = {}
+        self.indexes: dict[float, Index] = {}
+        self.built: dict[str, Any] = {}
         for recall in self.efforts:
             plan = self.plans[recall] = self.plans.get(recall) or plan_for(vectors, queries[:FEW], recall)
             codes = None if self.lists else CodeSettings(plan.first_stage.dim, plan.first_stage.precision)
@@ -100,6 +101,7 @@ class Nestvec(Tool):
             self.indexes[recall] = Index.build(path, vectors=vectors, plan=plan, codes=codes, queries=queries)
             self.build_seconds = time.perf_counter() - started
             print(f"{self.name} for {recall}: {plan.second_stage}, {self.indexes[recall].search_settings}", flush=True)
+            self.built[str(recall)] = {"plan": plan.model_dump(), "search": str(self.indexes[recall].search_settings)}
         stats = self.indexes[0.99].stats()
         self.path, self.resident_bytes, self.disk_bytes = path, stats.resident_bytes, stats.disk_bytes
 

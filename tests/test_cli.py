@@ -116,9 +116,7 @@ def test_a_terminal_gets_bars_and_a_table_of_its_width(tiny_recipe: Path, tmp_pa
 
 @pytest.mark.slow
 def test_the_quickstart_runs_for_real_on_the_static_base(nestvec, tmp_path: Path) -> None:
-    """The static quickstart on fewer documents; `benchmarks/quickstart.py` measures the whole one."""
-    overrides = {"data.modules_per_package": 25, "training.epochs": 3.0}
-    done = nestvec("train", "quickstart-static", "--out", tmp_path / "out", *set_options(overrides))
+    done = nestvec("quickstart", "--base", "static", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     after = {cell["dim"]: cell for cell in report["cells"] if cell["model"] == "after"}

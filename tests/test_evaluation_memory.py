@@ -17,7 +17,7 @@ def peak_mib():  # that of resource.getrusage counts the process that started th
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024
 
 generator = np.random.default_rng(0)
-n_documents, n_queries, dim = 100_000, 100, 768
+n_documents, n_queries, dim = 100_000, 200, 768
 documents, queries = (generator.standard_normal((n, dim), dtype=np.float32) for n in (n_documents, n_queries))
 ids = [f"d{number:06d}" for number in range(n_documents)]
 queries_of = [f"q{number}" for number in range(n_queries)]

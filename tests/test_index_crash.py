@@ -21,7 +21,7 @@ def held(index: Index) -> dict[str, str]:
     return {one.id: one.text or "" for documents, _ in index.rows() for one in documents}
 
 
-@pytest.mark.parametrize(("ending", "times"), [(signal.SIGKILL, 80), (signal.SIGINT, 50)])
+@pytest.mark.parametrize(("ending", "times"), [(signal.SIGKILL, 200), (signal.SIGINT, 100)])
 def test_however_often_a_change_is_ended_no_committed_document_is_lost_and_no_other_one_there(
     tmp_path: Path, ending: signal.Signals, times: int
 ) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 _NO_CELL = 3
-_WIDTH_FOR_BOUNDS = 110
 _WIDTH_FOR_GAPS = 94
 _WIDTH_FOR_ALL = 80
 
@@ -78,16 +77,14 @@ def plan(
 
 def _draw(made: MadePlan, width: int) -> RenderableType:
     """The chosen cell, the runners-up and the full vector, with what each costs; in a narrow terminal less of that."""
-    from rich.table import Table
-
     from nestvec.planning import expenses, times_longer
-    from nestvec.report import spell, spell_bytes, spell_percent
+    from nestvec.report import WIDTH_FOR_BOUNDS, draw_cells, spell, spell_bytes, spell_percent
 
     headline = made.report.headline
     labelled = [("plan", made.choice.cell), *(("next", cell) for cell in made.choice.runners_up)]
     rows: list[dict[str, str]] = []
     for label, cell in [*labelled, ("full", made.choice.full)]:
-        spent, bounds = expenses(cell, made.corpus), width >= _WIDTH_FOR_BOUNDS
+        spent, bounds = expenses(cell, made.corpus), width >= WIDTH_FOR_BOUNDS
         longer = times_longer(cell, made.corpus)
         rows.append(
             {
@@ -104,17 +101,10 @@ def _draw(made: MadePlan, width: int) -> RenderableType:
                 "p95 ms": "" if cell.latency is None else f"{cell.latency.p95_ms * longer:,.2f}",
             }
         )
-    table = Table(
-        box=None, header_style="bold", pad_edge=False, padding=(0, 2 if width >= _WIDTH_FOR_GAPS else 1, 0, 0)
-    )
     titles = [title for title in rows[0] if any(row[title] for row in rows)]
     if width < _WIDTH_FOR_ALL:
         titles = [title for title in titles if title not in {headline, "bytes", "disk"}]
-    for title in titles:
-        table.add_column(title, justify="left" if title in {"", "precision", "rerank"} else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(row[title] for title in titles), style="" if row[""] == "plan" else "dim")
-    return table
+    return draw_cells(titles, [(row, row[""] == "plan") for row in rows], gap=2 if width >= _WIDTH_FOR_GAPS else 1)
 
 
 def _savings(made: MadePlan) -> str:

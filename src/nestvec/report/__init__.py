@@ -5,13 +5,21 @@ from nestvec.report.document import Example, ExampleAnswer, FoundDocument, Repor
 from nestvec.report.grid_document import FittedOn, GridReport, SampleQuery, efficient_cells, read_grid
 from nestvec.report.grid_page import html_grid
 from nestvec.report.grid_plot import save_grid_plot
-from nestvec.report.grid_table import csv_grid, markdown_grid, spell_bytes, terminal_grid
+from nestvec.report.grid_table import (
+    WIDTH_FOR_BOUNDS,
+    csv_grid,
+    draw_cells,
+    markdown_grid,
+    spell_bytes,
+    terminal_grid,
+)
 from nestvec.report.page import markdown_report, model_card, rotated_card
 from nestvec.report.plot import save_plot
 from nestvec.report.spelling import spell, spell_percent, spell_signed
 from nestvec.report.table import markdown_table, terminal_examples, terminal_table
 
 __all__ = [
+    "WIDTH_FOR_BOUNDS",
     "Example",
     "ExampleAnswer",
     "FittedOn",
@@ -23,6 +31,7 @@ __all__ = [
     "adaptor_outcome",
     "adaptor_table",
     "csv_grid",
+    "draw_cells",
     "efficient_cells",
     "html_grid",
     "markdown_grid",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -14,9 +15,10 @@ from nestvec.evaluation import Cell
 from nestvec.report.grid_document import GridReport, efficient_cells
 from nestvec.report.spelling import spell, spell_percent, spell_signed
 
-__all__ = ["csv_grid", "markdown_grid", "spell_bytes", "terminal_grid"]
+__all__ = ["WIDTH_FOR_BOUNDS", "csv_grid", "draw_cells", "markdown_grid", "spell_bytes", "terminal_grid"]
 
-_WIDTH_FOR_BOUNDS = 110
+WIDTH_FOR_BOUNDS = 110
+"""Columns of a terminal that has room for intervals."""
 _WIDTH_FOR_TOTALS = 78
 
 
@@ -36,22 +38,37 @@ def terminal_grid(report: GridReport, *, width: int) -> RenderableType:
     if width < _WIDTH_FOR_TOTALS:
         titles = [title for title in titles if title not in {"total", "gain", "ms", "p95 ms", "queries/s"}]
     for model in report.models:
-        table = Table(
-            box=None, header_style="bold", pad_edge=False, padding=(0, 2 if width >= _WIDTH_FOR_TOTALS else 1, 0, 0)
-        )
-        for title in titles:
-            left = title in {"", "precision", "rerank"}
-            table.add_column(title, justify="left" if left else "right", overflow="fold")
         front = {cell.key for cell in efficient_cells(report, model)}
+        rows = []
         for cell in _cells_of(report, model):
             best = cell.key in front
-            row = _row(report, cell, bounds=width >= _WIDTH_FOR_BOUNDS, best=best)
-            table.add_row(*(row[title] for title in titles), style="" if best else "dim")
+            rows.append((_row(report, cell, bounds=width >= WIDTH_FOR_BOUNDS, best=best), best))
+        table = draw_cells(titles, rows, gap=2 if width >= _WIDTH_FOR_TOTALS else 1)
         if len(report.models) > 1:
             blocks.append(Text(_model_title(report, model), style="bold cyan"))
         blocks += [table, Text()]
     blocks.append(Text(_legend(report), style="dim"))
     return Group(*blocks)
+
+
+def draw_cells(titles: Sequence[str], rows: Iterable[tuple[Mapping[str, str], bool]], *, gap: int) -> Table:
+    """Draw cells of a grid for a terminal, one a line.
+
+    Args:
+        titles: Columns, from left to right.
+        rows: What stands in them by title, and whether a cell stands out.
+        gap: Spaces between columns.
+
+    Returns:
+        The table.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
+    for title in titles:
+        left = title in {"", "precision", "rerank"}
+        table.add_column(title, justify="left" if left else "right", overflow="fold")
+    for row, stands_out in rows:
+        table.add_row(*(row[title] for title in titles), style="" if stands_out else "dim")
+    return table
 
 
 def markdown_grid(report: GridReport) -> str:
