@@ -100,8 +100,9 @@ class Nestvec(Tool):
             started = time.perf_counter()
             self.indexes[recall] = Index.build(path, vectors=vectors, plan=plan, codes=codes, queries=queries)
             self.build_seconds = time.perf_counter() - started
-            print(f"{self.name} for {recall}: {plan.second_stage}, {self.indexes[recall].search_settings}", flush=True)
-            self.built[str(recall)] = {"plan": plan.model_dump(), "search": str(self.indexes[recall].search_settings)}
+            search = str(self.indexes[recall].search_settings)
+            print(f"{self.name} for {recall}: {plan.second_stage}, {search}", flush=True)
+            self.built[str(recall)] = {"plan": plan.model_dump(mode="json"), "search": search}
         stats = self.indexes[0.99].stats()
         self.path, self.resident_bytes, self.disk_bytes = path, stats.resident_bytes, stats.disk_bytes
 
